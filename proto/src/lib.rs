@@ -1,1 +1,26 @@
-//! wire
+//! The wire contracts: what agents and clients may rely on, and the code generated from it.
+//!
+//! Agent services exist twice, under their 8.1.0 names without a package ([`legacy`]) and under `skywalking.v3`
+//! ([`v3`]). Both use the same messages ([`agent`]), so one implementation can serve both. Streams of segments and
+//! snapshots carry a [`RawMessage`].
+//!
+//! Unknown fields of newer agents are ignored. Nothing here interprets a message.
+
+mod raw;
+
+pub use raw::RawMessage;
+
+/// Messages of the agent protocol.
+pub mod agent {
+    include!(concat!(env!("OUT_DIR"), "/messages/skywalking.v3.rs"));
+}
+
+/// Services and clients under their 8.1.0 names, e.g. `/ManagementService/keepAlive`.
+pub mod legacy {
+    include!(concat!(env!("OUT_DIR"), "/services/_.rs"));
+}
+
+/// Services and clients under their later names, e.g. `/skywalking.v3.ManagementService/keepAlive`.
+pub mod v3 {
+    include!(concat!(env!("OUT_DIR"), "/services/skywalking.v3.rs"));
+}
