@@ -4,11 +4,15 @@
 //! ([`v3`]). Both use the same messages ([`agent`]), so one implementation can serve both. Streams of segments and
 //! snapshots carry a [`RawMessage`].
 //!
+//! The query protocol is in [`QUERY_SDL`].
+//!
 //! Unknown fields of newer agents are ignored. Nothing here interprets a message.
 
 mod raw;
+mod sdl;
 
 pub use raw::RawMessage;
+pub use sdl::QUERY_SDL;
 
 /// Messages of the agent protocol.
 pub mod agent {
