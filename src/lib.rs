@@ -1,1 +1,7 @@
-//! oap
+//! An observability analysis platform server that takes the place of Apache SkyWalking OAP 8.1.0.
+//!
+//! Data flows one way: receiver → journal → analyzer → stream → storage ← query. `app` is the only module that knows all of them.
+
+pub mod model;
+pub mod storage;
+pub mod util;

@@ -1,0 +1,12 @@
+//! The vocabulary: ids, time buckets, scopes, sources, metric values, storage models. Pure data: no I/O, no clock, no async.
+
+pub mod attr;
+pub mod entity;
+pub mod id;
+pub mod metrics;
+pub mod row;
+pub mod schema;
+pub mod scope;
+pub mod source;
+pub mod table;
+pub mod time_bucket;

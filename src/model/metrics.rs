@@ -1,0 +1,321 @@
+//! Value functions of OAL: what they store, how they take a value, merge and calculate (8.1.0 spec, D.4).
+
+mod columns;
+mod definition;
+mod percentile;
+
+pub use definition::{CompareOp, Entrance, Filter, Literal, MetricDefinition};
+pub use percentile::PERCENTILE_RANKS;
+
+use super::table::Table;
+
+/// A value function with its script arguments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Function {
+    LongAvg,
+    DoubleAvg,
+    Sum,
+    Count,
+    Max,
+    Min,
+    MaxDouble,
+    MinDouble,
+    Cpm,
+    Percent,
+    Apdex,
+    /// Buckets of `step` up to `max_steps`.
+    Histogram {
+        step: i32,
+        max_steps: i32,
+    },
+    /// All ranks of [`PERCENTILE_RANKS`].
+    Percentile {
+        precision: i32,
+    },
+    /// One rank (p50 … p99).
+    Rank {
+        rank: i32,
+        precision: i32,
+    },
+    /// Component of a relation; the first one wins (8.1.0 spec, E). Not available in scripts.
+    Component,
+}
+
+/// What one source contributes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Input {
+    Long(i64),
+    Double(f64),
+    /// Whether the condition of `percent` holds.
+    Match(bool),
+    Apdex {
+        latency: i64,
+        is_ok: bool,
+        /// Milliseconds.
+        threshold: i64,
+    },
+    /// One occurrence.
+    One,
+}
+
+/// An aggregate. Merging is associative and commutative, except for `Component`, which keeps its first value.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Value {
+    LongAvg {
+        summation: i64,
+        count: i64,
+    },
+    DoubleAvg {
+        summation: f64,
+        count: i64,
+    },
+    Long(i64),
+    Double(f64),
+    Cpm {
+        total: i64,
+    },
+    Percent {
+        total: i64,
+        matched: i64,
+    },
+    Apdex {
+        total: i64,
+        satisfied: i64,
+        tolerated: i64,
+    },
+    Table(Table),
+    /// `None` until a source was taken in; 0 is a component too.
+    Component(Option<i32>),
+}
+
+impl Function {
+    /// The value before anything was taken in.
+    pub fn empty(self) -> Value {
+        match self {
+            Function::LongAvg => Value::LongAvg {
+                summation: 0,
+                count: 0,
+            },
+            Function::DoubleAvg => Value::DoubleAvg {
+                summation: 0.0,
+                count: 0,
+            },
+            Function::Sum | Function::Count | Function::Max => Value::Long(0),
+            Function::Min => Value::Long(i64::MAX),
+            Function::MaxDouble => Value::Double(0.0),
+            Function::MinDouble => Value::Double(f64::MAX),
+            Function::Cpm => Value::Cpm { total: 0 },
+            Function::Percent => Value::Percent {
+                total: 0,
+                matched: 0,
+            },
+            Function::Apdex => Value::Apdex {
+                total: 0,
+                satisfied: 0,
+                tolerated: 0,
+            },
+            Function::Histogram { step, max_steps } => {
+                let mut table = Table::new();
+                for i in 0..=max_steps {
+                    table.add(i.wrapping_mul(step), 0);
+                }
+                Value::Table(table)
+            }
+            Function::Percentile { .. } | Function::Rank { .. } => Value::Table(Table::new()),
+            Function::Component => Value::Component(None),
+        }
+    }
+
+    /// Takes one input in. An input of the wrong kind cannot occur: scripts are type-checked; it is ignored.
+    pub fn accept(self, value: &mut Value, input: Input) {
+        match (self, value, input) {
+            (Function::LongAvg, Value::LongAvg { summation, count }, Input::Long(v)) => {
+                *summation = summation.wrapping_add(v);
+                *count += 1;
+            }
+            (Function::DoubleAvg, Value::DoubleAvg { summation, count }, Input::Double(v)) => {
+                *summation += v;
+                *count += 1;
+            }
+            (Function::Sum, Value::Long(sum), Input::Long(v)) => *sum = sum.wrapping_add(v),
+            (Function::Count, Value::Long(count), _) => *count += 1,
+            (Function::Max, Value::Long(max), Input::Long(v)) => *max = v.max(*max),
+            (Function::Min, Value::Long(min), Input::Long(v)) => *min = v.min(*min),
+            (Function::MaxDouble, Value::Double(max), Input::Double(v)) if v > *max => *max = v,
+            (Function::MinDouble, Value::Double(min), Input::Double(v)) if v < *min => *min = v,
+            (Function::Cpm, Value::Cpm { total }, _) => *total += 1,
+            (Function::Percent, Value::Percent { total, matched }, Input::Match(is_match)) => {
+                *total += 1;
+                *matched += i64::from(is_match);
+            }
+            (
+                Function::Apdex,
+                Value::Apdex {
+                    total,
+                    satisfied,
+                    tolerated,
+                },
+                Input::Apdex {
+                    latency,
+                    is_ok,
+                    threshold,
+                },
+            ) => {
+                *total += 1;
+                if !is_ok || latency >= threshold.saturating_mul(4) {
+                } else if latency >= threshold {
+                    *tolerated += 1;
+                } else {
+                    *satisfied += 1;
+                }
+            }
+            (Function::Histogram { step, max_steps }, Value::Table(t), Input::Long(v)) => {
+                let index = (v / i64::from(step.max(1))).min(i64::from(max_steps));
+                t.add((index as i32).wrapping_mul(step), 1);
+            }
+            (
+                Function::Percentile { precision } | Function::Rank { precision, .. },
+                Value::Table(t),
+                Input::Long(v),
+            ) => t.add((v / i64::from(precision.max(1))) as i32, 1),
+            (Function::Component, Value::Component(id), Input::Long(v)) => {
+                id.get_or_insert(v as i32);
+            }
+            _ => {}
+        }
+    }
+
+    /// Merges another aggregate of the same function into `into`.
+    pub fn merge(self, into: &mut Value, from: &Value) {
+        match (into, from) {
+            (
+                Value::LongAvg { summation, count },
+                Value::LongAvg {
+                    summation: s,
+                    count: c,
+                },
+            ) => {
+                *summation = summation.wrapping_add(*s);
+                *count += c;
+            }
+            (
+                Value::DoubleAvg { summation, count },
+                Value::DoubleAvg {
+                    summation: s,
+                    count: c,
+                },
+            ) => {
+                *summation += s;
+                *count += c;
+            }
+            (Value::Long(a), Value::Long(b)) => {
+                *a = match self {
+                    Function::Max => (*a).max(*b),
+                    Function::Min => (*a).min(*b),
+                    _ => a.wrapping_add(*b),
+                }
+            }
+            (Value::Double(a), Value::Double(b)) => {
+                let is_better = match self {
+                    Function::MinDouble => b < a,
+                    _ => b > a,
+                };
+                if is_better {
+                    *a = *b;
+                }
+            }
+            (Value::Cpm { total }, Value::Cpm { total: t }) => *total += t,
+            (
+                Value::Percent { total, matched },
+                Value::Percent {
+                    total: t,
+                    matched: m,
+                },
+            ) => {
+                *total += t;
+                *matched += m;
+            }
+            (
+                Value::Apdex {
+                    total,
+                    satisfied,
+                    tolerated,
+                },
+                Value::Apdex {
+                    total: n,
+                    satisfied: s,
+                    tolerated: t,
+                },
+            ) => {
+                *total += n;
+                *satisfied += s;
+                *tolerated += t;
+            }
+            (Value::Table(a), Value::Table(b)) => a.merge(b),
+            (Value::Component(a), Value::Component(b)) => *a = a.or(*b),
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn apdex(latency: i64, is_ok: bool) -> Input {
+        Input::Apdex {
+            latency,
+            is_ok,
+            threshold: 500,
+        }
+    }
+
+    #[test]
+    fn histogram_starts_with_all_buckets_and_caps_the_last() {
+        let f = Function::Histogram {
+            step: 100,
+            max_steps: 20,
+        };
+        let mut v = f.empty();
+        for latency in [5, 12, 12, 95, 430, 99_999, -50] {
+            f.accept(&mut v, Input::Long(latency));
+        }
+        let Value::Table(t) = v else { panic!() };
+        let filled: Vec<_> = t.iter().filter(|(_, n)| *n > 0).collect();
+        assert_eq!(t.iter().count(), 21);
+        assert_eq!(filled, [(0, 5), (400, 1), (2000, 1)]);
+    }
+
+    #[test]
+    fn apdex_counts_only_fast_successes() {
+        let f = Function::Apdex;
+        let mut v = f.empty();
+        for input in [
+            apdex(100, true),
+            apdex(600, true),
+            apdex(2100, true),
+            apdex(300, false),
+        ] {
+            f.accept(&mut v, input);
+        }
+        assert_eq!(
+            v,
+            Value::Apdex {
+                total: 4,
+                satisfied: 1,
+                tolerated: 1
+            }
+        );
+    }
+
+    #[test]
+    fn extremes_start_where_the_original_starts() {
+        let mut max = Function::Max.empty();
+        Function::Max.accept(&mut max, Input::Long(-5));
+        assert_eq!(max, Value::Long(0));
+        let mut min = Function::Min.empty();
+        Function::Min.accept(&mut min, Input::Long(-5));
+        Function::Min.merge(&mut min, &Value::Long(3));
+        assert_eq!(min, Value::Long(-5));
+    }
+}

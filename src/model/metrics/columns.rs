@@ -1,0 +1,226 @@
+//! Between aggregates and stored columns: the columns of each function and the calculated values (8.1.0 spec, D.4).
+
+use super::percentile::{PERCENTILE_RANKS, values_at};
+use super::{Function, Value};
+use crate::model::row::Cell;
+use crate::model::schema::{Column, ColumnType, QueryFunction, ValueColumn, ValueKind};
+use crate::model::table::Table;
+use crate::model::time_bucket::minutes_in;
+
+impl Function {
+    /// The stored columns in declaration order.
+    pub fn columns(self) -> Vec<Column> {
+        use ColumnType::{Double, Int, Long, Table};
+        let plain = Column::new;
+        let quiet = |name, ty| Column::new(name, ty).storage_only();
+        match self {
+            Function::LongAvg => vec![
+                quiet("summation", Long),
+                quiet("count", Long),
+                plain("value", Long),
+            ],
+            Function::DoubleAvg => vec![
+                quiet("summation", Double),
+                quiet("count", Long),
+                plain("value", Double),
+            ],
+            Function::Sum | Function::Count | Function::Max | Function::Min => {
+                vec![plain("value", Long)]
+            }
+            Function::MaxDouble | Function::MinDouble => vec![plain("value", Double)],
+            Function::Cpm => vec![plain("value", Long), quiet("total", Long)],
+            Function::Percent => vec![
+                plain("total", Long),
+                plain("percentage", Int),
+                plain("match", Long),
+            ],
+            Function::Apdex => vec![
+                quiet("total_num", Long),
+                quiet("s_num", Long),
+                quiet("t_num", Long),
+                plain("value", Int),
+            ],
+            Function::Histogram { .. } => vec![quiet("dataset", Table)],
+            Function::Percentile { .. } => vec![
+                quiet("value", Table),
+                quiet("precision", Int),
+                quiet("dataset", Table),
+            ],
+            Function::Rank { .. } => vec![
+                plain("value", Int),
+                quiet("precision", Int),
+                quiet("detail_group", Table),
+            ],
+            Function::Component => vec![quiet("component_id", Int)],
+        }
+    }
+
+    /// Which column queries read and how they combine it; `None` for relations.
+    pub fn value_column(self) -> Option<ValueColumn> {
+        let (name, kind, function) = match self {
+            Function::Percent => ("percentage", ValueKind::Common, QueryFunction::Avg),
+            Function::Sum | Function::Count => ("value", ValueKind::Common, QueryFunction::Sum),
+            Function::Histogram { .. } => ("dataset", ValueKind::Histogram, QueryFunction::Avg),
+            Function::Percentile { .. } => ("value", ValueKind::Labeled, QueryFunction::Avg),
+            Function::Rank { .. } => ("value", ValueKind::Histogram, QueryFunction::Avg),
+            Function::Component => return None,
+            _ => ("value", ValueKind::Common, QueryFunction::Avg),
+        };
+        Some(ValueColumn {
+            name,
+            kind,
+            function,
+        })
+    }
+
+    /// The cells of [`Function::columns`] for an aggregate of a bucket, values calculated.
+    pub fn to_cells(self, value: &Value, time_bucket: u64) -> Vec<Cell> {
+        let long = Cell::Long;
+        match value {
+            Value::LongAvg { summation, count } => {
+                let avg = summation.checked_div(*count).unwrap_or(0);
+                vec![long(*summation), long(*count), long(avg)]
+            }
+            Value::DoubleAvg { summation, count } => {
+                let avg = if *count == 0 {
+                    0.0
+                } else {
+                    summation / *count as f64
+                };
+                vec![Cell::Double(*summation), long(*count), Cell::Double(avg)]
+            }
+            Value::Long(v) => vec![long(*v)],
+            Value::Double(v) => vec![Cell::Double(*v)],
+            Value::Cpm { total } => vec![long(total / minutes_in(time_bucket)), long(*total)],
+            Value::Percent { total, matched } => {
+                let percentage = matched
+                    .wrapping_mul(10_000)
+                    .checked_div(*total)
+                    .unwrap_or(0);
+                vec![
+                    long(*total),
+                    long(i64::from(percentage as i32)),
+                    long(*matched),
+                ]
+            }
+            Value::Apdex {
+                total,
+                satisfied,
+                tolerated,
+            } => {
+                let score = (satisfied * 10_000 + tolerated * 10_000 / 2)
+                    .checked_div(*total)
+                    .unwrap_or(0);
+                vec![
+                    long(*total),
+                    long(*satisfied),
+                    long(*tolerated),
+                    long(i64::from(score as i32)),
+                ]
+            }
+            Value::Table(table) => self.table_cells(table),
+            Value::Component(id) => vec![long(id.unwrap_or(0).into())],
+        }
+    }
+
+    fn table_cells(self, table: &Table) -> Vec<Cell> {
+        let dataset = Cell::text(table.to_text());
+        match self {
+            Function::Percentile { precision } => {
+                let mut values = Table::new();
+                for (i, v) in (0..).zip(values_at(table, precision, &PERCENTILE_RANKS)) {
+                    values.add(i, v);
+                }
+                vec![
+                    Cell::text(values.to_text()),
+                    Cell::Long(precision.into()),
+                    dataset,
+                ]
+            }
+            Function::Rank { rank, precision } => {
+                let value = values_at(table, precision, &[rank]).pop().unwrap_or(0);
+                vec![Cell::Long(value), Cell::Long(precision.into()), dataset]
+            }
+            _ => vec![dataset],
+        }
+    }
+
+    /// Reads an aggregate back from the cells of [`Function::columns`]; `None` if a needed cell is missing.
+    pub fn from_cells(self, cells: &[Cell]) -> Option<Value> {
+        let long = |i: usize| cells.get(i).and_then(Cell::as_long);
+        let double = |i: usize| cells.get(i).and_then(Cell::as_double);
+        let table = |i: usize| cells.get(i).and_then(Cell::as_text).map(Table::from_text);
+        Some(match self {
+            Function::LongAvg => Value::LongAvg {
+                summation: long(0)?,
+                count: long(1)?,
+            },
+            Function::DoubleAvg => Value::DoubleAvg {
+                summation: double(0)?,
+                count: long(1)?,
+            },
+            Function::Sum | Function::Count | Function::Max | Function::Min => {
+                Value::Long(long(0)?)
+            }
+            Function::MaxDouble | Function::MinDouble => Value::Double(double(0)?),
+            Function::Cpm => Value::Cpm { total: long(1)? },
+            Function::Percent => Value::Percent {
+                total: long(0)?,
+                matched: long(2)?,
+            },
+            Function::Apdex => Value::Apdex {
+                total: long(0)?,
+                satisfied: long(1)?,
+                tolerated: long(2)?,
+            },
+            Function::Histogram { .. } => Value::Table(table(0)?),
+            Function::Percentile { .. } | Function::Rank { .. } => Value::Table(table(2)?),
+            Function::Component => Value::Component(Some(long(0)? as i32)),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::metrics::Input;
+
+    fn cells_of(f: Function, bucket: u64, inputs: &[Input]) -> Vec<Cell> {
+        let mut value = f.empty();
+        for input in inputs {
+            f.accept(&mut value, *input);
+        }
+        let cells = f.to_cells(&value, bucket);
+        assert_eq!(f.from_cells(&cells).as_ref(), Some(&value));
+        assert_eq!(cells.len(), f.columns().len());
+        cells
+    }
+
+    #[test]
+    fn calculated_values_truncate_as_integers() {
+        use Cell::Long;
+        let minute = 202_009_151_058;
+        let latencies = [5, 12, 12, 95, 430].map(Input::Long);
+        let matches = [true, true, true, false].map(Input::Match);
+        assert_eq!(
+            cells_of(Function::LongAvg, minute, &latencies),
+            [Long(554), Long(5), Long(110)]
+        );
+        assert_eq!(
+            cells_of(Function::Percent, minute, &matches),
+            [Long(4), Long(7500), Long(3)]
+        );
+        assert_eq!(
+            cells_of(Function::Cpm, 2_020_091_510, &[Input::One; 61]),
+            [Long(1), Long(61)]
+        );
+        assert_eq!(
+            cells_of(Function::Percentile { precision: 10 }, minute, &latencies),
+            [
+                Cell::text("0,10|1,90|2,430|3,430|4,430"),
+                Long(10),
+                Cell::text("0,1|1,2|9,1|43,1")
+            ]
+        );
+    }
+}

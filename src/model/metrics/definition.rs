@@ -1,0 +1,66 @@
+//! A metric as scripts define it, checked and resolved: what OAL compiles to and aggregation runs.
+
+use super::Function;
+use crate::model::attr::Attr;
+use crate::model::scope::{DetectPoint, RequestType, Scope};
+use crate::model::source::GcPhrase;
+
+/// Comparison in a filter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CompareOp {
+    Equal,
+    Greater,
+    Less,
+    GreaterEqual,
+    LessEqual,
+}
+
+/// Right side of a filter, already of the attribute's type.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Literal {
+    Text(String),
+    Long(i64),
+    Double(f64),
+    Bool(bool),
+    RequestType(RequestType),
+    DetectPoint(DetectPoint),
+    GcPhrase(GcPhrase),
+}
+
+/// One condition; several are ANDed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Filter {
+    pub attr: Attr,
+    pub op: CompareOp,
+    pub literal: Literal,
+}
+
+/// What a source feeds into the function.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Entrance {
+    /// An attribute cast to long.
+    Long(Attr),
+    /// An attribute cast to double.
+    Double(Attr),
+    /// The condition of `percent`.
+    Match(Filter),
+    /// Latency, status and the threshold of the service named by the attribute.
+    Apdex {
+        service: Attr,
+        latency: Attr,
+        status: Attr,
+    },
+    /// Nothing: every source counts once.
+    One,
+}
+
+/// A metric: the one place that its index, its type in queries and its merge function derive from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MetricDefinition {
+    /// Stream name in lower case, which is also the index and the name in queries.
+    pub name: String,
+    pub scope: Scope,
+    pub filters: Vec<Filter>,
+    pub function: Function,
+    pub entrance: Entrance,
+}

@@ -1,0 +1,179 @@
+//! Time buckets: decimal numbers of wall-clock time in the zone of the process (8.1.0 spec, C.2).
+
+use jiff::Timestamp;
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
+
+/// How fine a bucket is; it shows in the number of digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Downsampling {
+    Day,
+    Hour,
+    Minute,
+    Second,
+}
+
+impl Downsampling {
+    /// Precision of a bucket by its magnitude; `None` for a number that is no bucket.
+    pub fn of(time_bucket: u64) -> Option<Downsampling> {
+        match time_bucket {
+            10_000_000..=99_999_999 => Some(Downsampling::Day),
+            1_000_000_000..=9_999_999_999 => Some(Downsampling::Hour),
+            100_000_000_000..=999_999_999_999 => Some(Downsampling::Minute),
+            10_000_000_000_000..=99_999_999_999_999 => Some(Downsampling::Second),
+            _ => None,
+        }
+    }
+}
+
+/// The day (`yyyyMMdd`) a bucket of any precision belongs to; 0 for a number that is no bucket.
+pub fn day_of(time_bucket: u64) -> u64 {
+    match Downsampling::of(time_bucket) {
+        Some(Downsampling::Second) => time_bucket / 1_000_000,
+        Some(Downsampling::Minute) => time_bucket / 10_000,
+        Some(Downsampling::Hour) => time_bucket / 100,
+        Some(Downsampling::Day) => time_bucket,
+        None => 0,
+    }
+}
+
+/// Minutes that a minute, hour or day bucket spans (1, 60, 1440).
+pub fn minutes_in(time_bucket: u64) -> i64 {
+    match Downsampling::of(time_bucket) {
+        Some(Downsampling::Hour) => 60,
+        Some(Downsampling::Day) => 1440,
+        _ => 1,
+    }
+}
+
+/// Turns epoch milliseconds into buckets of one time zone.
+#[derive(Debug, Clone)]
+pub struct Zone {
+    tz: TimeZone,
+}
+
+impl Zone {
+    pub fn new(tz: TimeZone) -> Zone {
+        Zone { tz }
+    }
+
+    /// UTC, the zone of the original's image.
+    pub fn utc() -> Zone {
+        Zone { tz: TimeZone::UTC }
+    }
+
+    /// Wall-clock time of an instant; `None` outside the years 1970 to 9999.
+    pub fn civil(&self, epoch_ms: i64) -> Option<DateTime> {
+        if epoch_ms < 0 {
+            return None;
+        }
+        let at = Timestamp::from_millisecond(epoch_ms).ok()?;
+        Some(self.tz.to_datetime(at))
+    }
+
+    /// `yyyyMMddHHmmss`; `None` for an instant outside the years 1970 to 9999.
+    pub fn second(&self, epoch_ms: i64) -> Option<u64> {
+        self.civil(epoch_ms).map(second_of)
+    }
+
+    /// `yyyyMMddHHmm`.
+    pub fn minute(&self, epoch_ms: i64) -> Option<u64> {
+        self.second(epoch_ms).map(|s| s / 100)
+    }
+
+    /// `yyyyMMdd`.
+    pub fn day(&self, epoch_ms: i64) -> Option<u64> {
+        self.second(epoch_ms).map(|s| s / 1_000_000)
+    }
+
+    /// Epoch milliseconds of a wall-clock time, the earlier one where it is ambiguous.
+    pub fn epoch_ms(&self, at: DateTime) -> Option<i64> {
+        let zoned = self.tz.to_ambiguous_zoned(at).compatible().ok()?;
+        Some(zoned.timestamp().as_millisecond())
+    }
+
+    /// RFC 822 offset at an instant, for example `+0800`.
+    pub fn offset_text(&self, epoch_ms: i64) -> String {
+        let at = Timestamp::from_millisecond(epoch_ms).unwrap_or(Timestamp::UNIX_EPOCH);
+        let seconds = self.tz.to_offset(at).seconds();
+        let sign = if seconds < 0 { '-' } else { '+' };
+        let minutes = seconds.abs() / 60;
+        format!("{sign}{:02}{:02}", minutes / 60, minutes % 60)
+    }
+}
+
+fn second_of(at: DateTime) -> u64 {
+    let part = |n: i8| u64::from(n.unsigned_abs());
+    let year = u64::from(at.year().unsigned_abs());
+    (((((year * 100 + part(at.month())) * 100 + part(at.day())) * 100 + part(at.hour())) * 100
+        + part(at.minute()))
+        * 100)
+        + part(at.second())
+}
+
+/// Wall-clock time at the start of a bucket; `None` if the digits are no date.
+pub fn start_of(time_bucket: u64) -> Option<DateTime> {
+    let seconds = match Downsampling::of(time_bucket)? {
+        Downsampling::Second => time_bucket,
+        Downsampling::Minute => time_bucket * 100,
+        Downsampling::Hour => time_bucket * 10_000,
+        Downsampling::Day => time_bucket * 1_000_000,
+    };
+    let two = |divisor: u64| i8::try_from(seconds / divisor % 100).ok();
+    let year = i16::try_from(seconds / 10_000_000_000).ok()?;
+    DateTime::new(
+        year,
+        two(100_000_000)?,
+        two(1_000_000)?,
+        two(10_000)?,
+        two(100)?,
+        two(1)?,
+        0,
+    )
+    .ok()
+}
+
+/// The bucket of a wall-clock time at a precision.
+pub fn bucket_of(at: DateTime, precision: Downsampling) -> u64 {
+    let second = second_of(at);
+    match precision {
+        Downsampling::Second => second,
+        Downsampling::Minute => second / 100,
+        Downsampling::Hour => second / 10_000,
+        Downsampling::Day => second / 1_000_000,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buckets_follow_the_zone() {
+        let shanghai = Zone::new(TimeZone::get("Asia/Shanghai").unwrap());
+        assert_eq!(Zone::utc().minute(1_600_167_570_005), Some(202_009_151_059));
+        assert_eq!(shanghai.minute(1_600_167_570_005), Some(202_009_151_859));
+        assert_eq!(shanghai.offset_text(0), "+0800");
+        assert_eq!(Zone::utc().second(i64::MAX), None);
+        assert_eq!(Zone::utc().second(-1), None);
+    }
+
+    #[test]
+    fn precision_shows_in_the_digits() {
+        for (bucket, day, minutes) in [
+            (20_200_915, 20_200_915, 1440),
+            (2_020_091_510, 20_200_915, 60),
+            (202_009_151_059, 20_200_915, 1),
+            (20_200_915_105_930, 20_200_915, 1),
+            (0, 0, 1),
+        ] {
+            assert_eq!(day_of(bucket), day, "{bucket}");
+            assert_eq!(minutes_in(bucket), minutes, "{bucket}");
+        }
+        assert_eq!(
+            start_of(202_009_151_059).map(|d| bucket_of(d, Downsampling::Hour)),
+            Some(2_020_091_510)
+        );
+        assert_eq!(start_of(20_201_399), None);
+    }
+}

@@ -1,0 +1,118 @@
+//! What a store must be able to do. Every backend implements exactly this; the contract tests run on each.
+
+use std::future::Future;
+
+use super::query::*;
+use super::{StorageError, WriteOutcome};
+use crate::model::row::{Row, RowKey};
+use crate::model::schema::{Model, Schema};
+
+type Answer<T> = Result<T, StorageError>;
+
+/// A store. Reads see a write at the latest one refresh interval after it was acknowledged, except [`Backend::load`],
+/// which sees it at once.
+pub trait Backend: Send + Sync {
+    /// Creates what is missing (templates, indices, files) for every model; repeatable, safe to race with other nodes.
+    fn install(&self, schema: &Schema) -> impl Future<Output = Answer<()>> + Send;
+
+    /// Writes rows; one outcome per row, in order. `Err` means nothing is known to be stored.
+    fn write(&self, rows: &[Row]) -> impl Future<Output = Answer<Vec<WriteOutcome>>> + Send;
+
+    /// Reads rows by id, one answer per key, in order. A key without time bucket is looked for on every day.
+    fn load(&self, keys: &[RowKey]) -> impl Future<Output = Answer<Vec<Option<Row>>>> + Send;
+
+    /// Average or sum of the value column over minute, hour or day buckets (decided by the digits of the range) of one entity.
+    /// `None` if there is no row, or if the model has no entities.
+    fn aggregate(
+        &self,
+        model: &Model,
+        entity_id: &str,
+        range: BucketRange,
+    ) -> impl Future<Output = Answer<Option<f64>>> + Send;
+
+    /// Entities by the average of the value column; ties by entity id ascending.
+    fn top_n(
+        &self,
+        model: &Model,
+        filter: &TopNFilter,
+    ) -> impl Future<Output = Answer<Vec<TopNEntity>>> + Send;
+
+    /// Records by latency.
+    fn sampled_records(
+        &self,
+        model: &Model,
+        filter: &TopNFilter,
+    ) -> impl Future<Output = Answer<Vec<SampledRecord>>> + Send;
+
+    /// Services, at most `limit`.
+    fn services(
+        &self,
+        filter: &ServiceFilter,
+        limit: usize,
+    ) -> impl Future<Output = Answer<Vec<ServiceTraffic>>> + Send;
+
+    /// Instances of a service whose last ping is not before a minute bucket.
+    fn instances(
+        &self,
+        service_id: &str,
+        alive_since: u64,
+        limit: usize,
+    ) -> impl Future<Output = Answer<Vec<InstanceTraffic>>> + Send;
+
+    /// Endpoints of a service; `keyword` as in [`ServiceFilter`], `""` is no filter.
+    fn endpoints(
+        &self,
+        service_id: &str,
+        keyword: &str,
+        limit: usize,
+    ) -> impl Future<Output = Answer<Vec<EndpointTraffic>>> + Send;
+
+    /// Address aliases updated since a minute bucket.
+    fn address_aliases(
+        &self,
+        since: u64,
+        limit: usize,
+    ) -> impl Future<Output = Answer<Vec<AddressAlias>>> + Send;
+
+    /// Edges of a relation stream (`model`), at most 1000, most frequent first.
+    fn relations(
+        &self,
+        model: &Model,
+        range: BucketRange,
+        filter: &RelationFilter,
+    ) -> impl Future<Output = Answer<Vec<Relation>>> + Send;
+
+    /// A page of the trace list, without segment bytes.
+    fn segments(
+        &self,
+        filter: &SegmentFilter,
+    ) -> impl Future<Output = Answer<Page<SegmentBrief>>> + Send;
+
+    /// The segments of a trace, at most `limit`.
+    fn trace(
+        &self,
+        trace_id: &str,
+        limit: usize,
+    ) -> impl Future<Output = Answer<Vec<SegmentData>>> + Send;
+
+    /// A page of alarms, newest first.
+    fn alarms(&self, filter: &AlarmFilter) -> impl Future<Output = Answer<Page<AlarmRow>>> + Send;
+
+    /// Stored dashboards.
+    fn ui_templates(
+        &self,
+        including_disabled: bool,
+    ) -> impl Future<Output = Answer<Vec<UiTemplate>>> + Send;
+
+    /// Inserts a dashboard if its name is free and says whether it was; visible at once.
+    fn add_ui_template(&self, template: &UiTemplate) -> impl Future<Output = Answer<bool>> + Send;
+
+    /// Replaces a dashboard, says whether there was one of that name; visible at once.
+    fn replace_ui_template(
+        &self,
+        template: &UiTemplate,
+    ) -> impl Future<Output = Answer<bool>> + Send;
+
+    /// Whether the store answers right now; the error says what is missing.
+    fn ping(&self) -> impl Future<Output = Answer<()>> + Send;
+}

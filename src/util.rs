@@ -1,0 +1,3 @@
+//! The few helpers that every stage shares. A closed list.
+
+pub mod clock;
