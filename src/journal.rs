@@ -1,0 +1,161 @@
+//! The seam between receivers and analysis: receivers hand batches over here and learn when to acknowledge.
+//!
+//! A batch is accepted when it is in the bounded queue of an analyzer. Making it durable before that is this module's
+//! place to grow; nothing outside it would change.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+
+/// What an agent said, still encoded as its protobuf message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Message {
+    /// `SegmentObject`
+    Segment(Bytes),
+    /// `JVMMetricCollection`
+    JvmMetrics(Bytes),
+    /// `CLRMetricCollection`
+    ClrMetrics(Bytes),
+    /// `InstanceProperties`
+    InstanceProperties(Bytes),
+    /// `InstancePingPkg`
+    KeepAlive(Bytes),
+}
+
+impl Message {
+    /// Encoded size.
+    pub fn bytes(&self) -> &Bytes {
+        match self {
+            Message::Segment(b)
+            | Message::JvmMetrics(b)
+            | Message::ClrMetrics(b)
+            | Message::InstanceProperties(b)
+            | Message::KeepAlive(b) => b,
+        }
+    }
+}
+
+/// Messages on their way to analysis; holds their share of the queue's bytes until dropped.
+#[derive(Debug)]
+pub struct Batch {
+    pub messages: Vec<Message>,
+    _bytes: OwnedSemaphorePermit,
+}
+
+/// Why a batch was not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    #[error("the server is overloaded: the ingest queue stayed full")]
+    Overloaded,
+    #[error("the server is shutting down")]
+    Closed,
+}
+
+/// Bounds of the queue.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Encoded bytes of all queued messages.
+    pub queued_bytes: usize,
+    /// How long a receiver waits for room before it refuses.
+    pub patience: Duration,
+}
+
+/// The receivers' end. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Intake {
+    analyzers: Vec<mpsc::Sender<Batch>>,
+    next: Arc<AtomicUsize>,
+    room: Arc<Semaphore>,
+    limits: Limits,
+}
+
+/// Batches that may wait per analyzer, whatever their size.
+const BATCHES_PER_ANALYZER: usize = 1024;
+/// Permits are counted in units of this many bytes, since a semaphore counts in 32 bits at a time.
+const UNIT: usize = 64;
+
+impl Intake {
+    /// A queue to each of `analyzers` consumers.
+    pub fn new(analyzers: usize, limits: Limits) -> (Intake, Vec<mpsc::Receiver<Batch>>) {
+        let (senders, inboxes) = (0..analyzers.max(1))
+            .map(|_| mpsc::channel(BATCHES_PER_ANALYZER))
+            .unzip();
+        let intake = Intake {
+            analyzers: senders,
+            next: Arc::default(),
+            room: Arc::new(Semaphore::new(units(limits.queued_bytes) as usize)),
+            limits,
+        };
+        (intake, inboxes)
+    }
+
+    /// Hands messages over. `Ok` is the moment to acknowledge them; waits for room at most [`Limits::patience`].
+    pub async fn accept(&self, messages: Vec<Message>) -> Result<(), Refused> {
+        if messages.is_empty() {
+            return Ok(());
+        }
+        let size: usize = messages.iter().map(|m| m.bytes().len()).sum();
+        let wanted = units(size).min(units(self.limits.queued_bytes));
+        tokio::time::timeout(self.limits.patience, async {
+            let permit = Arc::clone(&self.room)
+                .acquire_many_owned(wanted)
+                .await
+                .map_err(|_| Refused::Closed)?;
+            let batch = Batch {
+                messages,
+                _bytes: permit,
+            };
+            let turn = self.next.fetch_add(1, Ordering::Relaxed) % self.analyzers.len();
+            let analyzer = self.analyzers.get(turn).ok_or(Refused::Closed)?;
+            analyzer.send(batch).await.map_err(|_| Refused::Closed)
+        })
+        .await
+        .map_err(|_| Refused::Overloaded)?
+    }
+
+    /// Bytes that wait for analysis, for self-telemetry.
+    pub fn queued_bytes(&self) -> usize {
+        (units(self.limits.queued_bytes) as usize - self.room.available_permits()) * UNIT
+    }
+}
+
+fn units(bytes: usize) -> u32 {
+    u32::try_from(bytes.div_ceil(UNIT))
+        .unwrap_or(u32::MAX)
+        .max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limits(queued_bytes: usize) -> Limits {
+        Limits {
+            queued_bytes,
+            patience: Duration::from_millis(10),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_full_queue_refuses_until_a_batch_is_done() {
+        let (intake, mut inboxes) = Intake::new(1, limits(128));
+        let message = || vec![Message::Segment(Bytes::from(vec![0; 100]))];
+        assert_eq!(intake.accept(message()).await, Ok(()));
+        assert_eq!(intake.accept(message()).await, Err(Refused::Overloaded));
+        drop(inboxes[0].recv().await);
+        assert_eq!(intake.accept(message()).await, Ok(()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_batch_larger_than_the_queue_passes_alone() {
+        let (intake, mut inboxes) = Intake::new(1, limits(128));
+        let huge = vec![Message::Segment(Bytes::from(vec![0; 10_000]))];
+        assert_eq!(intake.accept(huge).await, Ok(()));
+        assert_eq!(intake.queued_bytes(), 128);
+        drop(inboxes[0].recv().await);
+        assert_eq!(intake.queued_bytes(), 0);
+    }
+}
