@@ -86,6 +86,9 @@ public final class Es7 extends Node {
       System.err.println("arguments: httpPort transportPort dataDir|- [user:password]");
       System.exit(2);
     }
+    Thread watch = new Thread(Es7::exitWithParent, "stdin");
+    watch.setDaemon(true);
+    watch.start();
     if (args.length == 4) {
       authorization = "Basic " + Base64.getEncoder().encodeToString(args[3].getBytes(StandardCharsets.UTF_8));
     }
@@ -107,9 +110,16 @@ public final class Es7 extends Node {
     node.start();
     int port = node.injector().getInstance(HttpServerTransport.class).boundAddress().publishAddress().getPort();
     System.out.println("STARTED " + port);
+    Thread.currentThread().join();
+  }
 
-    while (System.in.read() >= 0) {
-      // Input means nothing, only its end does.
+  private static void exitWithParent() {
+    try {
+      while (System.in.read() >= 0) {
+        // Input means nothing, only its end does.
+      }
+    } catch (IOException e) {
+      e.printStackTrace();
     }
     System.exit(0);
   }

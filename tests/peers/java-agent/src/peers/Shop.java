@@ -44,8 +44,21 @@ public final class Shop {
     String answer() throws IOException;
   }
 
-  public static void main(String[] args) throws Exception {
+  public static void main(String[] args) {
+    try {
+      run(args);
+    } catch (Exception e) {
+      // The agent's threads would keep the process alive.
+      e.printStackTrace();
+      System.exit(1);
+    }
+  }
+
+  private static void run(String[] args) throws Exception {
     Map<String, String> options = options(args);
+    Thread watch = new Thread(Shop::exitWithParent, "stdin");
+    watch.setDaemon(true);
+    watch.start();
     String role = need(options, "role");
     int port = Integer.parseInt(need(options, "port"));
     startAgent(need(options, "oap"), need(options, "service"), need(options, "instance"));
@@ -66,9 +79,16 @@ public final class Shop {
     }));
     server.start();
     System.out.println("READY " + server.getAddress().getPort());
+    Thread.currentThread().join();
+  }
 
-    while (System.in.read() >= 0) {
-      // Input means nothing, only its end does.
+  private static void exitWithParent() {
+    try {
+      while (System.in.read() >= 0) {
+        // Input means nothing, only its end does.
+      }
+    } catch (IOException e) {
+      e.printStackTrace();
     }
     System.exit(0);
   }
