@@ -2,6 +2,7 @@
 //!
 //! Data flows one way: receiver → journal → analyzer → stream → storage ← query. `app` is the only module that knows all of them.
 
+pub mod config;
 pub mod journal;
 pub mod model;
 pub mod storage;

@@ -1,0 +1,73 @@
+//! All settings of a process in one tree, checked and typed.
+
+use super::{
+    AnalyzerSettings, CoreSettings, LogSettings, ReceiverSettings, SharingSettings,
+    StorageSettings, TelemetrySettings,
+};
+
+/// What the server runs with.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    pub mode: RunMode,
+    /// `-Duser.timezone`, else `TZ`; `None` is the zone of the machine. Decides every time bucket.
+    pub time_zone: Option<String>,
+    /// `-Xmx` in bytes: what all queues, values and caches together may take.
+    pub memory_budget: Option<u64>,
+    pub log: LogSettings,
+    pub cluster: ClusterSettings,
+    pub core: CoreSettings,
+    pub storage: StorageSettings,
+    /// `None` if the module is off.
+    pub agent_analyzer: Option<AnalyzerSettings>,
+    pub receiver_sharing: SharingSettings,
+    pub receivers: ReceiverSettings,
+    /// `None` if the module is off.
+    pub query: Option<QuerySettings>,
+    /// Whether module `alarm` is on.
+    pub alarm: bool,
+    pub telemetry: TelemetrySettings,
+}
+
+/// `-Dmode` of `JAVA_OPTS`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RunMode {
+    Normal,
+    /// Create the storage structures, then exit.
+    Init,
+    /// Never create them, wait until they exist.
+    NoInit,
+}
+
+/// How nodes find each other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ClusterSettings {
+    Standalone,
+}
+
+/// `query.graphql`.
+#[derive(Debug, Clone)]
+pub struct QuerySettings {
+    /// Below the context path of core.
+    pub path: String,
+}
+
+impl Settings {
+    /// Names of the OAL scripts that the selected modules need, without directory and extension (8.1.0 spec, D.2).
+    pub fn oal_scripts(&self) -> Vec<&'static str> {
+        let receivers = &self.receivers;
+        let accepts_envoy = receivers
+            .envoy
+            .as_ref()
+            .is_some_and(|e| e.accept_metrics_service);
+        [
+            ("core", self.agent_analyzer.is_some() || receivers.mesh),
+            ("java-agent", receivers.jvm),
+            ("dotnet-agent", receivers.clr),
+            ("envoy", accepts_envoy),
+        ]
+        .into_iter()
+        .filter(|(_, is_needed)| *is_needed)
+        .map(|(name, _)| name)
+        .collect()
+    }
+}
