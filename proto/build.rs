@@ -1,6 +1,6 @@
 //! Compiles the agent protocol in two passes: the messages once, then both sets of services on top of them.
 //!
-//! No `protoc` is needed. Client-streamed messages are handed over undecoded (see `src/raw.rs`).
+//! No `protoc` is needed. What agents report is handed over undecoded (see `src/raw.rs`).
 
 use std::{error::Error, fs, path::PathBuf};
 
@@ -13,9 +13,18 @@ const MESSAGES: [&str; 6] = [
     "agent/trace.proto",
 ];
 const SERVICES: [&str; 2] = ["agent/service/legacy.proto", "agent/service/v3.proto"];
+const REPORTS: [&str; 6] = [
+    "SegmentObject",
+    "ThreadSnapshot",
+    "JVMMetricCollection",
+    "CLRMetricCollection",
+    "InstanceProperties",
+    "InstancePingPkg",
+];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=agent");
+    println!("cargo:rerun-if-changed=health.proto");
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
     let messages = out.join("messages");
     let services = out.join("services");
@@ -29,11 +38,16 @@ fn main() -> Result<(), Box<dyn Error>> {
         .out_dir(messages)
         .compile_fds(protox::compile(MESSAGES, ["."])?)?;
 
-    tonic_prost_build::configure()
+    let mut on_top = tonic_prost_build::configure()
         .extern_path(".skywalking.v3", "crate::agent")
-        .extern_path(".skywalking.v3.SegmentObject", "crate::RawMessage")
-        .extern_path(".skywalking.v3.ThreadSnapshot", "crate::RawMessage")
-        .out_dir(services)
-        .compile_fds(protox::compile(SERVICES, ["."])?)?;
+        .out_dir(services);
+    for report in REPORTS {
+        on_top = on_top.extern_path(format!(".skywalking.v3.{report}"), "crate::RawMessage");
+    }
+    on_top.compile_fds(protox::compile(SERVICES, ["."])?)?;
+
+    tonic_prost_build::configure()
+        .out_dir(&out)
+        .compile_fds(protox::compile(["health.proto"], ["."])?)?;
     Ok(())
 }

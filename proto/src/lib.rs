@@ -1,8 +1,8 @@
 //! The wire contracts: what agents and clients may rely on, and the code generated from it.
 //!
 //! Agent services exist twice, under their 8.1.0 names without a package ([`legacy`]) and under `skywalking.v3`
-//! ([`v3`]). Both use the same messages ([`agent`]), so one implementation can serve both. Streams of segments and
-//! snapshots carry a [`RawMessage`].
+//! ([`v3`]). Both use the same messages ([`agent`]), so one implementation can serve both. Whatever agents report
+//! crosses the services as a [`RawMessage`].
 //!
 //! The query protocol is in [`QUERY_SDL`].
 //!
@@ -27,4 +27,9 @@ pub mod legacy {
 /// Services and clients under their later names, e.g. `/skywalking.v3.ManagementService/keepAlive`.
 pub mod v3 {
     include!(concat!(env!("OUT_DIR"), "/services/skywalking.v3.rs"));
+}
+
+/// The health service, `/grpc.health.v1.Health/Check` and `/Watch`.
+pub mod health {
+    include!(concat!(env!("OUT_DIR"), "/grpc.health.v1.rs"));
 }

@@ -1,7 +1,8 @@
 //! A message that crosses gRPC undecoded.
 //!
-//! Two reasons: what is stored of a segment are the bytes the agent sent, and one message that cannot be decoded
-//! must not end the stream it came in, which it would if the transport decoded it.
+//! Three reasons: what is stored of a segment are the bytes the agent sent; one message that cannot be decoded must
+//! not end the stream it came in, which it would if the transport decoded it; and bad messages are then counted in
+//! one place, where they are read.
 
 use bytes::{Buf, BufMut, Bytes};
 use prost::{
