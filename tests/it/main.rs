@@ -1,1 +1,5 @@
-//! it
+//! The integration tests, one binary: real servers, real agents, a real Elasticsearch, recorded data of the original.
+
+mod golden;
+mod layering;
+mod peers;
