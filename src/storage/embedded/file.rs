@@ -1,0 +1,359 @@
+//! Files of the store: their names, how they are opened, their format version, and what an SQLite failure means.
+//!
+//! One file per day and family makes expiry a matter of deleting files and lets a query open only the days it asks for.
+//! What is inside a file is the business of `table`.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::{PoisonError, RwLock};
+use std::time::Duration;
+
+use rusqlite::{Connection, ErrorCode, OpenFlags};
+
+use crate::model::schema::ModelKind;
+use crate::model::time_bucket::{Downsampling, day_of, start_of};
+use crate::storage::{BucketRange, StorageError};
+
+/// Version of the layout inside the files, kept in SQLite's `user_version`.
+const FORMAT_VERSION: i64 = 1;
+/// How long to wait for another process that holds a lock on a file.
+const LOCK_WAIT: Duration = Duration::from_secs(5);
+/// KiB of page cache of a connection that writes; filled only as far as needed.
+const WRITE_CACHE_KIB: i64 = 8 * 1024;
+/// KiB of page cache of a connection that reads; the operating system caches as well.
+const READ_CACHE_KIB: i64 = 2 * 1024;
+/// Pages in the write-ahead log before they are moved to the database: pages written often are moved once.
+const CHECKPOINT_PAGES: i64 = 4_000;
+/// Bytes that the write-ahead log is cut back to after such a move.
+const LOG_BYTES: i64 = 64 << 20;
+/// Prepared statements kept per connection; a day has some seventy tables.
+const STATEMENTS: usize = 256;
+
+/// What the rows of a day file have in common: how long they are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Family {
+    /// Metrics, relations and traffic.
+    Metrics,
+    /// Segments, alarms and other records.
+    Records,
+}
+
+impl Family {
+    fn prefix(self) -> &'static str {
+        match self {
+            Family::Metrics => "metrics",
+            Family::Records => "records",
+        }
+    }
+}
+
+/// One file. Day files sort by family, then by day.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum FileKey {
+    /// Everything without a day.
+    Meta,
+    /// The day as `yyyyMMdd`.
+    Day(Family, u64),
+}
+
+impl FileKey {
+    /// Where rows of a kind and bucket are stored; `None` if the bucket is no date.
+    pub(super) fn of(kind: ModelKind, time_bucket: u64) -> Option<FileKey> {
+        let family = match kind {
+            ModelKind::Management => return Some(FileKey::Meta),
+            ModelKind::Metrics => Family::Metrics,
+            ModelKind::Record => Family::Records,
+        };
+        let date = start_of(time_bucket)?;
+        (date.year() >= 1970).then(|| FileKey::Day(family, day_of(time_bucket)))
+    }
+
+    fn name(self) -> String {
+        match self {
+            FileKey::Meta => "meta.db".to_owned(),
+            FileKey::Day(family, day) => format!("{}-{day}.db", family.prefix()),
+        }
+    }
+
+    fn parse(name: &str) -> Option<FileKey> {
+        let (prefix, day) = name.strip_suffix(".db")?.split_once('-')?;
+        let family = [Family::Metrics, Family::Records]
+            .into_iter()
+            .find(|f| f.prefix() == prefix)?;
+        let kind = match family {
+            Family::Metrics => ModelKind::Metrics,
+            Family::Records => ModelKind::Record,
+        };
+        let day = (day.len() == 8).then(|| day.parse().ok()).flatten()?;
+        FileKey::of(kind, day)
+    }
+}
+
+/// The directory and which day files it has.
+#[derive(Debug)]
+pub(super) struct Files {
+    dir: PathBuf,
+    known: RwLock<BTreeSet<FileKey>>,
+}
+
+impl Files {
+    /// Creates the directory if needed and lists its files. Files with other names are left alone.
+    pub(super) fn scan(dir: &Path) -> Result<Files, StorageError> {
+        let failed =
+            |e: std::io::Error| StorageError::Unavailable(format!("{}: {e}", dir.display()));
+        std::fs::create_dir_all(dir).map_err(failed)?;
+        let mut known = BTreeSet::new();
+        for entry in std::fs::read_dir(dir).map_err(failed)? {
+            let name = entry.map_err(failed)?.file_name();
+            known.extend(name.to_str().and_then(FileKey::parse));
+        }
+        Ok(Files {
+            dir: dir.to_owned(),
+            known: RwLock::new(known),
+        })
+    }
+
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    pub(super) fn path(&self, key: FileKey) -> PathBuf {
+        self.dir.join(key.name())
+    }
+
+    pub(super) fn all(&self) -> Vec<FileKey> {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        known.iter().copied().collect()
+    }
+
+    pub(super) fn contains(&self, key: FileKey) -> bool {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        known.contains(&key)
+    }
+
+    pub(super) fn add(&self, key: FileKey) {
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        known.insert(key);
+    }
+
+    pub(super) fn remove(&self, key: FileKey) {
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        known.remove(&key);
+    }
+
+    /// Day files of a family that can hold buckets of a range, oldest first; `None` is every day. A range whose ends are no
+    /// buckets of one precision says nothing about days.
+    pub(super) fn days(&self, family: Family, range: Option<BucketRange>) -> Vec<FileKey> {
+        let (first, last) = match range {
+            Some(BucketRange { start, end })
+                if Downsampling::of(start).is_some()
+                    && Downsampling::of(start) == Downsampling::of(end) =>
+            {
+                (day_of(start), day_of(end))
+            }
+            _ => (0, u64::MAX),
+        };
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        known
+            .iter()
+            .copied()
+            .filter(|key| matches!(key, FileKey::Day(f, day) if *f == family && (first..=last).contains(day)))
+            .collect()
+    }
+
+    /// Opens a file to write, creating it if needed.
+    pub(super) fn open_writer(&self, key: FileKey) -> Result<Connection, StorageError> {
+        let path = self.path(key);
+        let conn = open(&path, OpenFlags::SQLITE_OPEN_CREATE).map_err(|e| failure(&path, &e))?;
+        if version(&conn, &path)? == 0 {
+            format(&conn).map_err(|e| failure(&path, &e))?;
+        }
+        let tune = || {
+            conn.pragma_update(None, "cache_size", -WRITE_CACHE_KIB)?;
+            conn.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+            conn.pragma_update(None, "journal_size_limit", LOG_BYTES)
+        };
+        tune().map_err(|e| failure(&path, &e))?;
+        self.add(key);
+        Ok(conn)
+    }
+
+    /// Opens an existing file to read.
+    pub(super) fn open_reader(&self, key: FileKey) -> Result<Connection, StorageError> {
+        let path = self.path(key);
+        let conn = open(&path, OpenFlags::empty()).map_err(|e| failure(&path, &e))?;
+        version(&conn, &path)?;
+        let tune = || {
+            conn.pragma_update(None, "cache_size", -READ_CACHE_KIB)?;
+            conn.pragma_update(None, "query_only", true)
+        };
+        tune().map_err(|e| failure(&path, &e))?;
+        Ok(conn)
+    }
+
+    /// Deletes a file that nobody has open.
+    pub(super) fn delete(&self, key: FileKey) -> Result<(), StorageError> {
+        self.remove(key);
+        let path = self.path(key);
+        for suffix in ["", "-wal", "-shm"] {
+            let mut name = path.clone().into_os_string();
+            name.push(suffix);
+            match std::fs::remove_file(&name) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(StorageError::Unavailable(format!(
+                        "{}: {e}",
+                        path.display()
+                    )));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Readers open for writing too: the last one to close a file then folds its write-ahead log in.
+fn open(path: &Path, extra: OpenFlags) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | extra;
+    let conn = Connection::open_with_flags(path, flags)?;
+    conn.busy_timeout(LOCK_WAIT)?;
+    conn.set_prepared_statement_cache_capacity(STATEMENTS);
+    conn.pragma_update(None, "synchronous", "NORMAL")?;
+    Ok(conn)
+}
+
+/// The format version of a file, 0 if it is empty.
+fn version(conn: &Connection, path: &Path) -> Result<i64, StorageError> {
+    let read = |sql| conn.query_row(sql, [], |row| row.get::<_, i64>(0));
+    let version = read("PRAGMA user_version").map_err(|e| failure(path, &e))?;
+    let tables = read("SELECT count(*) FROM sqlite_schema").map_err(|e| failure(path, &e))?;
+    match version {
+        0 if tables > 0 => Err(StorageError::Refused(format!(
+            "{}: not a file of this store",
+            path.display()
+        ))),
+        0..=FORMAT_VERSION => Ok(version),
+        _ => Err(StorageError::Refused(format!(
+            "{}: has format {version}, this program knows formats up to {FORMAT_VERSION}; use a newer program",
+            path.display()
+        ))),
+    }
+}
+
+fn format(conn: &Connection) -> rusqlite::Result<()> {
+    conn.pragma_update(None, "page_size", 4096)?;
+    conn.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
+    conn.pragma_update(None, "user_version", FORMAT_VERSION)
+}
+
+/// What a failure on a file means to the caller.
+pub(super) fn failure(path: &Path, error: &rusqlite::Error) -> StorageError {
+    let text = format!("{}: {error}", path.display());
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => StorageError::Damaged(text),
+        Some(ErrorCode::Unknown | ErrorCode::ApiMisuse | ErrorCode::TypeMismatch) | None => {
+            StorageError::Refused(text)
+        }
+        Some(_) => StorageError::Unavailable(text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bucket_decides_the_file() {
+        use ModelKind::{Management, Metrics, Record};
+        for (kind, bucket, name) in [
+            (Management, 0, Some("meta.db")),
+            (Metrics, 20_200_915, Some("metrics-20200915.db")),
+            (Metrics, 2_020_091_510, Some("metrics-20200915.db")),
+            (Metrics, 202_009_151_059, Some("metrics-20200915.db")),
+            (Record, 20_200_915_105_930, Some("records-20200915.db")),
+            (Metrics, 0, None),
+            (Metrics, 20_201_399, None),
+            (Record, 99_999_999_999_999, None),
+            (Record, 19_690_915_105_930, None),
+            (Record, u64::MAX, None),
+        ] {
+            let file = FileKey::of(kind, bucket);
+            assert_eq!(file.map(FileKey::name).as_deref(), name, "{bucket}");
+            if kind != Management {
+                assert_eq!(name.and_then(FileKey::parse), file, "{bucket}");
+            }
+        }
+        for other in [
+            "metrics-2020.db",
+            "metrics-20201399.db",
+            "meta.db",
+            "x-20200915.db",
+            "metrics-20200915.db-wal",
+        ] {
+            assert_eq!(FileKey::parse(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_range_opens_only_its_days() {
+        let dir = tempfile::tempdir().unwrap();
+        for day in [20_200_914, 20_200_915, 20_200_916] {
+            std::fs::write(dir.path().join(format!("metrics-{day}.db")), "").unwrap();
+        }
+        let files = Files::scan(dir.path()).unwrap();
+        for (range, days) in [
+            (None, vec![20_200_914, 20_200_915, 20_200_916]),
+            (Some((20_200_915, 20_200_915)), vec![20_200_915]),
+            (
+                Some((2_020_091_423, 2_020_091_500)),
+                vec![20_200_914, 20_200_915],
+            ),
+            (Some((202_009_160_000, 202_009_170_000)), vec![20_200_916]),
+            (Some((202_009_170_000, 202_009_160_000)), vec![]),
+            (
+                Some((0, 20_200_915)),
+                vec![20_200_914, 20_200_915, 20_200_916],
+            ),
+        ] {
+            let range = range.map(|(start, end)| BucketRange { start, end });
+            let want: Vec<_> = days
+                .into_iter()
+                .map(|d| FileKey::Day(Family::Metrics, d))
+                .collect();
+            assert_eq!(files.days(Family::Metrics, range), want, "{range:?}");
+            assert!(files.days(Family::Records, range).is_empty());
+        }
+    }
+
+    #[test]
+    fn damaged_foreign_and_newer_files_are_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = Files::scan(dir.path()).unwrap();
+        let path = files.path(FileKey::Meta);
+        std::fs::write(
+            &path,
+            "no database, but long enough to have a header".repeat(99),
+        )
+        .unwrap();
+        let damaged = files.open_writer(FileKey::Meta).unwrap_err();
+        assert!(
+            matches!(&damaged, StorageError::Damaged(e) if e.contains("meta.db")),
+            "{damaged}"
+        );
+
+        for (sql, part) in [
+            ("CREATE TABLE other (a)", "not a file of this store"),
+            ("PRAGMA user_version = 2", "has format 2"),
+        ] {
+            std::fs::remove_file(&path).unwrap();
+            Connection::open(&path).unwrap().execute_batch(sql).unwrap();
+            for result in [
+                files.open_writer(FileKey::Meta),
+                files.open_reader(FileKey::Meta),
+            ] {
+                let error = result.unwrap_err().to_string();
+                assert!(error.contains("meta.db") && error.contains(part), "{error}");
+            }
+        }
+    }
+}

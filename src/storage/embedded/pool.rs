@@ -1,0 +1,66 @@
+//! Connections that read, lent to one query at a time and kept for the next one.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rusqlite::Connection;
+
+use super::file::{FileKey, Files, failure};
+use crate::storage::StorageError;
+
+/// Connections kept open while nobody reads.
+const IDLE: usize = 16;
+
+/// Least recently used first.
+#[derive(Debug)]
+pub(super) struct ReadPool {
+    pub(super) files: Arc<Files>,
+    idle: Mutex<Vec<(FileKey, Connection)>>,
+}
+
+impl ReadPool {
+    pub(super) fn new(files: Arc<Files>) -> ReadPool {
+        ReadPool {
+            files,
+            idle: Mutex::default(),
+        }
+    }
+
+    /// Runs a query on a file; `None` if there is no such file.
+    pub(super) fn query<T>(
+        &self,
+        key: FileKey,
+        query: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<Option<T>, StorageError> {
+        if !self.files.contains(key) {
+            return Ok(None);
+        }
+        let conn = match self.take(key) {
+            Some(conn) => conn,
+            None => self.files.open_reader(key)?,
+        };
+        let answer = query(&conn).map_err(|e| failure(&self.files.path(key), &e))?;
+        self.put(key, conn);
+        Ok(Some(answer))
+    }
+
+    fn take(&self, key: FileKey) -> Option<Connection> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = idle.iter().rposition(|(k, _)| *k == key)?;
+        Some(idle.remove(at).1)
+    }
+
+    fn put(&self, key: FileKey, conn: Connection) {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let oldest = (idle.len() >= IDLE).then(|| idle.remove(0));
+        idle.push((key, conn));
+        // Closing can take a while: not under the lock.
+        drop(idle);
+        drop(oldest);
+    }
+
+    /// Closes what is idle on a file.
+    pub(super) fn close(&self, key: FileKey) {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.retain(|(k, _)| *k != key);
+    }
+}

@@ -1,0 +1,309 @@
+//! Segments, traces, alarms and sampled statements.
+
+use bytes::Bytes;
+use rusqlite::types::Value;
+use rusqlite::{Connection, OptionalExtension};
+
+use super::file::{Family, FileKey};
+use super::metadata::{number, optional_text, text};
+use super::metrics::positive;
+use super::page::Hits;
+use super::pool::ReadPool;
+use super::table::{self, quoted, sql_bucket};
+use super::text::{TextFilter, passes};
+use crate::model::schema::{Model, ValueKind};
+use crate::storage::{
+    AlarmFilter, AlarmRow, Order, Page, SampledRecord, SegmentBrief, SegmentData, SegmentFilter,
+    StorageError, TopNFilter, TraceOrder,
+};
+
+const SEGMENT: &str = "segment";
+const ALARM: &str = "alarm_record";
+
+/// Conditions of a query, ANDed.
+#[derive(Debug, Default)]
+struct Where {
+    sql: Vec<String>,
+    values: Vec<Value>,
+}
+
+impl Where {
+    fn add(&mut self, condition: &str, value: impl Into<Value>) {
+        self.sql.push(condition.to_owned());
+        self.values.push(value.into());
+    }
+
+    fn sql(&self) -> String {
+        match self.sql.is_empty() {
+            true => String::new(),
+            false => format!(" WHERE {}", self.sql.join(" AND ")),
+        }
+    }
+}
+
+/// A page of the trace list.
+pub(super) fn segments(
+    pool: &ReadPool,
+    filter: &SegmentFilter,
+) -> Result<Page<SegmentBrief>, StorageError> {
+    let mut hits = Hits::new(filter.offset, filter.limit)?;
+    let mut phrase = TextFilter::phrase(filter.endpoint_name.as_deref());
+    let conditions = segment_conditions(filter);
+    let sort_by = match filter.order {
+        TraceOrder::ByStartTime => "start_time",
+        TraceOrder::ByDuration => "latency",
+    };
+    // The name only when it is asked for: without it the index alone answers.
+    let name = if phrase.is_some() {
+        "endpoint_name"
+    } else {
+        "NULL"
+    };
+    let scan = format!(
+        "SELECT rowid, {sort_by}, {name} FROM {SEGMENT}{}",
+        conditions.sql()
+    );
+    let columns = [
+        "start_time",
+        "latency",
+        "is_error",
+        "endpoint_name",
+        "trace_id",
+    ];
+    for file in pool.files.days(Family::Records, filter.range) {
+        pool.query(file, |conn| {
+            if table::has(conn, SEGMENT, &columns)? {
+                collect(
+                    conn,
+                    &scan,
+                    &conditions.values,
+                    &mut phrase,
+                    file,
+                    &mut hits,
+                )?;
+            }
+            Ok(())
+        })?;
+    }
+    hits.page(pool, |conn, rowid| {
+        let sql = "SELECT segment_id, trace_id, endpoint_name, start_time, latency, is_error FROM segment WHERE rowid = ?1";
+        let mut statement = conn.prepare_cached(sql)?;
+        let brief = statement.query_row([rowid], |row| {
+            Ok(SegmentBrief {
+                segment_id: text(row, 0)?,
+                trace_id: text(row, 1)?,
+                endpoint_name: text(row, 2)?,
+                start_time: number(row, 3)?,
+                latency: number(row, 4)?,
+                is_error: number(row, 5)? == 1,
+            })
+        });
+        brief.optional()
+    })
+}
+
+/// The narrowest condition may use its index; `+` keeps the planner from guessing another one.
+fn segment_conditions(filter: &SegmentFilter) -> Where {
+    let mut conditions = Where::default();
+    let mut is_driven = false;
+    for (column, value) in [
+        ("trace_id", &filter.trace_id),
+        ("endpoint_id", &filter.endpoint_id),
+        ("service_instance_id", &filter.instance_id),
+        ("service_id", &filter.service_id),
+    ] {
+        if let Some(value) = value {
+            let plus = if is_driven { "+" } else { "" };
+            conditions.add(&format!("{plus}{column} = ?"), value.clone());
+            is_driven = true;
+        }
+    }
+    if let Some(range) = filter.range {
+        conditions.add("time_bucket >= ?", sql_bucket(range.start));
+        conditions.add("time_bucket <= ?", sql_bucket(range.end));
+    }
+    if filter.min_duration != 0 {
+        conditions.add("latency >= ?", filter.min_duration);
+    }
+    if filter.max_duration != 0 {
+        conditions.add("latency <= ?", filter.max_duration);
+    }
+    if let Some(is_error) = filter.is_error {
+        conditions.add("is_error = ?", i64::from(is_error));
+    }
+    conditions
+}
+
+/// Notes the rows of a query for row id, sort number and text.
+fn collect(
+    conn: &Connection,
+    sql: &str,
+    values: &[Value],
+    phrase: &mut Option<TextFilter>,
+    file: FileKey,
+    hits: &mut Hits,
+) -> rusqlite::Result<()> {
+    let mut statement = conn.prepare_cached(sql)?;
+    let mut rows = statement.query(rusqlite::params_from_iter(values))?;
+    while let Some(row) = rows.next()? {
+        if passes(phrase, row.get_ref(2)?.as_str_or_null()?) {
+            hits.add(file, row.get(0)?, number(row, 1)?);
+        }
+    }
+    Ok(())
+}
+
+/// The segments of a trace, oldest day first.
+pub(super) fn trace(
+    pool: &ReadPool,
+    trace_id: &str,
+    limit: usize,
+) -> Result<Vec<SegmentData>, StorageError> {
+    let columns = [
+        "segment_id",
+        "service_id",
+        "service_instance_id",
+        "data_binary",
+    ];
+    let sql = format!(
+        "SELECT {} FROM {SEGMENT} WHERE trace_id = ?1 ORDER BY rowid LIMIT ?2",
+        columns.join(", ")
+    );
+    let mut found = Vec::new();
+    for file in pool.files.days(Family::Records, None) {
+        let left = i64::try_from(limit - found.len()).unwrap_or(i64::MAX);
+        if left == 0 {
+            break;
+        }
+        pool.query(file, |conn| {
+            if !table::has(conn, SEGMENT, &columns)? {
+                return Ok(());
+            }
+            let mut statement = conn.prepare_cached(&sql)?;
+            let mut rows = statement.query((trace_id, left))?;
+            while let Some(row) = rows.next()? {
+                let data = row.get_ref(3)?.as_blob_or_null()?.unwrap_or_default();
+                found.push(SegmentData {
+                    segment_id: text(row, 0)?,
+                    service_id: text(row, 1)?,
+                    instance_id: text(row, 2)?,
+                    data: Bytes::copy_from_slice(data),
+                });
+            }
+            Ok(())
+        })?;
+    }
+    Ok(found)
+}
+
+/// A page of alarms, newest first.
+pub(super) fn alarms(
+    pool: &ReadPool,
+    filter: &AlarmFilter,
+) -> Result<Page<AlarmRow>, StorageError> {
+    let mut hits = Hits::new(filter.offset, filter.limit)?;
+    let mut phrase = TextFilter::phrase(filter.keyword.as_deref());
+    let mut conditions = Where::default();
+    conditions.add("time_bucket >= ?", sql_bucket(filter.range.start));
+    conditions.add("time_bucket <= ?", sql_bucket(filter.range.end));
+    if let Some(scope) = filter.scope {
+        conditions.add("scope = ?", scope);
+    }
+    let scan = format!(
+        "SELECT rowid, start_time, alarm_message FROM {ALARM}{}",
+        conditions.sql()
+    );
+    let columns = ["scope", "id0", "alarm_message", "start_time"];
+    for file in pool.files.days(Family::Records, Some(filter.range)) {
+        pool.query(file, |conn| {
+            if table::has(conn, ALARM, &columns)? {
+                collect(
+                    conn,
+                    &scan,
+                    &conditions.values,
+                    &mut phrase,
+                    file,
+                    &mut hits,
+                )?;
+            }
+            Ok(())
+        })?;
+    }
+    hits.page(pool, |conn, rowid| {
+        let sql = format!(
+            "SELECT {} FROM {ALARM} WHERE rowid = ?1",
+            columns.join(", ")
+        );
+        let mut statement = conn.prepare_cached(&sql)?;
+        let alarm = statement.query_row([rowid], |row| {
+            Ok(AlarmRow {
+                scope: number(row, 0)?,
+                id0: text(row, 1)?,
+                message: text(row, 2)?,
+                start_time: number(row, 3)?,
+            })
+        });
+        alarm.optional()
+    })
+}
+
+/// Records by latency.
+pub(super) fn sampled(
+    pool: &ReadPool,
+    model: &Model,
+    filter: &TopNFilter,
+) -> Result<Vec<SampledRecord>, StorageError> {
+    let limit = positive(filter.limit)?;
+    let latency = match model.value {
+        Some(value) if value.kind == ValueKind::Sampled => value.name,
+        _ => {
+            let text = format!("{} is not a list of sampled records", model.name);
+            return Err(StorageError::InvalidQuery(text));
+        }
+    };
+    let mut columns = vec!["statement", latency, "trace_id"];
+    let mut conditions = Where::default();
+    conditions.add("time_bucket >= ?", sql_bucket(filter.range.start));
+    conditions.add("time_bucket <= ?", sql_bucket(filter.range.end));
+    if let Some(service) = &filter.service_id {
+        columns.push("service_id");
+        conditions.add("+service_id = ?", service.clone());
+    }
+    let direction = match filter.order {
+        Order::Ascending => "ASC",
+        Order::Descending => "DESC",
+    };
+    let sql = format!(
+        "SELECT statement, {0}, trace_id FROM {1}{2} ORDER BY {0} {direction}, rowid LIMIT {limit}",
+        quoted(latency),
+        quoted(&model.name),
+        conditions.sql()
+    );
+    let mut found: Vec<SampledRecord> = Vec::new();
+    for file in pool.files.days(Family::Records, Some(filter.range)) {
+        pool.query(file, |conn| {
+            if !table::has(conn, &model.name, &columns)? {
+                return Ok(());
+            }
+            let mut statement = conn.prepare_cached(&sql)?;
+            let mut rows = statement.query(rusqlite::params_from_iter(&conditions.values))?;
+            while let Some(row) = rows.next()? {
+                found.push(SampledRecord {
+                    statement: optional_text(row, 0)?,
+                    latency: number(row, 1)?,
+                    trace_id: optional_text(row, 2)?,
+                });
+            }
+            Ok(())
+        })?;
+        match filter.order {
+            Order::Ascending => found.sort_by_key(|r| r.latency),
+            Order::Descending => found.sort_by_key(|r| std::cmp::Reverse(r.latency)),
+        }
+        found.truncate(limit);
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests;
