@@ -1,5 +1,7 @@
 //! The integration tests, one binary: real servers, real agents, a real Elasticsearch, recorded data of the original.
 
+mod es_console;
 mod golden;
 mod layering;
 mod peers;
+mod storage_contract;
