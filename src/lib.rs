@@ -2,8 +2,10 @@
 //!
 //! Data flows one way: receiver → journal → analyzer → stream → storage ← query. `app` is the only module that knows all of them.
 
+pub mod analyzer;
 pub mod config;
 pub mod journal;
 pub mod model;
 pub mod storage;
+pub mod stream;
 pub mod util;

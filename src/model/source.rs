@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::attr::Attr;
-use super::entity::Entity;
+use super::entity::{Entity, EntityField};
 use super::scope::{DetectPoint, RequestType};
 
 /// Values of a request-shaped source; a scope reads those it has.
@@ -68,14 +68,22 @@ pub enum Values {
     Envoy {
         value: f64,
     },
-    /// Nothing measured: keeps metadata alive.
-    Presence,
+}
+
+/// Names of the request behind a source; scripts may filter by those that are not part of the entity.
+#[derive(Debug, PartialEq, Eq)]
+pub struct RequestNames {
+    pub service: Arc<str>,
+    pub instance: Arc<str>,
+    pub endpoint: Arc<str>,
 }
 
 /// One fact.
 #[derive(Debug, Clone)]
 pub struct Source {
     pub entity: Arc<Entity>,
+    /// Only for All, Service, ServiceInstance and Endpoint.
+    pub names: Option<Arc<RequestNames>>,
     /// Minute bucket.
     pub minute: u64,
     pub values: Values,
@@ -98,7 +106,7 @@ impl Source {
     pub fn attr(&self, attr: Attr) -> Option<AttrValue<'_>> {
         use AttrValue::{Bool, Double, Long};
         Some(match (attr, &self.values) {
-            (Attr::Entity(field), _) => AttrValue::Text(self.entity.field(field)),
+            (Attr::Entity(field), _) => AttrValue::Text(self.text(field)),
             (Attr::Latency, Values::Request(r)) => Long(r.latency.into()),
             (Attr::Status, Values::Request(r)) => Bool(r.status),
             (Attr::ResponseCode, Values::Request(r)) => Long(r.response_code.into()),
@@ -127,6 +135,18 @@ impl Source {
             (attr, Values::ClrThread { .. }) => return self.clr_thread(attr),
             _ => return None,
         })
+    }
+
+    fn text(&self, field: EntityField) -> &str {
+        if let Some(value) = self.entity.shared_field(field) {
+            return value;
+        }
+        match (field, &self.names) {
+            (EntityField::ServiceName, Some(names)) => &names.service,
+            (EntityField::InstanceName, Some(names)) => &names.instance,
+            (EntityField::EndpointName, Some(names)) => &names.endpoint,
+            _ => "",
+        }
     }
 
     fn clr_thread(&self, attr: Attr) -> Option<AttrValue<'_>> {

@@ -1,0 +1,81 @@
+//! Meaning: a protocol message becomes facts (sources and metadata) and records. Same bytes in, same facts out.
+//!
+//! Nothing is aggregated, stored or awaited here. A message that makes no sense is rejected whole, with a reason.
+
+pub mod address;
+pub mod clr;
+pub mod entities;
+pub mod fact;
+pub mod jvm;
+pub mod management;
+pub mod naming;
+pub mod settings;
+pub mod trace;
+
+use std::sync::Arc;
+
+pub use address::AddressBook;
+pub use fact::{Fact, Facts};
+pub use settings::AnalyzerSettings;
+
+use crate::journal::Message;
+use crate::model::schema::{Model, Schema};
+use crate::model::time_bucket::Zone;
+use crate::util::clock::Clock;
+use entities::Entities;
+
+/// Why a message was rejected. The text is also the value of the `reason` label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Reject {
+    #[error("undecodable")]
+    Undecodable,
+    #[error("missing_id")]
+    MissingId,
+    #[error("id_too_long")]
+    IdTooLong,
+    #[error("time_out_of_range")]
+    TimeOutOfRange,
+}
+
+/// Analyses messages one after another. Not shared: each analyzer task owns one, with its own caches.
+#[derive(Debug)]
+pub struct Analyzer {
+    settings: Arc<AnalyzerSettings>,
+    zone: Zone,
+    clock: Clock,
+    addresses: Arc<AddressBook>,
+    entities: Entities,
+    segment_model: Option<Arc<Model>>,
+    statement_model: Option<Arc<Model>>,
+}
+
+impl Analyzer {
+    pub fn new(
+        settings: Arc<AnalyzerSettings>,
+        schema: &Schema,
+        zone: Zone,
+        clock: Clock,
+        addresses: Arc<AddressBook>,
+    ) -> Analyzer {
+        Analyzer {
+            settings,
+            zone,
+            clock,
+            addresses,
+            entities: Entities::new(),
+            segment_model: schema.model("segment").cloned(),
+            statement_model: schema.model("top_n_database_statement").cloned(),
+        }
+    }
+
+    /// Adds what a message means to `facts`; on rejection nothing of it is added.
+    pub fn analyze(&mut self, message: &Message, facts: &mut Facts) -> Result<(), Reject> {
+        match message {
+            Message::Segment(bytes) => self.segment(bytes, facts),
+            Message::JvmMetrics(bytes) => self.jvm_metrics(bytes, facts),
+            Message::ClrMetrics(bytes) => self.clr_metrics(bytes, facts),
+            Message::InstanceProperties(bytes) => self.instance_properties(bytes, facts),
+            Message::KeepAlive(bytes) => self.keep_alive(bytes, facts),
+        }
+    }
+}

@@ -1,0 +1,333 @@
+//! Interned entities: the ids of a request are built once, then found again by its names.
+//!
+//! Encoding ids is the dearest part of analysis, so a cache per analyzer maps the raw names of a request to all
+//! entities that it touches: one look-up per request instead of one per id.
+
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+
+use crate::model::entity::{Entity, EntityField as F};
+use crate::model::id;
+use crate::model::scope::{NodeType, Scope};
+use crate::model::source::RequestNames;
+
+type State = foldhash::fast::FixedState;
+
+/// A served request: who served it.
+#[derive(Debug)]
+pub struct RequestEntities {
+    pub all: Arc<Entity>,
+    pub service: Arc<Entity>,
+    pub instance: Arc<Entity>,
+    pub endpoint: Arc<Entity>,
+    pub names: Arc<RequestNames>,
+}
+
+/// A call: both ends.
+#[derive(Debug)]
+pub struct RelationEntities {
+    pub service: Arc<Entity>,
+    pub instance: Option<Arc<Entity>>,
+    pub endpoint: Option<Arc<Entity>>,
+}
+
+/// One end of a call, by names that are already cut.
+#[derive(Debug, Clone, Copy)]
+pub struct End<'a> {
+    pub service: &'a str,
+    pub node_type: NodeType,
+    pub instance: &'a str,
+    /// Empty at the client side of a call.
+    pub endpoint: &'a str,
+    /// Service (real) that owns the endpoint where it is not `service`.
+    pub endpoint_owner: Option<&'a str>,
+}
+
+/// A process that reports runtime metrics.
+#[derive(Debug)]
+pub struct InstanceEntities {
+    entities: Box<[Arc<Entity>]>,
+}
+
+impl InstanceEntities {
+    /// The entity of a runtime scope.
+    pub fn of(&self, scope: Scope) -> Option<&Arc<Entity>> {
+        self.entities.iter().find(|e| e.scope == scope)
+    }
+}
+
+/// Cached sets of entities per kind; beyond this many the cache starts over, which costs time but no data.
+const MAX_SETS: usize = 100_000;
+
+/// The cache.
+#[derive(Debug, Default)]
+pub struct Entities {
+    key: Vec<u8>,
+    services: HashMap<Box<[u8]>, Arc<Entity>, State>,
+    requests: HashMap<Box<[u8]>, Arc<RequestEntities>, State>,
+    relations: HashMap<Box<[u8]>, Arc<RelationEntities>, State>,
+    instances: HashMap<Box<[u8]>, Arc<InstanceEntities>, State>,
+}
+
+impl Entities {
+    pub fn new() -> Entities {
+        Entities::default()
+    }
+
+    /// A service, or a database as a service.
+    pub fn service(&mut self, name: &str, node_type: NodeType) -> Arc<Entity> {
+        write_key(&mut self.key, node_type as u8, &[name]);
+        cached(&mut self.services, &self.key, || {
+            let id = id::service_id(name, node_type.is_normal());
+            service_entity(Scope::Service, node_type, &id, name)
+        })
+    }
+
+    /// A database as what is accessed.
+    pub fn database_access(&mut self, name: &str) -> Arc<Entity> {
+        write_key(&mut self.key, u8::MAX, &[name]);
+        cached(&mut self.services, &self.key, || {
+            let id = id::service_id(name, false);
+            service_entity(Scope::DatabaseAccess, NodeType::Database, &id, name)
+        })
+    }
+
+    /// All that a request served by a real service is about.
+    pub fn request(
+        &mut self,
+        service: &str,
+        instance: &str,
+        endpoint: &str,
+    ) -> Arc<RequestEntities> {
+        write_key(&mut self.key, 0, &[service, instance, endpoint]);
+        let Entities { key, requests, .. } = self;
+        if let Some(set) = requests.get(key.as_slice()) {
+            return Arc::clone(set);
+        }
+        let names = RequestNames {
+            service: service.into(),
+            instance: instance.into(),
+            endpoint: endpoint.into(),
+        };
+        let service_id: Arc<str> = id::service_id(service, true).into();
+        let entity = |scope, id: String, fields: Vec<(F, Arc<str>)>| {
+            Arc::new(Entity::new(scope, NodeType::Normal, id, fields))
+        };
+        let set = RequestEntities {
+            all: entity(Scope::All, String::new(), vec![]),
+            service: Arc::new(service_entity(
+                Scope::Service,
+                NodeType::Normal,
+                &service_id,
+                service,
+            )),
+            instance: entity(
+                Scope::ServiceInstance,
+                id::instance_id(&service_id, instance),
+                vec![
+                    (F::ServiceId, Arc::clone(&service_id)),
+                    (F::Name, Arc::clone(&names.instance)),
+                ],
+            ),
+            endpoint: entity(
+                Scope::Endpoint,
+                id::endpoint_id(&service_id, endpoint),
+                vec![
+                    (F::ServiceId, Arc::clone(&service_id)),
+                    (F::Name, Arc::clone(&names.endpoint)),
+                ],
+            ),
+            names: Arc::new(names),
+        };
+        insert(requests, key, Arc::new(set))
+    }
+
+    /// All that a call is about.
+    pub fn relation(&mut self, source: End<'_>, dest: End<'_>) -> Arc<RelationEntities> {
+        write_key(
+            &mut self.key,
+            u8::from(source.node_type.is_normal()) << 1 | u8::from(dest.node_type.is_normal()),
+            &[
+                source.service,
+                source.instance,
+                source.endpoint,
+                source.endpoint_owner.unwrap_or_default(),
+                dest.service,
+                dest.instance,
+                dest.endpoint,
+            ],
+        );
+        let Entities { key, relations, .. } = self;
+        if let Some(set) = relations.get(key.as_slice()) {
+            return Arc::clone(set);
+        }
+        insert(relations, key, Arc::new(relation_entities(source, dest)))
+    }
+
+    /// The runtime metrics of an instance under the given scopes; `own_id` overrides the entity id of a scope.
+    pub fn runtime(
+        &mut self,
+        tag: u8,
+        service: &str,
+        instance: &str,
+        make: impl FnOnce(&str, &str) -> Vec<Entity>,
+    ) -> Arc<InstanceEntities> {
+        write_key(&mut self.key, tag, &[service, instance]);
+        cached(&mut self.instances, &self.key, || {
+            let service_id = id::service_id(service, true);
+            let instance_id = id::instance_id(&service_id, instance);
+            let entities = make(&service_id, &instance_id);
+            InstanceEntities {
+                entities: entities.into_iter().map(Arc::new).collect(),
+            }
+        })
+    }
+
+    /// An instance by itself.
+    pub fn instance(&mut self, service: &str, instance: &str) -> Option<Arc<Entity>> {
+        let set = self.runtime(u8::MAX, service, instance, |service_id, instance_id| {
+            vec![Entity::new(
+                Scope::ServiceInstance,
+                NodeType::Normal,
+                instance_id,
+                vec![
+                    (F::ServiceId, service_id.into()),
+                    (F::Name, instance.into()),
+                ],
+            )]
+        });
+        set.of(Scope::ServiceInstance).cloned()
+    }
+}
+
+fn service_entity(scope: Scope, node_type: NodeType, id: &str, name: &str) -> Entity {
+    let id: Arc<str> = id.into();
+    let fields = vec![(F::Name, name.into()), (F::ServiceId, Arc::clone(&id))];
+    Entity::new(scope, node_type, id, fields)
+}
+
+fn relation_entities(source: End<'_>, dest: End<'_>) -> RelationEntities {
+    let text = |s: &str| Arc::<str>::from(s);
+    let source_service: Arc<str> =
+        id::service_id(source.service, source.node_type.is_normal()).into();
+    let dest_service: Arc<str> = id::service_id(dest.service, dest.node_type.is_normal()).into();
+    let names = [
+        (F::SourceServiceName, text(source.service)),
+        (F::DestServiceName, text(dest.service)),
+    ];
+    let ids = [
+        (F::SourceServiceId, Arc::clone(&source_service)),
+        (F::DestServiceId, Arc::clone(&dest_service)),
+    ];
+    let relation = |scope, id: String, fields: Vec<_>| {
+        Arc::new(Entity::new(scope, NodeType::Normal, id, fields))
+    };
+    let instance = (!source.instance.is_empty() && !dest.instance.is_empty()).then(|| {
+        let source_id = id::instance_id(&source_service, source.instance);
+        let dest_id = id::instance_id(&dest_service, dest.instance);
+        let mut fields = [names.clone(), ids.clone()].concat();
+        fields.extend([
+            (F::SourceInstanceId, text(&source_id)),
+            (F::DestInstanceId, text(&dest_id)),
+            (F::SourceInstanceName, text(source.instance)),
+            (F::DestInstanceName, text(dest.instance)),
+        ]);
+        relation(
+            Scope::ServiceInstanceRelation,
+            id::relation_id(&source_id, &dest_id),
+            fields,
+        )
+    });
+    let endpoint = (!source.endpoint.is_empty() && !dest.endpoint.is_empty()).then(|| {
+        let (owner, owner_id) = match source.endpoint_owner {
+            Some(owner) => (text(owner), Arc::from(id::service_id(owner, true))),
+            None => (text(source.service), Arc::clone(&source_service)),
+        };
+        let id = id::endpoint_relation_id(&owner_id, source.endpoint, &dest_service, dest.endpoint);
+        let fields = vec![
+            (
+                F::SourceEndpointId,
+                text(&id::endpoint_id(&owner_id, source.endpoint)),
+            ),
+            (
+                F::DestEndpointId,
+                text(&id::endpoint_id(&dest_service, dest.endpoint)),
+            ),
+            (F::SourceEndpointName, text(source.endpoint)),
+            (F::ChildEndpointName, text(dest.endpoint)),
+            (F::ServiceId, owner_id),
+            (F::ChildServiceId, Arc::clone(&dest_service)),
+            (F::SourceServiceName, owner),
+            (F::ChildServiceName, text(dest.service)),
+        ];
+        relation(Scope::EndpointRelation, id, fields)
+    });
+    RelationEntities {
+        service: relation(
+            Scope::ServiceRelation,
+            id::relation_id(&source_service, &dest_service),
+            [names, ids].concat(),
+        ),
+        instance,
+        endpoint,
+    }
+}
+
+/// Tag, then each name with its length in front: no two lists of names have the same key.
+fn write_key(key: &mut Vec<u8>, tag: u8, names: &[&str]) {
+    key.clear();
+    key.push(tag);
+    for name in names {
+        key.extend_from_slice(&(name.len() as u32).to_le_bytes());
+        key.extend_from_slice(name.as_bytes());
+    }
+}
+
+fn cached<T>(
+    map: &mut HashMap<Box<[u8]>, Arc<T>, State>,
+    key: &[u8],
+    make: impl FnOnce() -> T,
+) -> Arc<T> {
+    if let Some(found) = map.get(key) {
+        return Arc::clone(found);
+    }
+    insert(map, key, Arc::new(make()))
+}
+
+fn insert<T>(map: &mut HashMap<Box<[u8]>, Arc<T>, State>, key: &[u8], value: Arc<T>) -> Arc<T> {
+    if map.len() >= MAX_SETS {
+        map.clear();
+    }
+    map.insert(key.into(), Arc::clone(&value));
+    value
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_with_shifted_borders_are_different_requests() {
+        let mut entities = Entities::new();
+        let a = entities.request("ab", "c", "d");
+        let b = entities.request("a", "bc", "d");
+        assert_ne!(a.instance.id, b.instance.id);
+        assert!(Arc::ptr_eq(&a, &entities.request("ab", "c", "d")));
+    }
+
+    #[test]
+    fn empty_ends_have_no_instance_or_endpoint_relation() {
+        let mut entities = Entities::new();
+        let end = |service, instance| End {
+            service,
+            node_type: NodeType::Normal,
+            instance,
+            endpoint: "",
+            endpoint_owner: None,
+        };
+        let set = entities.relation(end("a", "i"), end("b", ""));
+        assert_eq!(&*set.service.id, "YQ==.1-Yg==.1");
+        assert!(set.instance.is_none() && set.endpoint.is_none());
+    }
+}

@@ -1,0 +1,132 @@
+//! JVM metrics (8.1.0 spec, A.4). They create no instance or service.
+
+use bytes::Bytes;
+use oap_proto::agent::{GcPhrase as ProtoPhrase, JvmMetric, JvmMetricCollection};
+use prost::Message as _;
+
+use super::entities::InstanceEntities;
+use super::naming::cut;
+use super::{Analyzer, Fact, Facts, Reject};
+use crate::model::entity::{Entity, EntityField as F};
+use crate::model::scope::{NodeType, Scope};
+use crate::model::source::{GcPhrase, Source, Values};
+
+const JVM: u8 = 1;
+const SCOPES: [Scope; 5] = [
+    Scope::ServiceInstanceJvmCpu,
+    Scope::ServiceInstanceJvmMemory,
+    Scope::ServiceInstanceJvmMemoryPool,
+    Scope::ServiceInstanceJvmGc,
+    Scope::ServiceInstanceJvmThread,
+];
+
+impl Analyzer {
+    pub(super) fn jvm_metrics(&mut self, bytes: &Bytes, facts: &mut Facts) -> Result<(), Reject> {
+        let message =
+            JvmMetricCollection::decode(bytes.clone()).map_err(|_| Reject::Undecodable)?;
+        let service = cut(&message.service, self.settings.names.service);
+        let instance = cut(&message.service_instance, self.settings.names.instance);
+        if service.is_empty() || instance.is_empty() {
+            return Err(Reject::MissingId);
+        }
+        let minutes = message
+            .metrics
+            .iter()
+            .map(|m| self.zone.minute(m.time).ok_or(Reject::TimeOutOfRange))
+            .collect::<Result<Vec<u64>, Reject>>()?;
+        let entities = self
+            .entities
+            .runtime(JVM, service, instance, |service_id, instance_id| {
+                // The original swaps the two names here; visible only with the extra columns.
+                SCOPES
+                    .map(|scope| {
+                        Entity::new(
+                            scope,
+                            NodeType::Normal,
+                            instance_id,
+                            vec![
+                                (F::ServiceId, service_id.into()),
+                                (F::Name, service.into()),
+                                (F::ServiceName, instance.into()),
+                            ],
+                        )
+                    })
+                    .into()
+            });
+        for (metric, minute) in message.metrics.iter().zip(minutes) {
+            sources(metric, &mut |scope, values| {
+                push(&entities, scope, minute, values, facts);
+            });
+        }
+        Ok(())
+    }
+}
+
+pub(super) fn push(
+    entities: &InstanceEntities,
+    scope: Scope,
+    minute: u64,
+    values: Values,
+    facts: &mut Facts,
+) {
+    if let Some(entity) = entities.of(scope) {
+        facts.push(Fact::Source(Source {
+            entity: entity.clone(),
+            names: None,
+            minute,
+            values,
+        }));
+    }
+}
+
+fn sources(metric: &JvmMetric, emit: &mut impl FnMut(Scope, Values)) {
+    let use_percent = metric.cpu.map_or(0.0, |cpu| cpu.usage_percent);
+    emit(Scope::ServiceInstanceJvmCpu, Values::Cpu { use_percent });
+    for memory in &metric.memory {
+        emit(
+            Scope::ServiceInstanceJvmMemory,
+            Values::JvmMemory {
+                heap: memory.is_heap,
+                init: memory.init,
+                max: memory.max,
+                used: memory.used,
+                committed: memory.committed,
+            },
+        );
+    }
+    for pool in &metric.memory_pool {
+        emit(
+            Scope::ServiceInstanceJvmMemoryPool,
+            Values::JvmMemory {
+                heap: false,
+                init: pool.init,
+                max: pool.max,
+                used: pool.used,
+                committed: pool.committed,
+            },
+        );
+    }
+    for gc in &metric.gc {
+        let phrase = match gc.phrase() {
+            ProtoPhrase::New => GcPhrase::New,
+            ProtoPhrase::Old => GcPhrase::Old,
+        };
+        emit(
+            Scope::ServiceInstanceJvmGc,
+            Values::JvmGc {
+                phrase,
+                time: gc.time,
+                count: gc.count,
+            },
+        );
+    }
+    let thread = metric.thread.unwrap_or_default();
+    emit(
+        Scope::ServiceInstanceJvmThread,
+        Values::JvmThread {
+            live: thread.live_count,
+            daemon: thread.daemon_count,
+            peak: thread.peak_count,
+        },
+    );
+}

@@ -1,0 +1,133 @@
+//! Instance properties and heartbeats (8.1.0 spec, A.3).
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use oap_proto::agent::{InstancePingPkg, InstanceProperties, KeyStringValuePair};
+use prost::Message as _;
+use serde_json::{Map, Value};
+
+use super::naming::cut;
+use super::{Analyzer, Fact, Facts, Reject};
+use crate::model::scope::NodeType;
+
+impl Analyzer {
+    pub(super) fn instance_properties(
+        &mut self,
+        bytes: &Bytes,
+        facts: &mut Facts,
+    ) -> Result<(), Reject> {
+        let message = InstanceProperties::decode(bytes.clone()).map_err(|_| Reject::Undecodable)?;
+        let properties = properties_json(&message.properties);
+        self.instance_is_alive(
+            &message.service,
+            &message.service_instance,
+            Some(properties.into()),
+            facts,
+        )
+    }
+
+    pub(super) fn keep_alive(&mut self, bytes: &Bytes, facts: &mut Facts) -> Result<(), Reject> {
+        let message = InstancePingPkg::decode(bytes.clone()).map_err(|_| Reject::Undecodable)?;
+        self.instance_is_alive(&message.service, &message.service_instance, None, facts)?;
+        let name = cut(&message.service, self.settings.names.service);
+        facts.push(Fact::Service {
+            entity: self.entities.service(name, NodeType::Normal),
+            minute: self.this_minute()?,
+        });
+        Ok(())
+    }
+
+    fn instance_is_alive(
+        &mut self,
+        service: &str,
+        instance: &str,
+        properties: Option<Arc<str>>,
+        facts: &mut Facts,
+    ) -> Result<(), Reject> {
+        let service = cut(service, self.settings.names.service);
+        let instance = cut(instance, self.settings.names.instance);
+        if service.is_empty() || instance.is_empty() {
+            return Err(Reject::MissingId);
+        }
+        let minute = self.this_minute()?;
+        if let Some(entity) = self.entities.instance(service, instance) {
+            facts.push(Fact::Instance {
+                entity,
+                minute,
+                properties,
+            });
+        }
+        Ok(())
+    }
+
+    fn this_minute(&self) -> Result<u64, Reject> {
+        self.zone
+            .minute(self.clock.now_ms())
+            .ok_or(Reject::TimeOutOfRange)
+    }
+}
+
+/// Key of the joined addresses; what agents send is `ipv4`, once per address.
+const ADDRESSES: &str = "ipv4s";
+
+/// Properties as the original stores them: a compact JSON object in order of arrival, addresses joined, with the
+/// characters escaped that its JSON library escapes for HTML.
+fn properties_json(properties: &[KeyStringValuePair]) -> String {
+    let mut object = Map::new();
+    let mut addresses: Vec<&str> = Vec::new();
+    for property in properties {
+        if property.key == "ipv4" {
+            addresses.push(&property.value);
+        } else {
+            object.insert(property.key.clone(), Value::from(property.value.as_str()));
+        }
+    }
+    object.insert(ADDRESSES.to_owned(), Value::from(addresses.join(",")));
+    escape_html(&Value::Object(object).to_string())
+}
+
+fn escape_html(json: &str) -> String {
+    let mut escaped = String::with_capacity(json.len());
+    for c in json.chars() {
+        match c {
+            '<' => escaped.push_str("\\u003c"),
+            '>' => escaped.push_str("\\u003e"),
+            '&' => escaped.push_str("\\u0026"),
+            '=' => escaped.push_str("\\u003d"),
+            '\'' => escaped.push_str("\\u0027"),
+            '\u{2028}' => escaped.push_str("\\u2028"),
+            '\u{2029}' => escaped.push_str("\\u2029"),
+            c => escaped.push(c),
+        }
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn properties_keep_order_and_join_addresses() {
+        let pair = |key: &str, value: &str| KeyStringValuePair {
+            key: key.into(),
+            value: value.into(),
+        };
+        let json = properties_json(&[
+            pair("OS Name", "Linux <&'=>"),
+            pair("ipv4", "10.0.0.1"),
+            pair("language", "java"),
+            pair("ipv4", "10.0.0.2"),
+            pair("OS Name", "x"),
+        ]);
+        assert_eq!(
+            json,
+            r#"{"OS Name":"x","language":"java","ipv4s":"10.0.0.1,10.0.0.2"}"#
+        );
+        assert_eq!(
+            properties_json(&[pair("a", "<'&=>")]),
+            r#"{"a":"\u003c\u0027\u0026\u003d\u003e","ipv4s":""}"#
+        );
+    }
+}

@@ -1,0 +1,81 @@
+//! A segment becomes facts and records: spans in list order, then the segment itself (8.1.0 spec, B).
+
+mod logic;
+mod record;
+mod span;
+mod statement;
+
+use bytes::Bytes;
+use oap_proto::agent::{SegmentObject, SpanObject, SpanType};
+use prost::Message as _;
+
+use super::{Analyzer, Facts, Reject};
+
+/// Ids longer than this cannot be document ids anywhere.
+pub(super) const MAX_ID_BYTES: usize = 512;
+
+impl Analyzer {
+    /// Analyses one segment. All checks come first, so a rejected segment leaves nothing behind.
+    pub(super) fn segment(&mut self, bytes: &Bytes, facts: &mut Facts) -> Result<(), Reject> {
+        let segment = SegmentObject::decode(bytes.clone()).map_err(|_| Reject::Undecodable)?;
+        if segment.spans.is_empty() {
+            return Ok(());
+        }
+        check_ids(&segment)?;
+        let buckets = self.second_buckets(&segment)?;
+        if self.settings.is_trace_analysis_on {
+            for (span, second) in segment.spans.iter().zip(buckets) {
+                let minute = second / 100;
+                match span.span_type() {
+                    SpanType::Entry => self.entry_span(&segment, span, minute, facts),
+                    SpanType::Exit => self.exit_span(&segment, span, second, facts),
+                    SpanType::Local => self.local_span(&segment, span, minute, facts),
+                }
+            }
+        }
+        self.segment_record(&segment, bytes, facts)
+    }
+
+    fn second_buckets(&self, segment: &SegmentObject) -> Result<Vec<u64>, Reject> {
+        let mut last: Option<(i64, u64)> = None;
+        segment
+            .spans
+            .iter()
+            .map(|span| {
+                let same_second = |(at, bucket): (i64, u64)| {
+                    (at.div_euclid(1000) == span.start_time.div_euclid(1000)).then_some(bucket)
+                };
+                let bucket = match last.and_then(same_second) {
+                    Some(bucket) => bucket,
+                    None => self
+                        .zone
+                        .second(span.start_time)
+                        .ok_or(Reject::TimeOutOfRange)?,
+                };
+                last = Some((span.start_time, bucket));
+                Ok(bucket)
+            })
+            .collect()
+    }
+}
+
+fn check_ids(segment: &SegmentObject) -> Result<(), Reject> {
+    let ids = [&segment.trace_id, &segment.trace_segment_id];
+    let names = [&segment.service, &segment.service_instance];
+    if ids.iter().chain(&names).any(|id| id.is_empty()) {
+        return Err(Reject::MissingId);
+    }
+    if ids.iter().any(|id| id.len() > MAX_ID_BYTES) {
+        return Err(Reject::IdTooLong);
+    }
+    Ok(())
+}
+
+/// Value of the last tag with a key.
+fn last_tag<'a>(span: &'a SpanObject, key: &str) -> Option<&'a str> {
+    span.tags
+        .iter()
+        .rev()
+        .find(|tag| tag.key == key)
+        .map(|tag| tag.value.as_str())
+}

@@ -1,0 +1,71 @@
+//! The segment as it is stored: its bytes and what the trace list filters by (8.1.0 spec, B.9).
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use oap_proto::agent::{SegmentObject, SpanType};
+
+use crate::analyzer::naming::cut;
+use crate::analyzer::{Analyzer, Facts, Reject};
+use crate::model::id::{self, java_hash};
+use crate::model::row::{Cell, Row};
+
+/// Marks the protocol generation of the stored bytes.
+const VERSION: i64 = 3;
+
+impl Analyzer {
+    pub(super) fn segment_record(
+        &mut self,
+        segment: &SegmentObject,
+        bytes: &Bytes,
+        facts: &mut Facts,
+    ) -> Result<(), Reject> {
+        let Some(model) = &self.segment_model else {
+            return Ok(());
+        };
+        if java_hash(&segment.trace_segment_id) % 10_000 >= self.settings.sample_rate {
+            return Ok(());
+        }
+        let starts = segment.spans.iter().map(|s| s.start_time);
+        let start = starts.filter(|t| *t != 0).min().unwrap_or(0);
+        let end = segment.spans.iter().map(|s| s.end_time).max().unwrap_or(0);
+        let is_error = segment.spans.iter().any(|s| s.is_error);
+        let names = self.settings.names;
+        let endpoint = segment
+            .spans
+            .iter()
+            .rev()
+            .find(|s| s.span_id == 0 || s.span_type() == SpanType::Entry)
+            .map(|s| cut(&s.operation_name, names.endpoint));
+        let instance = cut(&segment.service_instance, names.instance);
+        let set = self.entities.request(
+            cut(&segment.service, names.service),
+            instance,
+            endpoint.unwrap_or_default(),
+        );
+        let name = endpoint.map_or(Cell::Null, Cell::text);
+        let endpoint_id = endpoint.map_or(Cell::Null, |_| Cell::Text(Arc::clone(&set.endpoint.id)));
+        let statement = format!("{} - {}", endpoint.unwrap_or_default(), segment.trace_id);
+        facts.records.push(Row {
+            model: Arc::clone(model),
+            id: segment.trace_segment_id.clone(),
+            time_bucket: self.zone.second(start).ok_or(Reject::TimeOutOfRange)?,
+            cells: vec![
+                Cell::text(segment.trace_segment_id.as_str()),
+                Cell::text(segment.trace_id.as_str()),
+                Cell::text(statement),
+                Cell::Text(Arc::clone(&set.service.id)),
+                Cell::text(id::instance_id(&set.service.id, instance)),
+                name,
+                endpoint_id,
+                Cell::Long(start),
+                Cell::Long(end),
+                Cell::Long(end.wrapping_sub(start).min(i64::from(i32::MAX))),
+                Cell::Long(is_error.into()),
+                Cell::Bytes(bytes.clone()),
+                Cell::Long(VERSION),
+            ],
+        });
+        Ok(())
+    }
+}

@@ -1,0 +1,243 @@
+//! Entry, exit and local spans: who called whom, how long it took, whether it worked (8.1.0 spec, B.2–B.4, B.7).
+
+use std::sync::Arc;
+
+use oap_proto::agent::{RefType, SegmentObject, SegmentReference, SpanLayer, SpanObject};
+
+use crate::analyzer::entities::{End, RequestEntities};
+use crate::analyzer::naming::cut;
+use crate::analyzer::{Analyzer, Fact, Facts};
+use crate::model::entity::Entity;
+use crate::model::id::{self, USER};
+use crate::model::scope::{DetectPoint, NodeType, RequestType};
+use crate::model::source::{Request, RequestNames, Source, Values};
+use crate::storage::AddressAlias;
+
+/// Component of a proxy whose peers are not where the request ends (8.1.0 spec, B.4).
+const NGINX: i32 = 6000;
+
+impl Analyzer {
+    pub(super) fn entry_span(
+        &mut self,
+        segment: &SegmentObject,
+        span: &SpanObject,
+        minute: u64,
+        facts: &mut Facts,
+    ) {
+        if span.skip_analysis {
+            return;
+        }
+        let names = self.settings.names;
+        let service = cut(&segment.service, names.service);
+        // The original limits the instance of a served request like a service.
+        let instance = cut(&segment.service_instance, names.service);
+        let endpoint = cut(&span.operation_name, names.endpoint);
+        let served = self.entities.request(service, instance, endpoint);
+        let request = request(span, DetectPoint::Server);
+        let dest = End {
+            service,
+            node_type: NodeType::Normal,
+            instance,
+            endpoint,
+            endpoint_owner: None,
+        };
+        if span.refs.is_empty() {
+            let user = End {
+                service: USER,
+                node_type: NodeType::User,
+                instance: USER,
+                endpoint: USER,
+                endpoint_owner: None,
+            };
+            push_served(&served, minute, request, facts);
+            self.push_relation(user, dest, minute, request, facts);
+        }
+        for reference in &span.refs {
+            push_served(&served, minute, request, facts);
+            let source = self.caller(span, reference);
+            self.push_relation(source, dest, minute, request, facts);
+        }
+        self.logic_endpoint(segment, span, minute, facts);
+        self.address_aliases(segment, span, minute, facts);
+    }
+
+    fn caller<'a>(&self, span: &SpanObject, reference: &'a SegmentReference) -> End<'a> {
+        let names = self.settings.names;
+        let endpoint = if reference.parent_endpoint.is_empty() {
+            USER
+        } else {
+            cut(&reference.parent_endpoint, names.endpoint)
+        };
+        let parent = cut(&reference.parent_service, names.service);
+        if span.span_layer() == SpanLayer::Mq {
+            let broker = cut(&reference.network_address_used_at_peer, names.service);
+            return End {
+                service: broker,
+                node_type: NodeType::Mq,
+                instance: broker,
+                endpoint,
+                endpoint_owner: Some(parent),
+            };
+        }
+        End {
+            service: parent,
+            node_type: NodeType::Normal,
+            instance: cut(&reference.parent_service_instance, names.instance),
+            endpoint,
+            endpoint_owner: None,
+        }
+    }
+
+    fn address_aliases(
+        &self,
+        segment: &SegmentObject,
+        span: &SpanObject,
+        minute: u64,
+        facts: &mut Facts,
+    ) {
+        if span.span_layer() == SpanLayer::Mq {
+            return;
+        }
+        let names = self.settings.names;
+        for reference in &span.refs {
+            let address = cut(&reference.network_address_used_at_peer, names.service);
+            if reference.ref_type() != RefType::CrossProcess || address.is_empty() {
+                continue;
+            }
+            let service_id = id::service_id(cut(&segment.service, names.service), true);
+            let instance = cut(&segment.service_instance, names.instance);
+            let alias = AddressAlias {
+                address: address.to_owned(),
+                instance_id: id::instance_id(&service_id, instance),
+                service_id,
+                last_update: minute,
+            };
+            facts.push(Fact::Address { alias, minute });
+        }
+    }
+
+    pub(super) fn exit_span(
+        &mut self,
+        segment: &SegmentObject,
+        span: &SpanObject,
+        second: u64,
+        facts: &mut Facts,
+    ) {
+        if span.skip_analysis || span.peer.is_empty() {
+            return;
+        }
+        let minute = second / 100;
+        let names = self.settings.names;
+        let source = End {
+            service: cut(&segment.service, names.service),
+            node_type: NodeType::Normal,
+            instance: cut(&segment.service_instance, names.instance),
+            endpoint: "",
+            endpoint_owner: None,
+        };
+        let resident = self.addresses.find(&span.peer);
+        let peer = cut(&span.peer, names.service);
+        let dest = match resident.as_deref() {
+            None => End {
+                service: peer,
+                node_type: node_type_of(span.span_layer()),
+                instance: peer,
+                ..source
+            },
+            Some(resident) => End {
+                service: &resident.service,
+                node_type: NodeType::Normal,
+                instance: if span.component_id == NGINX {
+                    ""
+                } else {
+                    &resident.instance
+                },
+                ..source
+            },
+        };
+        let request = request(span, DetectPoint::Client);
+        self.push_relation(source, dest, minute, request, facts);
+        if request.ty == RequestType::Database {
+            let entity = self.entities.service(dest.service, dest.node_type);
+            facts.push(Fact::Service { entity, minute });
+            let entity = self.entities.database_access(dest.service);
+            push_source(&entity, None, minute, request, facts);
+            self.slow_statement(segment, span, second, facts);
+        }
+    }
+
+    fn push_relation(
+        &mut self,
+        source: End<'_>,
+        dest: End<'_>,
+        minute: u64,
+        request: Request,
+        facts: &mut Facts,
+    ) {
+        let set = self.entities.relation(source, dest);
+        push_source(&set.service, None, minute, request, facts);
+        for entity in set.instance.iter().chain(&set.endpoint) {
+            push_source(entity, None, minute, request, facts);
+        }
+    }
+}
+
+fn push_served(set: &RequestEntities, minute: u64, request: Request, facts: &mut Facts) {
+    for entity in [&set.all, &set.service, &set.instance, &set.endpoint] {
+        push_source(entity, Some(&set.names), minute, request, facts);
+    }
+}
+
+pub(super) fn push_source(
+    entity: &Arc<Entity>,
+    names: Option<&Arc<RequestNames>>,
+    minute: u64,
+    request: Request,
+    facts: &mut Facts,
+) {
+    facts.push(Fact::Source(Source {
+        entity: Arc::clone(entity),
+        names: names.cloned(),
+        minute,
+        values: Values::Request(request),
+    }));
+}
+
+/// Milliseconds as the original's 32-bit cast gives them.
+pub(super) fn latency(span: &SpanObject) -> i32 {
+    span.end_time.wrapping_sub(span.start_time) as i32
+}
+
+fn request(span: &SpanObject, detect_point: DetectPoint) -> Request {
+    let response_code = span
+        .tags
+        .iter()
+        .rev()
+        .filter(|tag| tag.key == "status_code")
+        .find_map(|tag| tag.value.parse().ok())
+        .unwrap_or(0);
+    Request {
+        latency: latency(span),
+        status: !span.is_error,
+        response_code,
+        ty: match span.span_layer() {
+            SpanLayer::Http => RequestType::Http,
+            SpanLayer::Database => RequestType::Database,
+            _ => RequestType::Rpc,
+        },
+        detect_point,
+        component_id: span.component_id,
+    }
+}
+
+/// What an unknown peer is taken for. `Unknown` counts as a real service, as in the original.
+fn node_type_of(layer: SpanLayer) -> NodeType {
+    match layer {
+        SpanLayer::Unknown => NodeType::Normal,
+        SpanLayer::Database => NodeType::Database,
+        SpanLayer::RpcFramework => NodeType::RpcFramework,
+        SpanLayer::Http => NodeType::Http,
+        SpanLayer::Mq => NodeType::Mq,
+        SpanLayer::Cache => NodeType::Cache,
+    }
+}

@@ -1,0 +1,56 @@
+//! Slow database statements become records (8.1.0 spec, B.5).
+//!
+//! Each is stored at once. The original collects them for minutes first, but keyed by unique ids, so it keeps all too.
+
+use std::sync::Arc;
+
+use oap_proto::agent::{SegmentObject, SpanObject};
+
+use super::last_tag;
+use super::span::latency;
+use crate::analyzer::naming::cut;
+use crate::analyzer::{Analyzer, Facts};
+use crate::model::id;
+use crate::model::row::{Cell, Row};
+
+/// Stands for a statement that the agent reported as empty; such a span has no endpoint name to show instead.
+const NO_STATEMENT: &str = "[No statement]/null";
+/// A peer longer than this cannot be a service id in any store.
+const MAX_PEER_BYTES: usize = 8192;
+
+impl Analyzer {
+    pub(super) fn slow_statement(
+        &self,
+        segment: &SegmentObject,
+        span: &SpanObject,
+        second: u64,
+        facts: &mut Facts,
+    ) {
+        let (Some(model), Some(database_type)) = (&self.statement_model, last_tag(span, "db.type"))
+        else {
+            return;
+        };
+        let latency = i64::from(latency(span));
+        if latency <= self.settings.slow_statements.of(database_type)
+            || span.peer.len() > MAX_PEER_BYTES
+        {
+            return;
+        }
+        let statement = match last_tag(span, "db.statement") {
+            None => Cell::Null,
+            Some("") => Cell::text(NO_STATEMENT),
+            Some(text) => Cell::text(cut(text, self.settings.max_statement_length)),
+        };
+        facts.records.push(Row {
+            model: Arc::clone(model),
+            id: format!("{}-{}", segment.trace_segment_id, span.span_id),
+            time_bucket: second,
+            cells: vec![
+                statement,
+                Cell::Long(latency),
+                Cell::text(segment.trace_id.as_str()),
+                Cell::text(id::service_id(&span.peer, false)),
+            ],
+        });
+    }
+}

@@ -1,0 +1,45 @@
+//! Aggregation: facts about one entity meet in one shard, which owns their values and writes them as absolute rows.
+//!
+//! A shard is a task that owns plain maps. Increments of a minute are collected, then merged into the minute, hour and
+//! day rows. Rows are whole and absolute, so that a write repeated is a write done once. What is stored is read back only
+//! for buckets that began before this process could see all of them.
+
+pub mod metadata;
+pub mod plan;
+pub mod rows;
+pub mod shard;
+
+use std::time::Duration;
+
+pub use plan::{ApdexThresholds, Plan};
+pub use shard::{Input, Shard, ShardMetrics};
+
+/// Settings of aggregation.
+#[derive(Debug, Clone, Copy)]
+pub struct StreamOptions {
+    /// Pause between two writes of what changed in minute rows and metadata.
+    pub flush_interval: Duration,
+    /// Pause between two writes of what changed in hour and day rows.
+    pub coarse_flush_interval: Duration,
+    /// Whether hour rows are made (`core.default.downsampling`).
+    pub with_hours: bool,
+    /// Whether day rows are made.
+    pub with_days: bool,
+    /// Rows that one shard may hold; new ones beyond are shed and counted.
+    pub max_rows: usize,
+    /// Services, endpoints, instances and addresses that one shard remembers.
+    pub max_metadata: usize,
+}
+
+impl Default for StreamOptions {
+    fn default() -> StreamOptions {
+        StreamOptions {
+            flush_interval: Duration::from_secs(3),
+            coarse_flush_interval: Duration::from_secs(30),
+            with_hours: true,
+            with_days: true,
+            max_rows: 200_000,
+            max_metadata: 200_000,
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! What to compute for a source: the metrics of its scope, ready to run.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::model::attr::Attr;
+use crate::model::metrics::{
+    CompareOp, Entrance, Filter, Function, Input, Literal, MetricDefinition, Value,
+};
+use crate::model::schema::{Model, Schema};
+use crate::model::scope::{DetectPoint, Scope};
+use crate::model::source::{AttrValue, Source};
+
+/// Latency up to which a request satisfies, by service (8.1.0 spec, D.4).
+#[derive(Debug, Clone)]
+pub struct ApdexThresholds {
+    by_service: HashMap<String, i64>,
+    default_ms: i64,
+}
+
+impl ApdexThresholds {
+    /// Milliseconds by service name; the entry `default` is for all others, 500 without one. Negative entries do not count.
+    pub fn new(entries: impl IntoIterator<Item = (String, i64)>) -> ApdexThresholds {
+        let by_service: HashMap<String, i64> =
+            entries.into_iter().filter(|(_, ms)| *ms >= 0).collect();
+        let default_ms = by_service.get("default").copied().unwrap_or(500);
+        ApdexThresholds {
+            by_service,
+            default_ms,
+        }
+    }
+
+    fn of(&self, service: &str) -> i64 {
+        self.by_service
+            .get(service)
+            .copied()
+            .unwrap_or(self.default_ms)
+    }
+}
+
+/// One metric or relation stream of a scope.
+#[derive(Debug)]
+pub struct Item {
+    pub model: Arc<Model>,
+    pub function: Function,
+    filters: Vec<Filter>,
+    entrance: Entrance,
+}
+
+/// All metrics by scope.
+#[derive(Debug)]
+pub struct Plan {
+    by_scope: Vec<Vec<Item>>,
+    thresholds: ApdexThresholds,
+}
+
+impl Plan {
+    /// Metrics and the relation streams of `schema`. A metric without a model is left out; the schema is built from the same
+    /// definitions, so there is none.
+    pub fn build(
+        metrics: &[MetricDefinition],
+        schema: &Schema,
+        thresholds: ApdexThresholds,
+    ) -> Plan {
+        let mut by_scope: Vec<Vec<Item>> = Vec::new();
+        let mut add = |scope: Scope, item: Item| {
+            let at = scope as usize;
+            if by_scope.len() <= at {
+                by_scope.resize_with(at + 1, Vec::new);
+            }
+            if let Some(items) = by_scope.get_mut(at) {
+                items.push(item);
+            }
+        };
+        for metric in metrics {
+            if let Some(model) = schema.model(&metric.name) {
+                let item = Item {
+                    model: Arc::clone(model),
+                    function: metric.function,
+                    filters: metric.filters.clone(),
+                    entrance: metric.entrance.clone(),
+                };
+                add(metric.scope, item);
+            }
+        }
+        for relation in schema.relations() {
+            let side = if relation.is_server_side {
+                DetectPoint::Server
+            } else {
+                DetectPoint::Client
+            };
+            let item = Item {
+                model: Arc::clone(&relation.model),
+                function: Function::Component,
+                filters: vec![Filter {
+                    attr: Attr::DetectPoint,
+                    op: CompareOp::Equal,
+                    literal: Literal::DetectPoint(side),
+                }],
+                entrance: Entrance::Long(Attr::ComponentId),
+            };
+            add(relation.scope, item);
+        }
+        Plan {
+            by_scope,
+            thresholds,
+        }
+    }
+
+    /// The items of a scope; values of its rows are in this order.
+    pub fn items(&self, scope: Scope) -> &[Item] {
+        self.by_scope.get(scope as usize).map_or(&[], Vec::as_slice)
+    }
+
+    /// Feeds a source to every item that wants it. `values` has one place per item.
+    pub fn apply(&self, source: &Source, values: &mut [Option<Value>]) {
+        for (item, value) in self.items(source.entity.scope).iter().zip(values) {
+            if !item.filters.iter().all(|f| matches(f, source)) {
+                continue;
+            }
+            if let Some(input) = self.input(&item.entrance, source) {
+                let value = value.get_or_insert_with(|| item.function.empty());
+                item.function.accept(value, input);
+            }
+        }
+    }
+
+    fn input(&self, entrance: &Entrance, source: &Source) -> Option<Input> {
+        Some(match entrance {
+            Entrance::Long(attr) => Input::Long(as_long(source.attr(*attr)?)?),
+            Entrance::Double(attr) => Input::Double(as_double(source.attr(*attr)?)?),
+            Entrance::Match(filter) => Input::Match(matches(filter, source)),
+            Entrance::Apdex {
+                service,
+                latency,
+                status,
+            } => {
+                let (AttrValue::Text(service), AttrValue::Bool(is_ok)) =
+                    (source.attr(*service)?, source.attr(*status)?)
+                else {
+                    return None;
+                };
+                Input::Apdex {
+                    latency: as_long(source.attr(*latency)?)?,
+                    is_ok,
+                    threshold: self.thresholds.of(service),
+                }
+            }
+            Entrance::One => Input::One,
+        })
+    }
+}
+
+fn as_long(value: AttrValue<'_>) -> Option<i64> {
+    match value {
+        AttrValue::Long(n) => Some(n),
+        AttrValue::Double(n) => Some(n as i64),
+        _ => None,
+    }
+}
+
+fn as_double(value: AttrValue<'_>) -> Option<f64> {
+    match value {
+        AttrValue::Long(n) => Some(n as f64),
+        AttrValue::Double(n) => Some(n),
+        _ => None,
+    }
+}
+
+fn matches(filter: &Filter, source: &Source) -> bool {
+    let Some(value) = source.attr(filter.attr) else {
+        return false;
+    };
+    match (value, &filter.literal) {
+        (AttrValue::Text(a), Literal::Text(b)) => a == b,
+        (AttrValue::Bool(a), Literal::Bool(b)) => a == *b,
+        (AttrValue::RequestType(a), Literal::RequestType(b)) => a == *b,
+        (AttrValue::DetectPoint(a), Literal::DetectPoint(b)) => a == *b,
+        (AttrValue::GcPhrase(a), Literal::GcPhrase(b)) => a == *b,
+        (AttrValue::Long(a), Literal::Long(b)) => compare(filter.op, a.cmp(b)),
+        (value, Literal::Double(b)) => as_double(value)
+            .and_then(|a| a.partial_cmp(b))
+            .is_some_and(|order| compare(filter.op, order)),
+        (AttrValue::Double(a), Literal::Long(b)) => a
+            .partial_cmp(&(*b as f64))
+            .is_some_and(|order| compare(filter.op, order)),
+        _ => false,
+    }
+}
+
+fn compare(op: CompareOp, order: std::cmp::Ordering) -> bool {
+    match op {
+        CompareOp::Equal => order.is_eq(),
+        CompareOp::Greater => order.is_gt(),
+        CompareOp::Less => order.is_lt(),
+        CompareOp::GreaterEqual => order.is_ge(),
+        CompareOp::LessEqual => order.is_le(),
+    }
+}

@@ -1,0 +1,270 @@
+//! The metric rows of a shard: minute, hour and day values by entity, with what is read, changed and written of each.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::Arc;
+
+use super::plan::{Item, Plan};
+use crate::model::entity::Entity;
+use crate::model::id::metrics_id;
+use crate::model::metrics::Value;
+use crate::model::row::{Cell, Row, RowKey};
+use crate::model::time_bucket::Downsampling;
+
+/// An entity in a bucket of any precision.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Key {
+    pub entity: Arc<Entity>,
+    pub bucket: u64,
+}
+
+impl std::hash::Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.entity.hash() ^ self.bucket.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+    }
+}
+
+/// Passes on the hash that a [`Key`] already has.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Ready(u64);
+
+impl Hasher for Ready {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, _: &[u8]) {}
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+}
+
+pub(super) type KeyMap<V> = HashMap<Key, V, BuildHasherDefault<Ready>>;
+
+/// One metric of a row.
+#[derive(Debug)]
+struct Slot {
+    value: Option<Value>,
+    /// Holds everything there is for this bucket; if not, the stored part must be read first.
+    is_whole: bool,
+    is_dirty: bool,
+}
+
+#[derive(Debug)]
+struct MetricRow {
+    slots: Box<[Slot]>,
+    /// Epoch milliseconds of the last change.
+    touched_ms: i64,
+}
+
+/// Buckets up to these may have rows in the store that this process does not hold.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Horizon {
+    pub minute: u64,
+    pub hour: u64,
+    pub day: u64,
+}
+
+impl Horizon {
+    fn of(&mut self, bucket: u64) -> &mut u64 {
+        match Downsampling::of(bucket) {
+            Some(Downsampling::Day) => &mut self.day,
+            Some(Downsampling::Hour) => &mut self.hour,
+            _ => &mut self.minute,
+        }
+    }
+}
+
+/// A slot whose stored part is to be read.
+#[derive(Debug)]
+pub(super) struct Missing {
+    key: Key,
+    item: usize,
+}
+
+/// How long a row stays after its last change, if its bucket is over.
+const LINGER_MS: i64 = 120_000;
+
+/// All rows of a shard.
+#[derive(Debug)]
+pub(super) struct Rows {
+    rows: KeyMap<MetricRow>,
+    horizon: Horizon,
+    max_rows: usize,
+}
+
+impl Rows {
+    pub(super) fn new(horizon: Horizon, max_rows: usize) -> Rows {
+        Rows {
+            rows: KeyMap::default(),
+            horizon,
+            max_rows,
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Merges increments into the row of a bucket. `false` if there is no room for a new row.
+    pub(super) fn merge(
+        &mut self,
+        plan: &Plan,
+        entity: &Arc<Entity>,
+        bucket: u64,
+        increments: &[Option<Value>],
+        now_ms: i64,
+    ) -> bool {
+        let is_full = self.rows.len() >= self.max_rows;
+        let is_whole = bucket > *self.horizon.of(bucket);
+        let key = Key {
+            entity: Arc::clone(entity),
+            bucket,
+        };
+        let row = match self.rows.entry(key) {
+            Entry::Occupied(row) => row.into_mut(),
+            Entry::Vacant(_) if is_full => return false,
+            Entry::Vacant(place) => {
+                let slot = || Slot {
+                    value: None,
+                    is_whole,
+                    is_dirty: false,
+                };
+                place.insert(MetricRow {
+                    slots: increments.iter().map(|_| slot()).collect(),
+                    touched_ms: now_ms,
+                })
+            }
+        };
+        row.touched_ms = now_ms;
+        let items = plan.items(entity.scope);
+        for ((slot, increment), item) in row.slots.iter_mut().zip(increments).zip(items) {
+            let Some(increment) = increment else { continue };
+            match &mut slot.value {
+                Some(value) => item.function.merge(value, increment),
+                none => *none = Some(increment.clone()),
+            }
+            slot.is_dirty = true;
+        }
+        true
+    }
+
+    /// The stored rows that must be read before what changed can be written, at most `limit`.
+    pub(super) fn missing(&self, plan: &Plan, limit: usize) -> (Vec<Missing>, Vec<RowKey>) {
+        let mut missing = Vec::new();
+        let mut keys = Vec::new();
+        for (key, row) in &self.rows {
+            let items = plan.items(key.entity.scope);
+            for (i, (slot, item)) in row.slots.iter().zip(items).enumerate() {
+                if slot.is_dirty && !slot.is_whole {
+                    missing.push(Missing {
+                        key: key.clone(),
+                        item: i,
+                    });
+                    keys.push(RowKey {
+                        model: Arc::clone(&item.model),
+                        id: metrics_id(key.bucket, &key.entity.id),
+                        time_bucket: Some(key.bucket),
+                    });
+                }
+            }
+            if keys.len() >= limit {
+                break;
+            }
+        }
+        (missing, keys)
+    }
+
+    /// Merges what was stored under the slots that were missing it.
+    pub(super) fn complete(&mut self, plan: &Plan, missing: Vec<Missing>, found: Vec<Option<Row>>) {
+        for (missing, found) in missing.into_iter().zip(found) {
+            let items = plan.items(missing.key.entity.scope);
+            let (Some(row), Some(item)) =
+                (self.rows.get_mut(&missing.key), items.get(missing.item))
+            else {
+                continue;
+            };
+            let Some(slot) = row.slots.get_mut(missing.item) else {
+                continue;
+            };
+            if slot.is_whole {
+                continue;
+            }
+            slot.is_whole = true;
+            let stored = found.and_then(|row| {
+                let cells = row.cells.get(item.model.entity_columns.len()..)?;
+                item.function.from_cells(cells)
+            });
+            if let (Some(mut stored), Some(value)) = (stored, slot.value.take()) {
+                item.function.merge(&mut stored, &value);
+                slot.value = Some(stored);
+            } else if slot.value.is_none() {
+                slot.is_dirty = false;
+            }
+        }
+    }
+
+    /// Takes rows to write: whole and changed. Hour and day rows only if `with_coarse`.
+    pub(super) fn take_changed(&mut self, plan: &Plan, with_coarse: bool) -> Vec<Row> {
+        let mut changed = Vec::new();
+        for (key, row) in &mut self.rows {
+            if !with_coarse && Downsampling::of(key.bucket) != Some(Downsampling::Minute) {
+                continue;
+            }
+            let items = plan.items(key.entity.scope);
+            for (slot, item) in row.slots.iter_mut().zip(items) {
+                if slot.is_dirty
+                    && slot.is_whole
+                    && let Some(value) = &slot.value
+                {
+                    slot.is_dirty = false;
+                    changed.push(to_row(key, item, value));
+                }
+            }
+        }
+        changed
+    }
+
+    /// Forgets rows that are written, over and quiet. Their buckets are read back should they change again.
+    pub(super) fn evict(&mut self, now: Horizon, now_ms: i64) {
+        let horizon = &mut self.horizon;
+        let mut now = now;
+        self.rows.retain(|key, row| {
+            let is_quiet = now_ms - row.touched_ms > LINGER_MS;
+            let is_over = key.bucket < *now.of(key.bucket);
+            let stays = !is_quiet || !is_over || row.slots.iter().any(|s| s.is_dirty);
+            if !stays {
+                let horizon = horizon.of(key.bucket);
+                *horizon = key.bucket.max(*horizon);
+            }
+            stays
+        });
+    }
+}
+
+fn to_row(key: &Key, item: &Item, value: &Value) -> Row {
+    let entity = &key.entity;
+    let mut cells: Vec<Cell> = item
+        .model
+        .entity_columns
+        .iter()
+        .map(|(_, field)| {
+            Cell::Text(match field {
+                None => Arc::clone(&entity.id),
+                Some(field) => match entity.shared_field(*field) {
+                    Some(text) => Arc::clone(text),
+                    None => Arc::from(""),
+                },
+            })
+        })
+        .collect();
+    cells.extend(item.function.to_cells(value, key.bucket));
+    Row {
+        model: Arc::clone(&item.model),
+        id: metrics_id(key.bucket, &entity.id),
+        time_bucket: key.bucket,
+        cells,
+    }
+}
