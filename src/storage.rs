@@ -3,6 +3,7 @@
 pub mod backend;
 pub mod embedded;
 pub mod query;
+pub mod writer;
 
 pub use backend::Backend;
 pub use query::*;

@@ -35,8 +35,8 @@ impl Fact {
     pub fn hash(&self) -> u64 {
         use std::hash::BuildHasher;
         match self {
-            Fact::Source(source) => source.entity.hash(),
-            Fact::Service { entity, .. } | Fact::Instance { entity, .. } => entity.hash(),
+            Fact::Source(source) => source.entity.hash_code(),
+            Fact::Service { entity, .. } | Fact::Instance { entity, .. } => entity.hash_code(),
             Fact::Address { alias, .. } => {
                 foldhash::fast::FixedState::default().hash_one(&alias.address)
             }

@@ -74,7 +74,7 @@ impl Entity {
     }
 
     /// Hash of scope and id, computed once; decides the shard.
-    pub fn hash(&self) -> u64 {
+    pub fn hash_code(&self) -> u64 {
         self.hash
     }
 }

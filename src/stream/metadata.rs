@@ -265,8 +265,7 @@ impl Known {
             }
             Content::Address(_) => {}
         }
-        if day_of(self.time_bucket) != day_of(row.time_bucket)
-            || row.time_bucket < self.time_bucket
+        if day_of(self.time_bucket) != day_of(row.time_bucket) || row.time_bucket < self.time_bucket
         {
             self.time_bucket = row.time_bucket;
         }

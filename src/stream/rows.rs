@@ -21,7 +21,7 @@ pub(super) struct Key {
 
 impl std::hash::Hash for Key {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write_u64(self.entity.hash() ^ self.bucket.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        state.write_u64(self.entity.hash_code() ^ self.bucket.wrapping_mul(0x9E37_79B9_7F4A_7C15));
     }
 }
 

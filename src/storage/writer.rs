@@ -1,0 +1,304 @@
+//! Between the stages and a store: bounded lanes that write rows in order and try again until they are stored.
+//!
+//! A lane writes one batch at a time, so a later version of a row never overtakes an earlier one. A store that is away
+//! keeps the lane waiting; whoever fills lanes decides what to do when one is full.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use prometheus::{IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry};
+use tokio::sync::{mpsc, oneshot};
+
+use super::{Backend, WriteOutcome};
+use crate::model::row::{Cell, Row};
+
+/// Counters of all lanes.
+#[derive(Debug, Clone)]
+pub struct WriterMetrics {
+    stored: IntCounterVec,
+    rejected: IntCounterVec,
+    retried: IntCounter,
+    failed: IntCounter,
+    shed: IntCounterVec,
+    queued: IntGaugeVec,
+}
+
+impl WriterMetrics {
+    pub fn new(registry: &Registry) -> prometheus::Result<WriterMetrics> {
+        let by = |name: &str, help: &str, label: &str| {
+            let counter = IntCounterVec::new(Opts::new(name, help), &[label])?;
+            registry.register(Box::new(counter.clone()))?;
+            Ok::<_, prometheus::Error>(counter)
+        };
+        let plain = |name: &str, help: &str| {
+            let counter = IntCounter::new(name, help)?;
+            registry.register(Box::new(counter.clone()))?;
+            Ok::<_, prometheus::Error>(counter)
+        };
+        let queued = IntGaugeVec::new(
+            Opts::new(
+                "storage_queued_bytes",
+                "Estimated bytes waiting to be written",
+            ),
+            &["lane"],
+        )?;
+        registry.register(Box::new(queued.clone()))?;
+        Ok(WriterMetrics {
+            stored: by(
+                "storage_stored_rows_total",
+                "Rows stored, by model",
+                "model",
+            )?,
+            rejected: by(
+                "storage_rejected_rows_total",
+                "Rows that the store refused for good, by model",
+                "model",
+            )?,
+            shed: by(
+                "storage_shed_rows_total",
+                "Rows given up because the lane was full, by model",
+                "model",
+            )?,
+            retried: plain(
+                "storage_retried_rows_total",
+                "Rows written again after a refusal",
+            )?,
+            failed: plain(
+                "storage_failed_writes_total",
+                "Writes that failed as a whole",
+            )?,
+            queued,
+        })
+    }
+}
+
+enum Order {
+    Write(Vec<Row>, usize),
+    Notify(oneshot::Sender<()>),
+}
+
+/// The way into one lane. Cheap to clone.
+#[derive(Clone)]
+pub struct Lane {
+    name: &'static str,
+    orders: mpsc::Sender<Order>,
+    queued: Arc<AtomicUsize>,
+    is_away: Arc<AtomicBool>,
+    max_bytes: usize,
+    metrics: WriterMetrics,
+}
+
+impl std::fmt::Debug for Lane {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Lane")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The other end of a lane: a task.
+pub struct LaneWriter<S> {
+    name: &'static str,
+    orders: mpsc::Receiver<Order>,
+    queued: Arc<AtomicUsize>,
+    is_away: Arc<AtomicBool>,
+    storage: Arc<S>,
+    metrics: WriterMetrics,
+}
+
+impl<S> std::fmt::Debug for LaneWriter<S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LaneWriter")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+const MAX_ORDERS: usize = 4096;
+/// Rows that go to the store in one write.
+const MAX_ROWS_PER_WRITE: usize = 5000;
+/// How long a full lane of a working store may hold up whoever fills it.
+const PATIENCE: Duration = Duration::from_secs(5);
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+/// A lane that holds at most about `max_bytes`, and its task.
+pub fn lane<S: Backend>(
+    name: &'static str,
+    storage: Arc<S>,
+    max_bytes: usize,
+    metrics: WriterMetrics,
+) -> (Lane, LaneWriter<S>) {
+    let (sender, orders) = mpsc::channel(MAX_ORDERS);
+    let lane = Lane {
+        name,
+        orders: sender,
+        queued: Arc::default(),
+        is_away: Arc::default(),
+        max_bytes,
+        metrics: metrics.clone(),
+    };
+    let writer = LaneWriter {
+        name,
+        orders,
+        queued: Arc::clone(&lane.queued),
+        is_away: Arc::clone(&lane.is_away),
+        storage,
+        metrics,
+    };
+    (lane, writer)
+}
+
+impl Lane {
+    /// Whether the lane is below its bound.
+    pub fn has_room(&self) -> bool {
+        self.queued.load(Ordering::Relaxed) < self.max_bytes
+    }
+
+    /// Queues rows whatever the bound: for whoever asks [`Lane::has_room`] first.
+    pub async fn write(&self, rows: Vec<Row>) {
+        if rows.is_empty() {
+            return;
+        }
+        let bytes = rows.iter().map(row_bytes).sum();
+        self.queued.fetch_add(bytes, Ordering::Relaxed);
+        let gauge = self.metrics.queued.with_label_values(&[self.name]);
+        gauge.set(self.queued.load(Ordering::Relaxed) as i64);
+        if self.orders.send(Order::Write(rows, bytes)).await.is_err() {
+            tracing::error!(lane = self.name, "writer is gone, rows are lost");
+        }
+    }
+
+    /// Queues rows if there is room. Waits for room while the store works; rows that find none are shed and counted.
+    pub async fn write_or_shed(&self, rows: Vec<Row>) {
+        let mut waited = Duration::ZERO;
+        while !self.has_room() {
+            if self.is_away.load(Ordering::Relaxed) || waited >= PATIENCE {
+                for row in &rows {
+                    let model = row.model.name.as_str();
+                    self.metrics.shed.with_label_values(&[model]).inc();
+                }
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            waited += Duration::from_millis(20);
+        }
+        self.write(rows).await;
+    }
+
+    /// Answers when everything queued before is stored.
+    pub async fn notify(&self, done: oneshot::Sender<()>) {
+        if self.orders.send(Order::Notify(done)).await.is_err() {
+            tracing::error!(lane = self.name, "writer is gone");
+        }
+    }
+
+    /// Waits until everything queued before is stored.
+    pub async fn drained(&self) {
+        let (done, is_done) = oneshot::channel();
+        self.notify(done).await;
+        if is_done.await.is_err() {
+            tracing::error!(lane = self.name, "writer is gone");
+        }
+    }
+}
+
+impl<S: Backend> LaneWriter<S> {
+    /// Works until every [`Lane`] is dropped and all is written.
+    pub async fn run(mut self) {
+        let mut next = self.orders.recv().await;
+        while let Some(order) = next.take() {
+            match order {
+                Order::Notify(done) => {
+                    // Whoever asked may have given up.
+                    done.send(()).unwrap_or_default();
+                    next = self.orders.recv().await;
+                }
+                Order::Write(mut rows, mut bytes) => {
+                    while rows.len() < MAX_ROWS_PER_WRITE {
+                        match self.orders.try_recv() {
+                            Ok(Order::Write(more, more_bytes)) => {
+                                rows.extend(more);
+                                bytes += more_bytes;
+                            }
+                            Ok(other) => {
+                                next = Some(other);
+                                break;
+                            }
+                            Err(_) => break,
+                        }
+                    }
+                    self.store(rows).await;
+                    self.queued.fetch_sub(bytes, Ordering::Relaxed);
+                    let gauge = self.metrics.queued.with_label_values(&[self.name]);
+                    gauge.set(self.queued.load(Ordering::Relaxed) as i64);
+                    if next.is_none() {
+                        next = self.orders.recv().await;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn store(&self, mut rows: Vec<Row>) {
+        let mut pause = FIRST_PAUSE;
+        while !rows.is_empty() {
+            match self.storage.write(&rows).await {
+                Ok(outcomes) => {
+                    if self.is_away.swap(false, Ordering::Relaxed) {
+                        tracing::info!(lane = self.name, "storage is back, writing resumes");
+                    }
+                    rows = self.settle(rows, outcomes);
+                }
+                Err(error) => {
+                    self.metrics.failed.inc();
+                    if !self.is_away.swap(true, Ordering::Relaxed) {
+                        tracing::warn!(lane = self.name, %error, "storage does not take writes, waiting");
+                    }
+                }
+            }
+            if !rows.is_empty() {
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+        }
+    }
+
+    /// Counts outcomes and keeps the rows to try again.
+    fn settle(&self, rows: Vec<Row>, outcomes: Vec<WriteOutcome>) -> Vec<Row> {
+        let mut again = Vec::new();
+        let mut first_reason = None;
+        let mut rejected = 0usize;
+        for (row, outcome) in rows.into_iter().zip(outcomes) {
+            let model = row.model.name.as_str();
+            match outcome {
+                WriteOutcome::Stored => self.metrics.stored.with_label_values(&[model]).inc(),
+                WriteOutcome::Retry(_) => again.push(row),
+                WriteOutcome::Rejected(reason) => {
+                    self.metrics.rejected.with_label_values(&[model]).inc();
+                    rejected += 1;
+                    first_reason.get_or_insert((row.model.name.clone(), row.id, reason));
+                }
+            }
+        }
+        self.metrics.retried.inc_by(again.len() as u64);
+        if let Some((model, id, reason)) = first_reason {
+            tracing::warn!(model, id, reason, rejected, "rows rejected by storage");
+        }
+        again
+    }
+}
+
+fn row_bytes(row: &Row) -> usize {
+    let cells: usize = row
+        .cells
+        .iter()
+        .map(|cell| match cell {
+            Cell::Text(text) => text.len() + 16,
+            Cell::Bytes(bytes) => bytes.len() + 16,
+            _ => 16,
+        })
+        .sum();
+    size_of::<Row>() + row.id.len() + cells
+}

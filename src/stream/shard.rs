@@ -1,0 +1,336 @@
+//! One shard: a task that owns the values of its entities, takes facts in and hands rows to the writer.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, MissedTickBehavior};
+
+use super::StreamOptions;
+use super::metadata::Metadata;
+use super::plan::Plan;
+use super::rows::{Horizon, Key, KeyMap, Missing, Ready, Rows};
+use crate::analyzer::{AddressBook, Fact};
+use crate::model::metrics::Value;
+use crate::model::row::{Row, RowKey};
+use crate::model::schema::Schema;
+use crate::model::source::Source;
+use crate::model::time_bucket::Zone;
+use crate::storage::writer::Lane;
+use crate::storage::{Backend, StorageError};
+use crate::util::clock::Clock;
+
+/// What comes into a shard.
+#[derive(Debug)]
+pub enum Input {
+    Facts(Vec<Fact>),
+    /// Write everything that was taken in before, then answer.
+    Flush(oneshot::Sender<()>),
+}
+
+/// Counters of all shards.
+#[derive(Debug, Clone)]
+pub struct ShardMetrics {
+    /// Facts taken in.
+    facts: IntCounter,
+    /// Facts given up, by reason.
+    shed: IntCounterVec,
+    /// Rows read back.
+    read_back: IntCounter,
+    /// Metric rows held now.
+    rows: IntGauge,
+    /// Metadata entries held now.
+    metadata: IntGauge,
+}
+
+impl ShardMetrics {
+    pub fn new(registry: &Registry) -> prometheus::Result<ShardMetrics> {
+        let metrics = ShardMetrics {
+            facts: IntCounter::new("stream_facts_total", "Facts taken into aggregation")?,
+            shed: IntCounterVec::new(
+                Opts::new("stream_shed_total", "Aggregated values given up, by reason"),
+                &["reason"],
+            )?,
+            read_back: IntCounter::new(
+                "stream_read_back_rows_total",
+                "Rows read back because their bucket began before this process held it",
+            )?,
+            rows: IntGauge::new("stream_rows", "Metric rows held in memory")?,
+            metadata: IntGauge::new(
+                "stream_metadata",
+                "Services, instances, endpoints and addresses held in memory",
+            )?,
+        };
+        registry.register(Box::new(metrics.facts.clone()))?;
+        registry.register(Box::new(metrics.shed.clone()))?;
+        registry.register(Box::new(metrics.read_back.clone()))?;
+        registry.register(Box::new(metrics.rows.clone()))?;
+        registry.register(Box::new(metrics.metadata.clone()))?;
+        Ok(metrics)
+    }
+}
+
+/// What a shard needs from the others.
+#[derive(Debug)]
+pub struct Dependencies<S> {
+    pub plan: Arc<Plan>,
+    pub schema: Arc<Schema>,
+    pub storage: Arc<S>,
+    pub lane: Lane,
+    pub addresses: Arc<AddressBook>,
+    pub zone: Zone,
+    pub clock: Clock,
+    pub metrics: ShardMetrics,
+}
+
+/// Rows read per flush at most; the rest waits for the next one.
+const MAX_READ_BACK: usize = 20_000;
+
+type Increments = Box<[Option<Value>]>;
+type Loaded = Result<(Vec<Option<Row>>, Vec<Option<Row>>), StorageError>;
+
+struct Loading {
+    rows: Vec<Missing>,
+    metadata: Vec<RowKey>,
+    found: Pin<Box<dyn Future<Output = Loaded> + Send>>,
+}
+
+/// The state of one shard.
+pub struct Shard<S> {
+    deps: Dependencies<S>,
+    options: StreamOptions,
+    pending: KeyMap<Increments>,
+    rows: Rows,
+    metadata: Metadata,
+    loading: Option<Loading>,
+    waiting: Vec<oneshot::Sender<()>>,
+    coarse_due: Instant,
+    counted: (i64, i64),
+}
+
+impl<S> std::fmt::Debug for Shard<S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shard")
+            .field("pending", &self.pending.len())
+            .field("rows", &self.rows.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<S: Backend + 'static> Shard<S> {
+    pub fn new(deps: Dependencies<S>, options: StreamOptions) -> Shard<S> {
+        let started = horizon(&deps.zone, deps.clock.now_ms());
+        Shard {
+            rows: Rows::new(started, options.max_rows),
+            metadata: Metadata::new(&deps.schema, options.max_metadata),
+            pending: KeyMap::with_hasher(std::hash::BuildHasherDefault::<Ready>::default()),
+            loading: None,
+            waiting: Vec::new(),
+            coarse_due: Instant::now() + options.coarse_flush_interval,
+            counted: (0, 0),
+            deps,
+            options,
+        }
+    }
+
+    /// Works until the inbox closes, then writes what it holds.
+    pub async fn run(mut self, mut inbox: mpsc::Receiver<Input>) {
+        let mut tick = tokio::time::interval(self.options.flush_interval);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                input = inbox.recv() => match input {
+                    Some(Input::Facts(facts)) => self.absorb(facts),
+                    Some(Input::Flush(done)) => {
+                        self.waiting.push(done);
+                        self.flush().await;
+                    }
+                    None => break,
+                },
+                _ = tick.tick() => self.flush().await,
+                loaded = found(&mut self.loading) => self.loaded(loaded).await,
+            }
+        }
+        self.finish(&mut tick).await;
+    }
+
+    /// Writes everything; keeps trying while the store is away. Whoever stops the process sets the deadline.
+    async fn finish(&mut self, tick: &mut tokio::time::Interval) {
+        let (done, mut is_done) = oneshot::channel();
+        self.waiting.push(done);
+        self.flush().await;
+        loop {
+            tokio::select! {
+                _ = &mut is_done => break,
+                loaded = found(&mut self.loading) => self.loaded(loaded).await,
+                _ = tick.tick() => self.flush().await,
+            }
+        }
+    }
+
+    fn absorb(&mut self, facts: Vec<Fact>) {
+        let now_ms = self.deps.clock.now_ms();
+        let today = self.deps.zone.day(now_ms).unwrap_or(0);
+        self.deps.metrics.facts.inc_by(facts.len() as u64);
+        for fact in facts {
+            let has_room = match fact {
+                Fact::Source(source) => self.source(&source, today),
+                Fact::Service { entity, minute } => self.metadata.touch(&entity, minute, today),
+                Fact::Instance {
+                    entity,
+                    minute,
+                    properties,
+                } => self.metadata.instance(&entity, minute, properties, today),
+                Fact::Address { alias, minute } => {
+                    self.deps.addresses.learn([&alias]);
+                    self.metadata.address(alias, minute, today)
+                }
+            };
+            if !has_room {
+                self.shed("metadata_full", 1);
+            }
+        }
+        if self.pending.len() >= self.options.max_rows {
+            self.merge_pending();
+        }
+    }
+
+    fn source(&mut self, source: &Source, today: u64) -> bool {
+        let plan = &self.deps.plan;
+        let key = Key {
+            entity: Arc::clone(&source.entity),
+            bucket: source.minute,
+        };
+        let items = plan.items(source.entity.scope).len();
+        let mut is_new = false;
+        let increments = self.pending.entry(key).or_insert_with(|| {
+            is_new = true;
+            std::iter::repeat_with(|| None).take(items).collect()
+        });
+        plan.apply(source, increments);
+        // A second source of the same minute says nothing new about the entity.
+        !is_new || self.metadata.touch(&source.entity, source.minute, today)
+    }
+
+    fn merge_pending(&mut self) {
+        let now_ms = self.deps.clock.now_ms();
+        let plan = &self.deps.plan;
+        let options = &self.options;
+        let mut shed = 0;
+        for (Key { entity, bucket }, increments) in self.pending.drain() {
+            let hour = options.with_hours.then_some(bucket / 100);
+            let day = options.with_days.then_some(bucket / 10_000);
+            for bucket in [Some(bucket), hour, day].into_iter().flatten() {
+                let rows = &mut self.rows;
+                if !rows.merge(plan, &entity, bucket, &increments, now_ms) {
+                    shed += 1;
+                }
+            }
+        }
+        self.shed("rows_full", shed);
+    }
+
+    fn shed(&self, reason: &str, count: u64) {
+        if count > 0 {
+            let shed = &self.deps.metrics.shed;
+            shed.with_label_values(&[reason]).inc_by(count);
+        }
+    }
+
+    /// Starts a flush, unless one is still reading.
+    async fn flush(&mut self) {
+        if self.loading.is_some() {
+            return;
+        }
+        self.merge_pending();
+        let (rows, keys) = self.rows.missing(&self.deps.plan, MAX_READ_BACK);
+        let metadata = self.metadata.missing(MAX_READ_BACK);
+        if keys.is_empty() && metadata.is_empty() {
+            self.write().await;
+            return;
+        }
+        let storage = Arc::clone(&self.deps.storage);
+        let metadata_keys = metadata.clone();
+        let found = Box::pin(async move {
+            let rows = storage.load(&keys).await?;
+            let metadata = storage.load(&metadata_keys).await?;
+            Ok((rows, metadata))
+        });
+        self.loading = Some(Loading {
+            rows,
+            metadata,
+            found,
+        });
+    }
+
+    async fn loaded(&mut self, (loading, found): (Loading, Loaded)) {
+        match found {
+            Ok((rows, metadata)) => {
+                self.deps.metrics.read_back.inc_by(rows.len() as u64);
+                self.rows.complete(&self.deps.plan, loading.rows, rows);
+                self.metadata.complete(loading.metadata, metadata);
+            }
+            Err(error) => {
+                tracing::debug!(%error, "read-back failed, values stay in memory");
+                return;
+            }
+        }
+        if self.waiting.is_empty() {
+            self.write().await;
+        } else {
+            // Someone waits for everything: there may be more to read.
+            self.flush().await;
+        }
+    }
+
+    async fn write(&mut self) {
+        let is_awaited = !self.waiting.is_empty();
+        if !is_awaited && !self.deps.lane.has_room() {
+            return;
+        }
+        let with_coarse = is_awaited || Instant::now() >= self.coarse_due;
+        if with_coarse {
+            self.coarse_due = Instant::now() + self.options.coarse_flush_interval;
+        }
+        let mut rows = self.rows.take_changed(&self.deps.plan, with_coarse);
+        rows.extend(self.metadata.take_changed());
+        self.deps.lane.write(rows).await;
+        for done in self.waiting.drain(..) {
+            self.deps.lane.notify(done).await;
+        }
+        let now_ms = self.deps.clock.now_ms();
+        self.rows.evict(horizon(&self.deps.zone, now_ms), now_ms);
+        self.count();
+    }
+
+    fn count(&mut self) {
+        let now = (self.rows.len() as i64, self.metadata.len() as i64);
+        self.deps.metrics.rows.add(now.0 - self.counted.0);
+        self.deps.metrics.metadata.add(now.1 - self.counted.1);
+        self.counted = now;
+    }
+}
+
+/// The buckets of an instant; 0, which is before every bucket, for one that has none.
+fn horizon(zone: &Zone, now_ms: i64) -> Horizon {
+    let minute = zone.minute(now_ms).unwrap_or(0);
+    Horizon {
+        minute,
+        hour: minute / 100,
+        day: minute / 10_000,
+    }
+}
+
+/// Waits for the read in flight; for ever if there is none.
+async fn found(loading: &mut Option<Loading>) -> (Loading, Loaded) {
+    let Some(running) = loading.as_mut() else {
+        return std::future::pending().await;
+    };
+    let found = (&mut running.found).await;
+    match loading.take() {
+        Some(done) => (done, found),
+        None => std::future::pending().await,
+    }
+}
