@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use anyhow::{Context, Result};
+
 /// A module of `src` and the modules it may import beside itself and the foundation.
 const ALLOWED: &[(&str, &[&str])] = &[
     ("model", &[]),
@@ -33,22 +35,22 @@ fn project() -> &'static Path {
 }
 
 /// Every Rust file below a folder of the project, with its text.
-fn sources(folder: &str) -> Vec<(PathBuf, String)> {
+fn sources(folder: &str) -> Result<Vec<(PathBuf, String)>> {
     let mut files = vec![];
     let mut folders = vec![project().join(folder)];
     while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(&folder).unwrap() {
-            let path = entry.unwrap().path();
+        for entry in std::fs::read_dir(&folder)? {
+            let path = entry?.path();
             if path.is_dir() {
                 folders.push(path);
             } else if path.extension().is_some_and(|e| e == "rs") {
-                let text = std::fs::read_to_string(&path).unwrap();
-                files.push((path.strip_prefix(project()).unwrap().to_owned(), text));
+                let text = std::fs::read_to_string(&path)?;
+                files.push((path.strip_prefix(project())?.to_owned(), text));
             }
         }
     }
     assert!(!files.is_empty(), "no sources in {folder}");
-    files
+    Ok(files)
 }
 
 /// Names that follow `crate::`, alone or in braces; comments do not count.
@@ -91,11 +93,11 @@ fn first_word(text: &str) -> String {
 }
 
 /// Top module that a file of `src` belongs to.
-fn module_of(path: &Path) -> String {
-    let inner = path.strip_prefix("src").unwrap();
-    let first = inner.components().next().unwrap();
+fn module_of(path: &Path) -> Result<String> {
+    let mut inner = path.strip_prefix("src")?.components();
+    let first = inner.next().context("a file without a name")?;
     let name = Path::new(first.as_os_str()).with_extension("");
-    name.to_string_lossy().into_owned()
+    Ok(name.to_string_lossy().into_owned())
 }
 
 fn may_import(module: &str, imported: &str) -> bool {
@@ -116,10 +118,10 @@ fn may_import(module: &str, imported: &str) -> bool {
 }
 
 #[test]
-fn imports_follow_the_data() {
+fn imports_follow_the_data() -> Result<()> {
     let mut violations: BTreeMap<(String, String), Vec<String>> = BTreeMap::new();
-    for (path, text) in sources("src") {
-        let module = module_of(&path);
+    for (path, text) in sources("src")? {
+        let module = module_of(&path)?;
         let is_known = ROOT.contains(&module.as_str())
             || module == "bin"
             || ALLOWED.iter().any(|(name, _)| *name == module);
@@ -132,6 +134,7 @@ fn imports_follow_the_data() {
         }
     }
     assert!(violations.is_empty(), "not allowed: {violations:#?}");
+    Ok(())
 }
 
 #[test]
@@ -161,10 +164,10 @@ fn imports_are_found_in_every_form() {
 }
 
 #[test]
-fn files_are_short_and_say_what_they_are() {
+fn files_are_short_and_say_what_they_are() -> Result<()> {
     let mut wrong = vec![];
     for folder in ["src", "proto/src", "tests/it", "benches"] {
-        for (path, text) in sources(folder) {
+        for (path, text) in sources(folder)? {
             let lines = text.lines().count();
             if lines > LONGEST_FILE_LINES {
                 wrong.push(format!("{}: {lines} lines", path.display()));
@@ -179,4 +182,5 @@ fn files_are_short_and_say_what_they_are() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    Ok(())
 }

@@ -11,20 +11,16 @@ mod rows;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
-use oap::config::Secret;
 use oap::model::attr::Attr;
 use oap::model::id;
 use oap::model::metrics::{Entrance, Function, MetricDefinition};
 use oap::model::row::{Cell, Row, RowKey};
 use oap::model::schema::{Model, Schema};
 use oap::model::scope::Scope;
-use oap::model::time_bucket::Zone;
 use oap::storage::embedded::Embedded;
 use oap::storage::{Backend, StorageError, WriteOutcome};
-use oap::util::clock::Clock;
 
 use crate::es_console::EsConsole;
-use crate::peers;
 
 /// One test per case and store; after `on`, the models that the case needs.
 macro_rules! storage_contract {
