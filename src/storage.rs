@@ -1,6 +1,7 @@
 //! Durable truth: one interface, two backends. No word of SQL or of Elasticsearch leaves this folder.
 
 pub mod backend;
+pub mod elasticsearch;
 pub mod embedded;
 pub mod query;
 pub mod writer;

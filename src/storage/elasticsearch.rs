@@ -1,0 +1,164 @@
+//! The Elasticsearch 7 store in the layout of 8.1.0: one index per model and day behind an alias, ids that repeat.
+//!
+//! Here the parts come together; requests and answers are in the modules below. Nothing connects before it is asked
+//! something, so the server may come later than this process. A missing index is a day without data, never an error.
+//! Not here: retries and batching over time, which belong to the writer, and deletion of old days.
+
+mod bulk;
+mod bulk_answer;
+mod client;
+mod document;
+mod install;
+mod load;
+mod metadata;
+mod metrics;
+mod names;
+mod node;
+mod options;
+mod records;
+mod search;
+mod template;
+mod topology;
+mod ui_template;
+
+pub use names::NameSpaceError;
+pub use options::{ElasticsearchOptions, OptionsError};
+
+use client::Client;
+use names::Names;
+
+use super::backend::Backend;
+use super::query::*;
+use super::{StorageError, WriteOutcome};
+use crate::model::row::{Row, RowKey};
+use crate::model::schema::{Model, Schema};
+use crate::model::time_bucket::Zone;
+use crate::util::clock::Clock;
+
+type Answer<T> = Result<T, StorageError>;
+
+/// An Elasticsearch 7 cluster.
+#[derive(Debug)]
+pub struct Elasticsearch {
+    client: Client,
+    names: Names,
+    options: ElasticsearchOptions,
+    zone: Zone,
+    clock: Clock,
+}
+
+impl Elasticsearch {
+    /// Checks the options and reads the trust store; does not connect.
+    pub fn new(
+        options: ElasticsearchOptions,
+        zone: Zone,
+        clock: Clock,
+    ) -> Result<Elasticsearch, OptionsError> {
+        Ok(Elasticsearch {
+            client: Client::new(&options, clock.clone())?,
+            names: Names::new(&options.name_space)?,
+            options,
+            zone,
+            clock,
+        })
+    }
+}
+
+impl Backend for Elasticsearch {
+    async fn install(&self, schema: &Schema) -> Answer<()> {
+        self.create_missing(schema).await
+    }
+
+    async fn write(&self, rows: &[Row]) -> Answer<Vec<WriteOutcome>> {
+        self.write_rows(rows).await
+    }
+
+    async fn load(&self, keys: &[RowKey]) -> Answer<Vec<Option<Row>>> {
+        self.load_rows(keys).await
+    }
+
+    async fn aggregate(
+        &self,
+        model: &Model,
+        entity_id: &str,
+        range: BucketRange,
+    ) -> Answer<Option<f64>> {
+        self.aggregate_value(model, entity_id, range).await
+    }
+
+    async fn top_n(&self, model: &Model, filter: &TopNFilter) -> Answer<Vec<TopNEntity>> {
+        self.top_entities(model, filter).await
+    }
+
+    async fn sampled_records(
+        &self,
+        model: &Model,
+        filter: &TopNFilter,
+    ) -> Answer<Vec<SampledRecord>> {
+        self.top_records(model, filter).await
+    }
+
+    async fn services(&self, filter: &ServiceFilter, limit: usize) -> Answer<Vec<ServiceTraffic>> {
+        self.find_services(filter, limit).await
+    }
+
+    async fn instances(
+        &self,
+        service_id: &str,
+        alive_since: u64,
+        limit: usize,
+    ) -> Answer<Vec<InstanceTraffic>> {
+        self.find_instances(service_id, alive_since, limit).await
+    }
+
+    async fn endpoints(
+        &self,
+        service_id: &str,
+        keyword: &str,
+        limit: usize,
+    ) -> Answer<Vec<EndpointTraffic>> {
+        self.find_endpoints(service_id, keyword, limit).await
+    }
+
+    async fn address_aliases(&self, since: u64, limit: usize) -> Answer<Vec<AddressAlias>> {
+        self.find_address_aliases(since, limit).await
+    }
+
+    async fn relations(
+        &self,
+        model: &Model,
+        range: BucketRange,
+        filter: &RelationFilter,
+    ) -> Answer<Vec<Relation>> {
+        self.find_relations(model, range, filter).await
+    }
+
+    async fn segments(&self, filter: &SegmentFilter) -> Answer<Page<SegmentBrief>> {
+        self.find_segments(filter).await
+    }
+
+    async fn trace(&self, trace_id: &str, limit: usize) -> Answer<Vec<SegmentData>> {
+        self.segments_of_trace(trace_id, limit).await
+    }
+
+    async fn alarms(&self, filter: &AlarmFilter) -> Answer<Page<AlarmRow>> {
+        self.find_alarms(filter).await
+    }
+
+    async fn ui_templates(&self, including_disabled: bool) -> Answer<Vec<UiTemplate>> {
+        self.list_ui_templates(including_disabled).await
+    }
+
+    async fn add_ui_template(&self, template: &UiTemplate) -> Answer<bool> {
+        self.create_ui_template(template).await
+    }
+
+    async fn replace_ui_template(&self, template: &UiTemplate) -> Answer<bool> {
+        self.update_ui_template(template).await
+    }
+
+    async fn ping(&self) -> Answer<()> {
+        self.client.get("/").await?;
+        Ok(())
+    }
+}

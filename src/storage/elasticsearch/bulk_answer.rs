@@ -1,0 +1,104 @@
+//! What a bulk request came to, document by document.
+
+use serde::Deserialize;
+
+use super::client::{Cause, parse};
+use crate::storage::{StorageError, WriteOutcome};
+
+/// Makes answers short: per document only what decides its outcome.
+pub const FILTER: &str = "filter_path=error,status,errors,items.*.status,items.*.error";
+
+/// Result of one action.
+#[derive(Debug, Deserialize)]
+pub struct Item {
+    pub status: u16,
+    pub error: Option<Cause>,
+}
+
+/// `{"index": {…}}` and the like: one entry, whatever the action was.
+#[derive(Debug, Deserialize)]
+struct Action {
+    #[serde(alias = "create", alias = "update")]
+    index: Item,
+}
+
+#[derive(Debug, Deserialize)]
+struct BulkAnswer {
+    #[serde(default)]
+    items: Vec<Action>,
+}
+
+impl Item {
+    /// Whether the document is stored, may be sent again or never will be.
+    pub fn outcome(&self) -> WriteOutcome {
+        let reason = || match &self.error {
+            Some(cause) => format!("status {}, {cause}", self.status),
+            None => format!("status {}", self.status),
+        };
+        let ty = self.error.as_ref().map_or("", |cause| cause.ty.as_str());
+        match self.status {
+            200..=299 => WriteOutcome::Stored,
+            // A block, missing rights or an index that must not be created are mended by an operator, not by losing data.
+            401 | 403 | 408 | 409 | 429 | 500.. => WriteOutcome::Retry(reason()),
+            404 if ty == "index_not_found_exception" => WriteOutcome::Retry(reason()),
+            _ if ty == "unavailable_shards_exception" => WriteOutcome::Retry(reason()),
+            _ => WriteOutcome::Rejected(reason()),
+        }
+    }
+}
+
+/// The results in the order of the actions. An answer of another length says nothing about any of them.
+pub fn items(body: &[u8], expected: usize) -> Result<Vec<Item>, StorageError> {
+    let answer: BulkAnswer = parse(body)?;
+    if answer.items.len() != expected {
+        return Err(StorageError::Unavailable(format!(
+            "elasticsearch answered {} of {expected} bulk items",
+            answer.items.len()
+        )));
+    }
+    Ok(answer.items.into_iter().map(|a| a.index).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_partial_failure_keeps_what_is_stored() {
+        let body = br#"{"errors":true,"items":[
+            {"index":{"status":201}},
+            {"index":{"status":200}},
+            {"index":{"status":429,"error":{"type":"es_rejected_execution_exception","reason":"queue full"}}},
+            {"index":{"status":400,"error":{"type":"mapper_parsing_exception","reason":"failed to parse",
+                "caused_by":{"type":"illegal_argument_exception","reason":"For input string"}}}},
+            {"index":{"status":503,"error":{"type":"unavailable_shards_exception","reason":"primary shard"}}},
+            {"index":{"status":403,"error":{"type":"cluster_block_exception","reason":"read-only"}}},
+            {"index":{"status":404,"error":{"type":"index_not_found_exception","reason":"no such index"}}},
+            {"update":{"status":404,"error":{"type":"document_missing_exception","reason":"missing"}}}]}"#;
+        let outcomes: Vec<WriteOutcome> =
+            items(body, 8).unwrap().iter().map(Item::outcome).collect();
+        let retry = |text: &str| WriteOutcome::Retry(text.to_owned());
+        let rejected = |text: &str| WriteOutcome::Rejected(text.to_owned());
+        assert_eq!(
+            outcomes,
+            [
+                WriteOutcome::Stored,
+                WriteOutcome::Stored,
+                retry("status 429, es_rejected_execution_exception: queue full"),
+                rejected("status 400, mapper_parsing_exception: failed to parse: For input string"),
+                retry("status 503, unavailable_shards_exception: primary shard"),
+                retry("status 403, cluster_block_exception: read-only"),
+                retry("status 404, index_not_found_exception: no such index"),
+                rejected("status 404, document_missing_exception: missing"),
+            ]
+        );
+    }
+
+    #[test]
+    fn an_answer_of_another_length_is_no_answer() {
+        let one = br#"{"errors":false,"items":[{"index":{"status":201}}]}"#;
+        assert!(matches!(items(one, 2), Err(StorageError::Unavailable(_))));
+        assert!(matches!(items(b"{}", 1), Err(StorageError::Unavailable(_))));
+        assert!(matches!(items(b"<html>", 1), Err(StorageError::Damaged(_))));
+    }
+}

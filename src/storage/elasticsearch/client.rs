@@ -1,0 +1,299 @@
+//! Requests to whichever node answers, and what its refusals mean.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use elasticsearch::cert::Certificate;
+use elasticsearch::http::Method;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::node::{Node, NodeError, Reply, Request};
+use super::options::{ElasticsearchOptions, OptionsError};
+use crate::config::EsProtocol;
+use crate::storage::StorageError;
+use crate::util::clock::Clock;
+
+const JSON: &str = "application/json";
+const LINES_OF_JSON: &str = "application/x-ndjson";
+/// Longest reason that is passed on; the server quotes documents.
+const MAX_REASON_CHARS: usize = 400;
+/// Least time between two warnings about incomplete searches.
+const WARNING_PAUSE_MS: i64 = 10_000;
+
+/// Round robin over the nodes.
+#[derive(Debug)]
+pub struct Client {
+    nodes: Vec<Node>,
+    next: AtomicUsize,
+    clock: Clock,
+    request_timeout: Duration,
+    /// Epoch milliseconds of the last warning about an incomplete search.
+    warned_ms: AtomicI64,
+}
+
+impl Client {
+    pub fn new(options: &ElasticsearchOptions, clock: Clock) -> Result<Client, OptionsError> {
+        let trusted = match (&options.trust_store_path, options.protocol) {
+            (Some(path), EsProtocol::Https) => Some(certificates(path)?),
+            _ => None,
+        };
+        let nodes = options
+            .cluster_nodes
+            .iter()
+            .map(|address| address.trim())
+            .filter(|address| !address.is_empty())
+            .map(|address| Node::new(address, options, trusted.as_deref()))
+            .collect::<Result<Vec<_>, _>>()?;
+        if nodes.is_empty() {
+            return Err(OptionsError::NoNodes);
+        }
+        Ok(Client {
+            nodes,
+            next: AtomicUsize::new(0),
+            clock,
+            request_timeout: options.request_timeout,
+            warned_ms: AtomicI64::new(i64::MIN),
+        })
+    }
+
+    /// Asks for a path; any answer but success is an error.
+    pub async fn get(&self, path: &str) -> Result<Bytes, StorageError> {
+        accepted(self.send(Method::Get, path, None, JSON).await?)
+    }
+
+    /// Like [`Client::get`], where there may be nothing.
+    pub async fn find(&self, path: &str) -> Result<Option<Bytes>, StorageError> {
+        let reply = self.send(Method::Get, path, None, JSON).await?;
+        if reply.status == 404 {
+            return Ok(None);
+        }
+        accepted(reply).map(Some)
+    }
+
+    /// Puts a JSON body, or none; the caller judges the answer.
+    pub async fn put(&self, path: &str, body: Option<&Value>) -> Result<Reply, StorageError> {
+        let body = body.map(|b| Bytes::from(b.to_string()));
+        self.send(Method::Put, path, body, JSON).await
+    }
+
+    /// Posts a JSON body and parses the answer.
+    pub async fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &Value,
+    ) -> Result<T, StorageError> {
+        let body = Bytes::from(body.to_string());
+        let reply = self.send(Method::Post, path, Some(body), JSON).await?;
+        parse(&accepted(reply)?)
+    }
+
+    /// Posts lines of JSON; the caller judges the answer.
+    pub async fn post_lines(&self, path: &str, lines: Bytes) -> Result<Reply, StorageError> {
+        self.send(Method::Post, path, Some(lines), LINES_OF_JSON)
+            .await
+    }
+
+    /// Says that a search missed shards, now and then.
+    pub fn warn_of_incomplete_search(&self, target: &str, failed_shards: u64, reason: &str) {
+        let now = self.clock.now_ms();
+        let last = self.warned_ms.load(Ordering::Relaxed);
+        if now.saturating_sub(last) < WARNING_PAUSE_MS {
+            return;
+        }
+        self.warned_ms.store(now, Ordering::Relaxed);
+        tracing::warn!(
+            index.name = target,
+            shards.failed = failed_shards,
+            reason,
+            "search answered without some shards"
+        );
+    }
+
+    /// Every request may be repeated, so a lost one goes to the next node.
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Bytes>,
+        content_type: &'static str,
+    ) -> Result<Reply, StorageError> {
+        let request = Request {
+            method,
+            path: path.to_owned(),
+            body,
+            content_type,
+            timeout: self.request_timeout,
+        };
+        let mut reasons: Vec<String> = vec![];
+        let mut last_reply = None;
+        for node in self.candidates() {
+            match node.send(&request).await {
+                Ok(reply) if matches!(reply.status, 502..=504) => {
+                    self.note_failure(node, &format!("status {}", reply.status));
+                    last_reply = Some(reply);
+                }
+                Ok(reply) => {
+                    if node.succeeded() {
+                        tracing::info!(node = node.address, "elasticsearch node is back");
+                    }
+                    return Ok(reply);
+                }
+                Err(NodeError::Lost(reason)) => {
+                    self.note_failure(node, &reason);
+                    reasons.push(format!("{}: {reason}", node.address));
+                }
+                Err(NodeError::TimedOut(reason)) => {
+                    self.note_failure(node, &reason);
+                    return Err(StorageError::Unavailable(format!(
+                        "elasticsearch node {} gave no answer in time: {reason}",
+                        node.address
+                    )));
+                }
+                Err(NodeError::TooLarge(what)) => {
+                    return Err(StorageError::Refused(format!(
+                        "elasticsearch node {} sent {what}",
+                        node.address
+                    )));
+                }
+            }
+        }
+        last_reply.ok_or_else(|| {
+            StorageError::Unavailable(format!(
+                "no elasticsearch node answers ({})",
+                reasons.join("; ")
+            ))
+        })
+    }
+
+    /// All nodes, the next one first, paused ones last.
+    fn candidates(&self) -> Vec<&Node> {
+        let now = self.clock.now_ms();
+        let start = self.next.fetch_add(1, Ordering::Relaxed) % self.nodes.len();
+        let (before, from) = self.nodes.split_at(start);
+        let mut candidates: Vec<&Node> = from.iter().chain(before).collect();
+        candidates.sort_by_key(|node| node.is_paused(now));
+        candidates
+    }
+
+    fn note_failure(&self, node: &Node, reason: &str) {
+        if node.failed(self.clock.now_ms()) {
+            tracing::warn!(
+                node = node.address,
+                reason,
+                "elasticsearch node does not answer"
+            );
+        }
+    }
+}
+
+/// The body of a success, else what went wrong.
+pub fn accepted(reply: Reply) -> Result<Bytes, StorageError> {
+    if (200..300).contains(&reply.status) {
+        Ok(reply.body)
+    } else {
+        Err(refusal(&reply))
+    }
+}
+
+/// An answer as the type that it must have.
+pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, StorageError> {
+    serde_json::from_slice(body).map_err(|error| {
+        StorageError::Damaged(format!("elasticsearch answer cannot be read: {error}"))
+    })
+}
+
+/// The error that an unsuccessful answer stands for.
+pub fn refusal(reply: &Reply) -> StorageError {
+    let cause = serde_json::from_slice::<ErrorBody>(&reply.body)
+        .map(|body| body.error.to_string())
+        .unwrap_or_else(|_| shortened(String::from_utf8_lossy(&reply.body).trim()));
+    let text = format!("elasticsearch answers {}: {cause}", reply.status);
+    match reply.status {
+        401 => StorageError::Unavailable(format!(
+            "{text}; check user and password (SW_ES_USER, SW_ES_PASSWORD)"
+        )),
+        403 => StorageError::Unavailable(format!(
+            "{text}; check the user's rights and whether indices are blocked"
+        )),
+        408 | 429 | 500.. => StorageError::Unavailable(text),
+        _ => StorageError::Refused(text),
+    }
+}
+
+#[derive(Deserialize)]
+struct ErrorBody {
+    error: Cause,
+}
+
+/// Why something was refused, as the server nests it.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(from = "Value")]
+pub struct Cause {
+    /// For example `mapper_parsing_exception`.
+    pub ty: String,
+    pub reason: String,
+}
+
+impl From<Value> for Cause {
+    fn from(value: Value) -> Cause {
+        if let Some(text) = value.as_str() {
+            return Cause {
+                ty: String::new(),
+                reason: shortened(text),
+            };
+        }
+        // A failed search says why only in its root cause.
+        let root = value.pointer("/root_cause/0").unwrap_or(&value);
+        let text = |from: &Value, key: &str| from[key].as_str().unwrap_or_default().to_owned();
+        let mut reason = text(root, "reason");
+        let inner = text(&value["caused_by"], "reason");
+        if !inner.is_empty() && !reason.contains(&inner) {
+            reason = format!("{reason}: {inner}");
+        }
+        Cause {
+            ty: text(root, "type"),
+            reason: shortened(&reason),
+        }
+    }
+}
+
+impl std::fmt::Display for Cause {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.ty.as_str() {
+            "" => f.write_str(&self.reason),
+            ty => write!(f, "{ty}: {}", self.reason),
+        }
+    }
+}
+
+fn shortened(text: &str) -> String {
+    match text.char_indices().nth(MAX_REASON_CHARS) {
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
+        None => text.to_owned(),
+    }
+}
+
+/// PEM text with at least one certificate.
+fn certificates(path: &Path) -> Result<Vec<u8>, OptionsError> {
+    let path = path.to_owned();
+    let bytes = match std::fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(source) => return Err(OptionsError::TrustStoreFile { path, source }),
+    };
+    let what = match bytes.get(..4) {
+        Some([0xFE, 0xED, 0xFE, 0xED]) => "a JKS file, which is not supported yet",
+        Some([0x30, ..]) => "binary (DER or PKCS12)",
+        _ => "no PEM file with certificates",
+    };
+    match Certificate::from_pem(&bytes) {
+        Ok(_) => Ok(bytes),
+        Err(_) => Err(OptionsError::TrustStoreFormat { path, what }),
+    }
+}
+
+#[cfg(test)]
+mod tests;

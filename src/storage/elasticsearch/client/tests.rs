@@ -1,0 +1,174 @@
+//! The client against small servers that answer what a healthy Elasticsearch does not.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::http::StatusCode;
+use tokio::net::TcpListener;
+
+use super::*;
+use crate::config::Secret;
+
+/// A server with one answer to everything; its address.
+async fn server(status: u16, body: &'static str) -> String {
+    let answer = move || async move { (StatusCode::from_u16(status).unwrap(), body) };
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let router = Router::new().fallback(answer);
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    address
+}
+
+/// An address where nobody listens.
+async fn nobody() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    listener.local_addr().unwrap().to_string()
+}
+
+fn client(nodes: &[&String]) -> Client {
+    let options = ElasticsearchOptions {
+        cluster_nodes: nodes.iter().map(|n| n.to_string()).collect(),
+        request_timeout: Duration::from_millis(500),
+        ..ElasticsearchOptions::default()
+    };
+    Client::new(&options, Clock::System).unwrap()
+}
+
+#[tokio::test]
+async fn a_dead_node_is_passed_over() {
+    let (dead, broken, good) = (
+        nobody().await,
+        server(503, "{}").await,
+        server(200, "yes").await,
+    );
+    let client = client(&[&dead, &broken, &good]);
+    for _ in 0..6 {
+        assert_eq!(client.get("/").await.unwrap(), "yes");
+    }
+    let now = Clock::System.now_ms();
+    let paused: Vec<bool> = client.nodes.iter().map(|n| n.is_paused(now)).collect();
+    assert_eq!(paused, [true, true, false]);
+    assert_eq!(client.candidates()[0].address, good);
+}
+
+#[tokio::test]
+async fn a_node_that_comes_back_is_used_again() {
+    let clock_ms = Arc::new(AtomicI64::new(1_600_000_000_000));
+    let options = ElasticsearchOptions {
+        cluster_nodes: vec![nobody().await],
+        ..ElasticsearchOptions::default()
+    };
+    let client = Client::new(&options, Clock::Fixed(Arc::clone(&clock_ms))).unwrap();
+    let error = client.get("/").await.unwrap_err();
+    assert!(matches!(error, StorageError::Unavailable(_)), "{error}");
+    let listener = TcpListener::bind(&options.cluster_nodes[0]).await.unwrap();
+    let router = Router::new().fallback(async || "back");
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    // The only node is asked even while it is paused.
+    assert_eq!(client.get("/").await.unwrap(), "back");
+    assert!(!client.nodes[0].is_paused(clock_ms.load(Ordering::Relaxed)));
+}
+
+#[tokio::test]
+async fn a_node_that_hangs_is_given_up() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let error = client(&[&address]).get("/").await.unwrap_err();
+    assert!(matches!(error, StorageError::Unavailable(_)), "{error}");
+    assert!(error.to_string().contains("in time"), "{error}");
+}
+
+#[tokio::test]
+async fn an_answer_without_length_is_not_read() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let endless = || async {
+        let chunks = futures_util::stream::repeat(Ok::<_, std::io::Error>(Bytes::from_static(
+            b"0123456789",
+        )));
+        axum::body::Body::from_stream(chunks)
+    };
+    let router = Router::new().fallback(endless);
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    let error = client(&[&address]).get("/").await.unwrap_err();
+    assert!(matches!(error, StorageError::Refused(_)), "{error}");
+}
+
+#[tokio::test]
+async fn refusals_say_whether_to_try_again() {
+    let why = r#"{"error":{"root_cause":[{"type":"t","reason":"inner"}],"type":"o","reason":"all shards failed"}}"#;
+    for (status, want) in [
+        (401, "check user and password"),
+        (403, "rights"),
+        (429, "429: t: inner"),
+        (500, "500: t: inner"),
+    ] {
+        let node = server(status, why).await;
+        let error = client(&[&node]).get("/").await.unwrap_err();
+        assert!(matches!(error, StorageError::Unavailable(_)), "{error}");
+        assert!(error.to_string().contains(want), "{error}");
+    }
+    let node = server(400, why).await;
+    let error = client(&[&node]).get("/").await.unwrap_err();
+    assert!(matches!(error, StorageError::Refused(_)), "{error}");
+    assert!(error.to_string().contains("t: inner"), "{error}");
+    let node = server(404, "<html>gone</html>").await;
+    let client = client(&[&node]);
+    let error = client.get("/").await.unwrap_err();
+    assert!(error.to_string().contains("<html>gone"), "{error}");
+    assert_eq!(client.find("/").await.unwrap(), None);
+}
+
+#[test]
+fn options_that_cannot_work_are_errors() {
+    let with_nodes = |nodes: &[&str]| ElasticsearchOptions {
+        cluster_nodes: nodes.iter().map(|n| n.to_string()).collect(),
+        ..ElasticsearchOptions::default()
+    };
+    let build = |options| Client::new(&options, Clock::System);
+    assert!(build(with_nodes(&["a:9200", " b:9200", "[::1]:9200", ""])).is_ok());
+    assert!(matches!(
+        build(with_nodes(&[""])),
+        Err(OptionsError::NoNodes)
+    ));
+    for bad in [
+        "a",
+        "a:b",
+        ":9200",
+        "a:70000",
+        "http://a:9200",
+        "u:p@a:9200",
+    ] {
+        let result = build(with_nodes(&[bad]));
+        assert!(matches!(result, Err(OptionsError::Node(_))), "{bad}");
+    }
+}
+
+#[test]
+fn a_trust_store_must_be_pem() {
+    let dir = tempfile::tempdir().unwrap();
+    let build = |name: &str, content: &[u8], protocol| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        let options = ElasticsearchOptions {
+            protocol,
+            trust_store_path: Some(path),
+            password: Secret::new("x"),
+            ..ElasticsearchOptions::default()
+        };
+        Client::new(&options, Clock::System).map(|_| ())
+    };
+    let jks = [0xFE, 0xED, 0xFE, 0xED, 0, 0, 0, 2];
+    let error = build("es.jks", &jks, EsProtocol::Https).unwrap_err();
+    assert!(error.to_string().contains("JKS"), "{error}");
+    assert!(build("es.txt", b"hello", EsProtocol::Https).is_err());
+    assert!(build("unused.txt", b"hello", EsProtocol::Http).is_ok());
+}
+
+#[test]
+fn reasons_are_cut_to_a_readable_length() {
+    let long = "ä".repeat(10_000);
+    let cause = Cause::from(serde_json::json!({"type": "t", "reason": long}));
+    assert_eq!(cause.reason.chars().count(), MAX_REASON_CHARS + 1);
+    assert_eq!(Cause::from(serde_json::json!("plain")).to_string(), "plain");
+}

@@ -1,0 +1,184 @@
+//! Rows as documents: written straight into the bytes of a bulk request, read back from `_source` (storage 2.5, 8.2).
+
+use std::io::Write as _;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Map, Value};
+
+use crate::model::row::{Cell, Row};
+use crate::model::schema::{ColumnType, Model};
+use crate::storage::StorageError;
+
+/// Appends the document of a row as one line of JSON. Null cells are left out: a JSON null in a column that is copied
+/// fails on later 7.x servers.
+pub fn append(out: &mut Vec<u8>, row: &Row) -> std::io::Result<()> {
+    out.push(b'{');
+    let start = out.len();
+    for (column, cell) in row.model.columns.iter().zip(&row.cells) {
+        let before = out.len();
+        if before > start {
+            out.push(b',');
+        }
+        write!(out, "\"{}\":", column.name)?;
+        if !append_cell(out, cell)? {
+            out.truncate(before);
+        }
+    }
+    if row.model.stores_time_bucket {
+        if out.len() > start {
+            out.push(b',');
+        }
+        write!(out, "\"time_bucket\":{}", row.time_bucket)?;
+    }
+    out.extend_from_slice(b"}\n");
+    Ok(())
+}
+
+/// False if there is nothing to write.
+fn append_cell(out: &mut Vec<u8>, cell: &Cell) -> std::io::Result<bool> {
+    match cell {
+        Cell::Null => return Ok(false),
+        Cell::Double(n) if !n.is_finite() => return Ok(false),
+        Cell::Long(n) => write!(out, "{n}")?,
+        Cell::Double(n) => serde_json::to_writer(&mut *out, n)?,
+        Cell::Text(text) => append_text(out, text)?,
+        Cell::Bytes(bytes) => {
+            out.push(b'"');
+            let start = out.len();
+            out.resize(start + bytes.len().div_ceil(3) * 4, 0);
+            let target = out.get_mut(start..).unwrap_or_default();
+            STANDARD
+                .encode_slice(bytes, target)
+                .map_err(std::io::Error::other)?;
+            out.push(b'"');
+        }
+    }
+    Ok(true)
+}
+
+/// Appends a JSON string.
+pub fn append_text(out: &mut Vec<u8>, text: &str) -> std::io::Result<()> {
+    serde_json::to_writer(out, text)?;
+    Ok(())
+}
+
+/// The cells of a document in the order of the columns; absent ones are null.
+pub fn cells(model: &Model, source: &Map<String, Value>) -> Result<Vec<Cell>, StorageError> {
+    let damaged = |column: &str| {
+        StorageError::Damaged(format!(
+            "column {column} of model {} holds another type",
+            model.name
+        ))
+    };
+    model
+        .columns
+        .iter()
+        .map(|column| {
+            let value = source.get(column.name).unwrap_or(&Value::Null);
+            if value.is_null() {
+                return Ok(Cell::Null);
+            }
+            cell(column.ty, value).ok_or_else(|| damaged(column.name))
+        })
+        .collect()
+}
+
+fn cell(ty: ColumnType, value: &Value) -> Option<Cell> {
+    Some(match ty {
+        ColumnType::Int | ColumnType::Long => Cell::Long(
+            value
+                .as_i64()
+                .or_else(|| value.as_f64().map(|n| n as i64))?,
+        ),
+        ColumnType::Double => Cell::Double(value.as_f64()?),
+        ColumnType::Keyword | ColumnType::Table | ColumnType::Json => Cell::text(value.as_str()?),
+        ColumnType::Binary => Cell::Bytes(STANDARD.decode(value.as_str()?).ok()?.into()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::schema::Schema;
+    use bytes::Bytes;
+    use std::sync::Arc;
+
+    fn row(model: &str, time_bucket: u64, cells: Vec<Cell>) -> Row {
+        let schema = Schema::build(&[], &[], false);
+        Row {
+            model: Arc::clone(schema.model(model).unwrap()),
+            id: "id".to_owned(),
+            time_bucket,
+            cells,
+        }
+    }
+
+    fn line(row: &Row) -> String {
+        let mut out = vec![];
+        append(&mut out, row).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    fn segment(endpoint: Cell, data: &'static [u8]) -> Row {
+        let text = |t: &str| Cell::text(t);
+        let cells = vec![
+            text("s1"),
+            text("t1"),
+            text("/a \"b\"\n - t1"),
+            text("b3JkZXI=.1"),
+            text("b3JkZXI=.1_aQ=="),
+            endpoint,
+            text("b3JkZXI=.1_L2E="),
+            Cell::Long(1_600_167_570_005),
+            Cell::Long(1_600_167_570_105),
+            Cell::Long(100),
+            Cell::Long(0),
+            Cell::Bytes(Bytes::from_static(data)),
+            Cell::Long(3),
+        ];
+        row("segment", 20_200_915_105_930, cells)
+    }
+
+    #[test]
+    fn a_document_is_one_line_without_nulls() {
+        assert_eq!(
+            line(&segment(Cell::Null, b"\x0a\xff\x00\x01")),
+            concat!(
+                r#"{"segment_id":"s1","trace_id":"t1","statement":"/a \"b\"\n - t1","service_id":"b3JkZXI=.1","#,
+                r#""service_instance_id":"b3JkZXI=.1_aQ==","endpoint_id":"b3JkZXI=.1_L2E=","start_time":1600167570005,"#,
+                r#""end_time":1600167570105,"latency":100,"is_error":0,"data_binary":"Cv8AAQ==","version":3,"#,
+                r#""time_bucket":20200915105930}"#,
+                "\n"
+            )
+        );
+        let traffic = vec![Cell::text("order"), Cell::Long(0)];
+        assert_eq!(
+            line(&row("service_traffic", 202_009_151_059, traffic)),
+            "{\"name\":\"order\",\"node_type\":0}\n"
+        );
+        assert_eq!(
+            line(&row("service_traffic", 0, vec![Cell::Null, Cell::Null])),
+            "{}\n"
+        );
+    }
+
+    #[test]
+    fn a_document_is_read_back_as_it_was_written() {
+        for data in [&b""[..], b"1", b"12", b"123"] {
+            let written = segment(Cell::text("/ä/{id}"), data);
+            let source: Map<String, Value> = serde_json::from_str(&line(&written)).unwrap();
+            assert_eq!(cells(&written.model, &source).unwrap(), written.cells);
+        }
+    }
+
+    #[test]
+    fn a_column_of_another_type_is_damage() {
+        let model = row("service_traffic", 0, vec![]).model;
+        let Value::Object(source) = serde_json::json!({"name": 7}) else {
+            panic!("no object")
+        };
+        let error = cells(&model, &source).unwrap_err();
+        assert!(error.to_string().contains("column name"), "{error}");
+    }
+}

@@ -1,0 +1,227 @@
+//! Reads by id. With a known day they see every acknowledged write at once; without, only what was refreshed.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::client::Cause;
+use super::names::day_of_index;
+use super::search::{Completeness, Found, search};
+use super::{Answer, Elasticsearch, document};
+use crate::model::row::{Row, RowKey};
+use crate::model::schema::{Model, ModelKind};
+use crate::model::time_bucket::day_of;
+use crate::storage::StorageError;
+
+/// Ids of one request.
+const MAX_IDS: usize = 1000;
+const MULTI_GET: &str = "/_mget?filter_path=error,status,docs.found,docs._index,docs._source,docs.error.type,docs.error.reason";
+/// Requests in flight.
+const SLOTS: usize = 4;
+
+type Source = Map<String, Value>;
+
+#[derive(Debug, Deserialize)]
+struct MultiGet {
+    #[serde(default)]
+    docs: Vec<Doc>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Doc {
+    #[serde(default, rename = "_index")]
+    index: String,
+    #[serde(rename = "_source")]
+    source: Option<Source>,
+    error: Option<Cause>,
+}
+
+/// Position of a row in the answer, and the row.
+type Placed = (usize, Option<Row>);
+
+impl Elasticsearch {
+    /// Reads rows in the order of their keys.
+    pub(super) async fn load_rows(&self, keys: &[RowKey]) -> Answer<Vec<Option<Row>>> {
+        let mut direct = vec![];
+        let mut on_any_day: HashMap<&str, Vec<usize>> = HashMap::new();
+        for (i, key) in keys.iter().enumerate() {
+            if self.index_of(key).is_some() {
+                direct.push(i);
+            } else {
+                let name = key.model.name.as_str();
+                on_any_day.entry(name).or_default().push(i);
+            }
+        }
+        let gets = direct
+            .chunks(MAX_IDS)
+            .map(|chunk| (chunk.to_vec(), true))
+            .collect::<Vec<_>>();
+        let searches = on_any_day
+            .values()
+            .flat_map(|positions| positions.chunks(MAX_IDS).map(|c| (c.to_vec(), false)));
+        let requests: Vec<_> = gets.into_iter().chain(searches).collect();
+        let found: Vec<Vec<Placed>> = stream::iter(requests)
+            .map(|(positions, is_direct)| async move {
+                if is_direct {
+                    self.multi_get(keys, positions).await
+                } else {
+                    self.search_ids(keys, positions).await
+                }
+            })
+            .buffer_unordered(SLOTS)
+            .try_collect()
+            .await?;
+        let mut rows = vec![None; keys.len()];
+        for (i, row) in found.into_iter().flatten() {
+            if let Some(slot) = rows.get_mut(i) {
+                *slot = row;
+            }
+        }
+        Ok(rows)
+    }
+
+    /// The one index that can hold a key, if that is known.
+    fn index_of(&self, key: &RowKey) -> Option<String> {
+        let model = &key.model.name;
+        match (key.model.kind, key.time_bucket) {
+            (ModelKind::Management, _) => Some(self.names.alias(model)),
+            (_, Some(bucket)) => Some(self.names.daily(model, day_of(bucket))),
+            (_, None) => None,
+        }
+    }
+
+    async fn multi_get(&self, keys: &[RowKey], positions: Vec<usize>) -> Answer<Vec<Placed>> {
+        let asked: Vec<(usize, &RowKey)> = positions
+            .into_iter()
+            .filter_map(|i| Some((i, keys.get(i)?)))
+            .collect();
+        let docs: Vec<Value> = asked
+            .iter()
+            .map(|(_, key)| json!({"_index": self.index_of(key), "_id": key.id}))
+            .collect();
+        let answer: MultiGet = self.client.post(MULTI_GET, &json!({"docs": docs})).await?;
+        if answer.docs.len() != asked.len() {
+            return Err(StorageError::Damaged(format!(
+                "elasticsearch answered {} of {} documents",
+                answer.docs.len(),
+                asked.len()
+            )));
+        }
+        asked
+            .into_iter()
+            .zip(answer.docs)
+            .map(|((i, key), doc)| Ok((i, self.row_of(key, doc)?)))
+            .collect()
+    }
+
+    fn row_of(&self, key: &RowKey, doc: Doc) -> Answer<Option<Row>> {
+        match (doc.source, doc.error) {
+            (_, Some(error)) if error.ty == "index_not_found_exception" => Ok(None),
+            // Anything else that is wrong with a shard does not mean that the document is not there.
+            (_, Some(error)) => Err(StorageError::Unavailable(format!(
+                "elasticsearch cannot read from index {}: {error}",
+                doc.index
+            ))),
+            (Some(source), None) => {
+                to_row(&key.model, key.id.clone(), &doc.index, &source).map(Some)
+            }
+            (None, None) => Ok(None),
+        }
+    }
+
+    async fn search_ids(&self, keys: &[RowKey], positions: Vec<usize>) -> Answer<Vec<Placed>> {
+        let Some(model) = positions.first().and_then(|i| keys.get(*i)) else {
+            return Ok(vec![]);
+        };
+        let model = &model.model;
+        let ids: Vec<&str> = positions
+            .iter()
+            .filter_map(|i| keys.get(*i))
+            .map(|key| key.id.as_str())
+            .collect();
+        let body = json!({
+            "query": {"ids": {"values": ids}},
+            // An id may be on several days if servers raced; there is room for all of them.
+            "size": self.options.result_window().min(ids.len() as i64 * 10),
+        });
+        let target = self.names.alias(&model.name);
+        let found: Found<Source> =
+            search(&self.client, &target, Completeness::Required, &body).await?;
+        let mut newest: HashMap<String, (String, Source)> = HashMap::new();
+        for hit in found.hits() {
+            let is_newer = newest
+                .get(&hit.id)
+                .is_none_or(|(index, _)| day_of_index(index) < day_of_index(&hit.index));
+            if is_newer {
+                newest.insert(hit.id, (hit.index, hit.source));
+            }
+        }
+        positions
+            .into_iter()
+            .filter_map(|i| Some((i, keys.get(i)?)))
+            .map(|(i, key)| {
+                let row = newest
+                    .get(&key.id)
+                    .map(|(index, source)| to_row(model, key.id.clone(), index, source));
+                Ok((i, row.transpose()?))
+            })
+            .collect()
+    }
+}
+
+/// A row that goes back to the index it came from when it is written again.
+fn to_row(model: &Arc<Model>, id: String, index: &str, source: &Source) -> Answer<Row> {
+    let day = day_of_index(index);
+    let stored = source
+        .get("time_bucket")
+        .and_then(Value::as_u64)
+        .unwrap_or(0);
+    let time_bucket = if day_of(stored) == day || day == 0 {
+        stored
+    } else {
+        // The first minute of that day.
+        day * 10_000
+    };
+    Ok(Row {
+        model: Arc::clone(model),
+        id,
+        time_bucket,
+        cells: document::cells(model, source)?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::row::Cell;
+    use crate::model::schema::Schema;
+
+    #[test]
+    fn a_row_keeps_the_day_of_its_index() {
+        let schema = Schema::build(&[], &[], false);
+        for (model, bucket, want) in [
+            (
+                "endpoint_traffic",
+                json!(202_009_151_059_u64),
+                202_009_151_059,
+            ),
+            (
+                "endpoint_traffic",
+                json!(202_009_141_059_u64),
+                202_009_150_000,
+            ),
+            ("service_traffic", Value::Null, 202_009_150_000),
+        ] {
+            let model = schema.model(model).unwrap();
+            let mut source = Source::new();
+            source.insert("time_bucket".to_owned(), bucket);
+            source.insert("name".to_owned(), "n".into());
+            let row = to_row(model, "id".to_owned(), "sw_x-20200915", &source).unwrap();
+            assert_eq!(row.time_bucket, want);
+            assert_eq!(row.cell("name"), &Cell::text("n"));
+        }
+    }
+}

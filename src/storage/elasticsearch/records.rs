@@ -1,0 +1,186 @@
+//! Segments and alarms: pages of the lists, and all segments of a trace. Bytes are read only for the latter.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::search::{Completeness, Found, Hit, all_of, search, term, within};
+use super::{Answer, Elasticsearch};
+use crate::storage::StorageError;
+use crate::storage::query::{
+    AlarmFilter, AlarmRow, Page, SegmentBrief, SegmentData, SegmentFilter, TraceOrder,
+};
+
+const SEGMENT: &str = "segment";
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Brief {
+    segment_id: Option<String>,
+    trace_id: Option<String>,
+    endpoint_name: Option<String>,
+    start_time: Option<i64>,
+    latency: Option<i64>,
+    is_error: Option<i64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Whole {
+    segment_id: Option<String>,
+    service_id: Option<String>,
+    service_instance_id: Option<String>,
+    data_binary: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Alarm {
+    scope: Option<i64>,
+    id0: Option<String>,
+    alarm_message: Option<String>,
+    start_time: Option<i64>,
+}
+
+impl Elasticsearch {
+    pub(super) async fn find_segments(&self, filter: &SegmentFilter) -> Answer<Page<SegmentBrief>> {
+        self.check_window(filter.offset, filter.limit)?;
+        let order = match filter.order {
+            TraceOrder::ByStartTime => "start_time",
+            TraceOrder::ByDuration => "latency",
+        };
+        let body = json!({
+            "query": all_of(conditions(filter)),
+            // The id makes pages of equal keys repeatable.
+            "sort": [{order: "desc"}, {"segment_id": "asc"}],
+            "from": filter.offset,
+            "size": filter.limit,
+            "track_total_hits": true,
+            "_source": ["segment_id", "trace_id", "endpoint_name", "start_time", "latency", "is_error"],
+        });
+        let target = match filter.range {
+            Some(range) => self.names.target(SEGMENT, range),
+            None => self.names.alias(SEGMENT),
+        };
+        let found: Found<Brief> =
+            search(&self.client, &target, Completeness::BestEffort, &body).await?;
+        let total = found.total();
+        let items = found.sources().map(|brief| SegmentBrief {
+            segment_id: brief.segment_id.unwrap_or_default(),
+            trace_id: brief.trace_id.unwrap_or_default(),
+            endpoint_name: brief.endpoint_name.unwrap_or_default(),
+            start_time: brief.start_time.unwrap_or(0),
+            latency: brief.latency.unwrap_or(0),
+            is_error: brief.is_error == Some(1),
+        });
+        Ok(Page {
+            items: items.collect(),
+            total,
+        })
+    }
+
+    pub(super) async fn segments_of_trace(
+        &self,
+        trace_id: &str,
+        limit: usize,
+    ) -> Answer<Vec<SegmentData>> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let body = json!({
+            "query": all_of(vec![term("trace_id", trace_id)]),
+            "sort": [{"start_time": "asc"}, {"segment_id": "asc"}],
+            "size": limit.min(self.options.result_window()),
+            "_source": ["segment_id", "service_id", "service_instance_id", "data_binary"],
+        });
+        let target = self.names.alias(SEGMENT);
+        let found: Found<Whole> =
+            search(&self.client, &target, Completeness::BestEffort, &body).await?;
+        found.hits().into_iter().map(segment_data).collect()
+    }
+
+    pub(super) async fn find_alarms(&self, filter: &AlarmFilter) -> Answer<Page<AlarmRow>> {
+        self.check_window(filter.offset, filter.limit)?;
+        let mut clauses = vec![within(filter.range)];
+        if let Some(scope) = filter.scope {
+            clauses.push(term("scope", scope));
+        }
+        clauses.extend(phrase("alarm_message_match", filter.keyword.as_deref()));
+        let body = json!({
+            "query": all_of(clauses),
+            "sort": [{"start_time": "desc"}],
+            "from": filter.offset,
+            "size": filter.limit,
+            "track_total_hits": true,
+            "_source": ["scope", "id0", "alarm_message", "start_time"],
+        });
+        let target = self.names.target("alarm_record", filter.range);
+        let found: Found<Alarm> =
+            search(&self.client, &target, Completeness::BestEffort, &body).await?;
+        let total = found.total();
+        let items = found.sources().map(|alarm| AlarmRow {
+            scope: alarm.scope.unwrap_or(0),
+            id0: alarm.id0.unwrap_or_default(),
+            message: alarm.alarm_message.unwrap_or_default(),
+            start_time: alarm.start_time.unwrap_or(0),
+        });
+        Ok(Page {
+            items: items.collect(),
+            total,
+        })
+    }
+}
+
+fn conditions(filter: &SegmentFilter) -> Vec<Value> {
+    let mut clauses: Vec<Value> = filter.range.map(within).into_iter().collect();
+    let mut latency = json!({});
+    if filter.min_duration != 0 {
+        latency["gte"] = filter.min_duration.into();
+    }
+    if filter.max_duration != 0 {
+        latency["lte"] = filter.max_duration.into();
+    }
+    if filter.min_duration != 0 || filter.max_duration != 0 {
+        clauses.push(json!({"range": {"latency": latency}}));
+    }
+    let ids = [
+        ("service_id", &filter.service_id),
+        ("service_instance_id", &filter.instance_id),
+        ("endpoint_id", &filter.endpoint_id),
+        ("trace_id", &filter.trace_id),
+    ];
+    for (column, id) in ids {
+        if let Some(id) = id {
+            clauses.push(term(column, id.as_str()));
+        }
+    }
+    if let Some(is_error) = filter.is_error {
+        clauses.push(term("is_error", i64::from(is_error)));
+    }
+    clauses.extend(phrase(
+        "endpoint_name_match",
+        filter.endpoint_name.as_deref(),
+    ));
+    clauses
+}
+
+/// The words of a text, next to each other; no condition for an empty text.
+fn phrase(column: &str, text: Option<&str>) -> Option<Value> {
+    let text = text.filter(|t| !t.is_empty())?;
+    Some(json!({"match_phrase": {column: text}}))
+}
+
+fn segment_data(hit: Hit<Whole>) -> Answer<SegmentData> {
+    let data = hit.source.data_binary.unwrap_or_default();
+    let data = STANDARD.decode(data).map_err(|error| {
+        StorageError::Damaged(format!(
+            "segment {} in index {} is no Base64: {error}",
+            hit.id, hit.index
+        ))
+    })?;
+    Ok(SegmentData {
+        segment_id: hit.source.segment_id.unwrap_or_default(),
+        service_id: hit.source.service_id.unwrap_or_default(),
+        instance_id: hit.source.service_instance_id.unwrap_or_default(),
+        data: data.into(),
+    })
+}

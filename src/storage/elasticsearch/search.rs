@@ -1,0 +1,174 @@
+//! Searches: how they are asked, what comes back, and the clauses that queries are made of.
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::client::{Cause, Client};
+use crate::storage::StorageError;
+use crate::storage::query::{BucketRange, Order};
+
+/// Options of every search: days without an index are days without data, and only what is read is sent.
+const PARAMETERS: &str = "ignore_unavailable=true&allow_no_indices=true&filter_path=error,status,\
+    _shards.failed,_shards.failures.reason,hits.total,hits.hits._index,hits.hits._id,hits.hits._source,aggregations";
+
+/// Whether an answer from only some of the shards is better than none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Completeness {
+    /// For people: show what there is.
+    BestEffort,
+    /// For decisions: what is not found must not exist.
+    Required,
+}
+
+/// Answer to a search for documents of type `S`, with aggregations of type `A`.
+#[derive(Debug, Deserialize)]
+#[serde(bound = "S: DeserializeOwned, A: DeserializeOwned")]
+pub struct Found<S, A = Value> {
+    #[serde(default, rename = "_shards")]
+    shards: Shards,
+    #[serde(default)]
+    hits: Hits<S>,
+    pub aggregations: Option<A>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Shards {
+    failed: u64,
+    failures: Vec<ShardFailure>,
+}
+
+#[derive(Debug, Deserialize)]
+struct ShardFailure {
+    reason: Cause,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(bound = "S: DeserializeOwned")]
+struct Hits<S> {
+    total: Option<Total>,
+    #[serde(default = "Vec::new")]
+    hits: Vec<Hit<S>>,
+}
+
+impl<S> Default for Hits<S> {
+    fn default() -> Self {
+        Hits {
+            total: None,
+            hits: vec![],
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+struct Total {
+    value: i64,
+}
+
+/// A found document.
+#[derive(Debug, Deserialize)]
+pub struct Hit<S> {
+    #[serde(rename = "_index")]
+    pub index: String,
+    #[serde(rename = "_id")]
+    pub id: String,
+    #[serde(rename = "_source")]
+    pub source: S,
+}
+
+impl<S, A> Found<S, A> {
+    /// How many documents match in all, as far as the search counted.
+    pub fn total(&self) -> i64 {
+        self.hits.total.as_ref().map_or(0, |t| t.value)
+    }
+
+    /// The documents.
+    pub fn hits(self) -> Vec<Hit<S>> {
+        self.hits.hits
+    }
+
+    /// What the documents hold.
+    pub fn sources(self) -> impl Iterator<Item = S> {
+        self.hits.hits.into_iter().map(|hit| hit.source)
+    }
+}
+
+/// Asks indices or an alias.
+pub async fn search<S: DeserializeOwned, A: DeserializeOwned>(
+    client: &Client,
+    target: &str,
+    completeness: Completeness,
+    body: &Value,
+) -> Result<Found<S, A>, StorageError> {
+    let is_partial_allowed = completeness == Completeness::BestEffort;
+    let path =
+        format!("/{target}/_search?{PARAMETERS}&allow_partial_search_results={is_partial_allowed}");
+    let found: Found<S, A> = client.post(&path, body).await.map_err(|e| match e {
+        StorageError::Refused(text) => StorageError::InvalidQuery(text),
+        other => other,
+    })?;
+    if let Some(failure) = found.shards.failures.first() {
+        let reason = failure.reason.to_string();
+        client.warn_of_incomplete_search(target, found.shards.failed, &reason);
+    }
+    Ok(found)
+}
+
+/// A query where every clause must hold and none counts for the score.
+pub fn all_of(clauses: Vec<Value>) -> Value {
+    json!({"bool": {"filter": clauses}})
+}
+
+/// A clause that holds if one of these does.
+pub fn any_of(clauses: Vec<Value>) -> Value {
+    json!({"bool": {"should": clauses, "minimum_should_match": 1}})
+}
+
+/// A column has a value.
+pub fn term(column: &str, value: impl Into<Value>) -> Value {
+    json!({"term": {column: value.into()}})
+}
+
+/// `time_bucket` lies in a range.
+pub fn within(range: BucketRange) -> Value {
+    json!({"range": {"time_bucket": {"gte": range.start, "lte": range.end}}})
+}
+
+/// Sort direction in the words of the server.
+pub fn direction(order: Order) -> &'static str {
+    match order {
+        Order::Ascending => "asc",
+        Order::Descending => "desc",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, PartialEq, Deserialize)]
+    struct Name {
+        name: String,
+    }
+
+    #[test]
+    fn an_answer_without_hits_is_empty() {
+        // What is left of the answer for indices that do not exist.
+        let text = r#"{"_shards":{"failed":0},"hits":{"total":{"value":0,"relation":"eq"}}}"#;
+        let found: Found<Name> = serde_json::from_str(text).unwrap();
+        assert_eq!((found.total(), found.hits().len()), (0, 0));
+    }
+
+    #[test]
+    fn hits_and_failed_shards_are_read() {
+        let text = r#"{"_shards":{"failed":1,"failures":[{"reason":{"type":"a","reason":"b"}}]},
+            "hits":{"total":{"value":7},"hits":[{"_index":"i-1","_id":"x","_source":{"name":"n"}}]}}"#;
+        let found: Found<Name> = serde_json::from_str(text).unwrap();
+        assert_eq!(found.shards.failed, 1);
+        assert_eq!(found.shards.failures[0].reason.to_string(), "a: b");
+        assert_eq!(found.total(), 7);
+        let names: Vec<Name> = found.sources().collect();
+        assert_eq!(names, [Name { name: "n".into() }]);
+    }
+}
