@@ -2,7 +2,7 @@
 //!
 //! Every action is `index` with the id of the row, so a request may be repeated. Retrying over time is for the caller.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::io::Write as _;
 
 use bytes::Bytes;
@@ -38,9 +38,11 @@ impl Elasticsearch {
         let mut outcomes: Vec<Option<WriteOutcome>> = vec![None; rows.len()];
         let mut records = VecDeque::new();
         let mut settings = VecDeque::new();
+        let newest = newest_versions(rows);
         for (i, (row, outcome)) in rows.iter().zip(&mut outcomes).enumerate() {
             match unfit(row) {
                 Some(reason) => *outcome = Some(WriteOutcome::Rejected(reason)),
+                None if newest.get(&key(row)) != Some(&i) => {}
                 None if row.model.kind == ModelKind::Management => settings.push_back(i),
                 None => records.push_back(i),
             }
@@ -57,13 +59,21 @@ impl Elasticsearch {
         let mut has_answer = false;
         while let Some((known, failure)) = results.next().await {
             has_answer |= !known.is_empty();
-            let known = known.into_iter();
             for (i, outcome) in known {
                 if let Some(slot) = outcomes.get_mut(i) {
                     *slot = Some(outcome);
                 }
             }
             first_failure = first_failure.or(failure);
+        }
+        drop(results);
+        for (i, row) in rows.iter().enumerate() {
+            let same = newest
+                .get(&key(row))
+                .and_then(|n| outcomes.get(*n).cloned());
+            if let (Some(slot @ None), Some(same)) = (outcomes.get_mut(i), same) {
+                *slot = same;
+            }
         }
         match first_failure {
             Some(error) if !has_answer => Err(error),
@@ -170,6 +180,20 @@ impl Elasticsearch {
         }
         (known, None)
     }
+}
+
+/// What makes rows the same document.
+type Key<'a> = (&'a str, &'a str, u64);
+
+fn key(row: &Row) -> Key<'_> {
+    (&row.model.name, &row.id, day_of(row.time_bucket))
+}
+
+/// Position of the last row of each document. Only that one is sent: requests overtake each other, and an older version
+/// that is refused and sent again later would win.
+fn newest_versions(rows: &[Row]) -> HashMap<Key<'_>, usize> {
+    let rows = rows.iter().enumerate();
+    rows.map(|(i, row)| (key(row), i)).collect()
 }
 
 fn all(positions: &[usize], outcome: &WriteOutcome) -> Outcomes {

@@ -101,3 +101,17 @@ fn rows_that_would_spoil_a_request_are_kept_out() {
         assert!(unfit(&row).is_some(), "{row:?}");
     }
 }
+
+#[test]
+fn of_several_versions_of_a_document_the_last_is_sent() {
+    let rows = [
+        endpoint("a", 202_009_151_059),
+        endpoint("b", 202_009_151_059),
+        endpoint("a", 202_009_151_101),
+        endpoint("a", 202_009_161_101),
+    ];
+    let newest = newest_versions(&rows);
+    let mut positions: Vec<usize> = newest.into_values().collect();
+    positions.sort_unstable();
+    assert_eq!(positions, [1, 2, 3]);
+}

@@ -83,9 +83,8 @@ async fn an_answer_without_length_is_not_read() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let endless = || async {
-        let chunks = futures_util::stream::repeat(Ok::<_, std::io::Error>(Bytes::from_static(
-            b"0123456789",
-        )));
+        let chunk = || Ok::<_, std::io::Error>(Bytes::from_static(b"0123456789"));
+        let chunks = futures_util::stream::repeat_with(chunk);
         axum::body::Body::from_stream(chunks)
     };
     let router = Router::new().fallback(endless);
