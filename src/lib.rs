@@ -4,9 +4,9 @@
 
 pub mod analyzer;
 pub mod config;
-pub mod dsl;
 pub mod journal;
 pub mod model;
+pub mod query;
 pub mod storage;
 pub mod stream;
 pub mod util;

@@ -19,8 +19,7 @@ pub struct Settings {
     pub storage: StorageSettings,
     /// `None` if the module is off.
     pub agent_analyzer: Option<AnalyzerSettings>,
-    /// `None` if the module is off, and then no receiver is on.
-    pub receiver_sharing: Option<SharingSettings>,
+    pub receiver_sharing: SharingSettings,
     pub receivers: ReceiverSettings,
     /// `None` if the module is off.
     pub query: Option<QuerySettings>,

@@ -1,0 +1,15 @@
+//! The outward face: answers questions from the store. [`service`] holds the use cases, [`graphql`] and [`http`] one
+//! language over them.
+//!
+//! Nothing here writes, except user interface templates. Nothing here knows receivers, analysis or aggregation.
+
+pub mod component;
+pub mod context;
+pub mod error;
+pub mod graphql;
+pub mod http;
+pub mod service;
+
+pub use component::Components;
+pub use context::{AliasLookup, QueryContext, QueryLimits, QueryMetrics};
+pub use error::QueryError;

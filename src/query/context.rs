@@ -1,0 +1,90 @@
+//! What every use case needs: the store, the models, time, names of components, and what is shipped with the server.
+
+use std::sync::Arc;
+
+use prometheus::{IntCounter, Registry};
+
+use super::component::Components;
+use crate::model::schema::Schema;
+use crate::model::time_bucket::Zone;
+use crate::storage::UiTemplate;
+use crate::util::clock::Clock;
+
+/// Knows which service answers at a network address.
+pub trait AliasLookup: Send + Sync {
+    /// Id of the service behind an address, `None` if nobody claimed it.
+    fn service_of(&self, address: &str) -> Option<String>;
+}
+
+/// How much one question may ask of the store.
+#[derive(Debug, Clone, Copy)]
+pub struct QueryLimits {
+    /// Services, instances or databases in a list (`metadataQueryMaxSize`).
+    pub metadata: usize,
+    /// Segments of one trace (`segmentQueryMaxSize`).
+    pub trace_segments: usize,
+    /// Rows up to the end of a page, and entries of a top list.
+    pub result_window: i64,
+}
+
+impl Default for QueryLimits {
+    fn default() -> QueryLimits {
+        QueryLimits {
+            metadata: 5000,
+            trace_segments: 200,
+            result_window: 10_000,
+        }
+    }
+}
+
+/// What queries count about themselves.
+#[derive(Debug, Clone)]
+pub struct QueryMetrics {
+    /// Stored segments that a trace was asked for and that could not be decoded.
+    pub undecodable_segments: IntCounter,
+    /// Requests that took longer than they may.
+    pub timeouts: IntCounter,
+}
+
+impl QueryMetrics {
+    /// Registers the counters.
+    pub fn register(registry: &Registry) -> Result<QueryMetrics, prometheus::Error> {
+        let counter = |name: &str, help: &str| {
+            let counter = IntCounter::new(name, help)?;
+            registry.register(Box::new(counter.clone()))?;
+            Ok::<_, prometheus::Error>(counter)
+        };
+        Ok(QueryMetrics {
+            undecodable_segments: counter(
+                "query_undecodable_segment_count",
+                "Stored segments that could not be decoded for a trace",
+            )?,
+            timeouts: counter(
+                "query_timeout_count",
+                "Requests that were given up because they took too long",
+            )?,
+        })
+    }
+}
+
+/// Shared by all requests.
+pub struct QueryContext<S> {
+    pub storage: Arc<S>,
+    pub schema: Arc<Schema>,
+    pub zone: Zone,
+    pub clock: Clock,
+    pub components: Arc<Components>,
+    pub aliases: Arc<dyn AliasLookup>,
+    /// Dashboards of the template file; they answer as long as the store has none of that name.
+    pub templates: Vec<UiTemplate>,
+    pub limits: QueryLimits,
+    pub metrics: QueryMetrics,
+}
+
+impl<S> std::fmt::Debug for QueryContext<S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("QueryContext")
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
+    }
+}

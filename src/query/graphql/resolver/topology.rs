@@ -1,0 +1,86 @@
+//! Resolvers of `topology.graphqls`.
+
+use serde::Deserialize;
+
+use super::{Answer, Arguments, answer};
+use crate::query::QueryContext;
+use crate::query::service::duration::Duration;
+use crate::query::service::{endpoint_topology, instance_topology, topology};
+use crate::storage::Backend;
+
+#[derive(Deserialize)]
+struct Global {
+    duration: Duration,
+}
+
+pub(super) async fn global<S: Backend>(cx: &QueryContext<S>, a: Arguments) -> Answer {
+    let Global { duration } = a.read()?;
+    answer(topology::global(cx, &duration).await?)
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Service {
+    service_id: String,
+    duration: Duration,
+}
+
+pub(super) async fn service<S: Backend>(cx: &QueryContext<S>, a: Arguments) -> Answer {
+    let Service {
+        service_id,
+        duration,
+    } = a.read()?;
+    answer(topology::of_services(cx, vec![service_id], &duration).await?)
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Services {
+    service_ids: Vec<String>,
+    duration: Duration,
+}
+
+pub(super) async fn services<S: Backend>(cx: &QueryContext<S>, a: Arguments) -> Answer {
+    let Services {
+        service_ids,
+        duration,
+    } = a.read()?;
+    answer(topology::of_services(cx, service_ids, &duration).await?)
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Instances {
+    client_service_id: String,
+    server_service_id: String,
+    duration: Duration,
+}
+
+pub(super) async fn instances<S: Backend>(cx: &QueryContext<S>, a: Arguments) -> Answer {
+    let a: Instances = a.read()?;
+    let (client, server) = (a.client_service_id, a.server_service_id);
+    answer(instance_topology::between(cx, client, server, &a.duration).await?)
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Endpoint {
+    endpoint_id: String,
+    duration: Duration,
+}
+
+pub(super) async fn endpoint<S: Backend>(cx: &QueryContext<S>, a: Arguments) -> Answer {
+    let Endpoint {
+        endpoint_id,
+        duration,
+    } = a.read()?;
+    answer(endpoint_topology::topology(cx, endpoint_id, &duration).await?)
+}
+
+pub(super) async fn dependencies<S: Backend>(cx: &QueryContext<S>, a: Arguments) -> Answer {
+    let Endpoint {
+        endpoint_id,
+        duration,
+    } = a.read()?;
+    answer(endpoint_topology::dependencies(cx, endpoint_id, &duration).await?)
+}

@@ -1,0 +1,233 @@
+//! A store for tests of the query side: answers with what it was given, without looking at filters it does not need.
+
+use std::sync::{Arc, Mutex};
+
+use crate::model::metrics::{Entrance, Function, MetricDefinition};
+use crate::model::row::{Cell, Row, RowKey};
+use crate::model::schema::{Model, Schema};
+use crate::model::scope::Scope;
+use crate::model::time_bucket::Zone;
+use crate::query::{AliasLookup, Components, QueryContext, QueryLimits, QueryMetrics};
+use crate::storage::*;
+use crate::util::clock::Clock;
+
+type Answer<T> = Result<T, StorageError>;
+
+/// What the store holds and how it behaves.
+#[derive(Debug, Default)]
+pub(in crate::query) struct FakeStore {
+    pub(in crate::query) is_away: bool,
+    /// Never answers.
+    pub(in crate::query) is_stuck: bool,
+    pub(in crate::query) rows: Vec<Row>,
+    pub(in crate::query) value: Option<f64>,
+    pub(in crate::query) top: Vec<TopNEntity>,
+    pub(in crate::query) records: Vec<SampledRecord>,
+    pub(in crate::query) services: Vec<ServiceTraffic>,
+    /// Stream and edge.
+    pub(in crate::query) relations: Vec<(&'static str, Relation)>,
+    pub(in crate::query) segments: Vec<SegmentData>,
+    pub(in crate::query) templates: Mutex<Vec<UiTemplate>>,
+}
+
+impl FakeStore {
+    async fn check(&self) -> Answer<()> {
+        if self.is_stuck {
+            std::future::pending::<()>().await;
+        }
+        if self.is_away {
+            return Err(StorageError::Unavailable("fake store is away".into()));
+        }
+        Ok(())
+    }
+}
+
+impl Backend for FakeStore {
+    async fn install(&self, _: &Schema) -> Answer<()> {
+        self.check().await
+    }
+
+    async fn write(&self, rows: &[Row]) -> Answer<Vec<WriteOutcome>> {
+        self.check().await?;
+        Ok(vec![WriteOutcome::Stored; rows.len()])
+    }
+
+    async fn load(&self, keys: &[RowKey]) -> Answer<Vec<Option<Row>>> {
+        self.check().await?;
+        let find = |key: &RowKey| {
+            let is_it = |row: &&Row| row.model.name == key.model.name && row.id == key.id;
+            self.rows.iter().find(is_it).cloned()
+        };
+        Ok(keys.iter().map(find).collect())
+    }
+
+    async fn aggregate(&self, _: &Model, _: &str, _: BucketRange) -> Answer<Option<f64>> {
+        self.check().await?;
+        Ok(self.value)
+    }
+
+    async fn top_n(&self, _: &Model, _: &TopNFilter) -> Answer<Vec<TopNEntity>> {
+        self.check().await?;
+        Ok(self.top.clone())
+    }
+
+    async fn sampled_records(&self, _: &Model, _: &TopNFilter) -> Answer<Vec<SampledRecord>> {
+        self.check().await?;
+        Ok(self.records.clone())
+    }
+
+    async fn services(&self, filter: &ServiceFilter, limit: usize) -> Answer<Vec<ServiceTraffic>> {
+        self.check().await?;
+        let is_meant = |s: &&ServiceTraffic| {
+            s.node_type == filter.node_type && filter.name.as_ref().is_none_or(|n| *n == s.name)
+        };
+        let found = self.services.iter().filter(is_meant);
+        Ok(found.take(limit).cloned().collect())
+    }
+
+    async fn instances(&self, _: &str, _: u64, _: usize) -> Answer<Vec<InstanceTraffic>> {
+        self.check().await?;
+        Ok(vec![])
+    }
+
+    async fn endpoints(&self, _: &str, _: &str, _: usize) -> Answer<Vec<EndpointTraffic>> {
+        self.check().await?;
+        Ok(vec![])
+    }
+
+    async fn address_aliases(&self, _: u64, _: usize) -> Answer<Vec<AddressAlias>> {
+        self.check().await?;
+        Ok(vec![])
+    }
+
+    async fn relations(
+        &self,
+        model: &Model,
+        _: BucketRange,
+        _: &RelationFilter,
+    ) -> Answer<Vec<Relation>> {
+        self.check().await?;
+        let of_model = self
+            .relations
+            .iter()
+            .filter(|(name, _)| *name == model.name);
+        Ok(of_model.map(|(_, relation)| relation.clone()).collect())
+    }
+
+    async fn segments(&self, _: &SegmentFilter) -> Answer<Page<SegmentBrief>> {
+        self.check().await?;
+        Ok(Page {
+            items: vec![],
+            total: 0,
+        })
+    }
+
+    async fn trace(&self, _: &str, limit: usize) -> Answer<Vec<SegmentData>> {
+        self.check().await?;
+        Ok(self.segments.iter().take(limit).cloned().collect())
+    }
+
+    async fn alarms(&self, _: &AlarmFilter) -> Answer<Page<AlarmRow>> {
+        self.check().await?;
+        Ok(Page {
+            items: vec![],
+            total: 0,
+        })
+    }
+
+    async fn ui_templates(&self, including_disabled: bool) -> Answer<Vec<UiTemplate>> {
+        self.check().await?;
+        let templates = self.templates.lock().unwrap();
+        let is_shown = |t: &&UiTemplate| including_disabled || !t.is_disabled;
+        Ok(templates.iter().filter(is_shown).cloned().collect())
+    }
+
+    async fn add_ui_template(&self, template: &UiTemplate) -> Answer<bool> {
+        self.check().await?;
+        let mut templates = self.templates.lock().unwrap();
+        let is_free = !templates.iter().any(|t| t.name == template.name);
+        if is_free {
+            templates.push(template.clone());
+        }
+        Ok(is_free)
+    }
+
+    async fn replace_ui_template(&self, template: &UiTemplate) -> Answer<bool> {
+        self.check().await?;
+        let mut templates = self.templates.lock().unwrap();
+        let stored = templates.iter_mut().find(|t| t.name == template.name);
+        Ok(stored.map(|t| *t = template.clone()).is_some())
+    }
+
+    async fn ping(&self) -> Answer<()> {
+        self.check().await
+    }
+}
+
+struct NoAliases;
+
+impl AliasLookup for NoAliases {
+    fn service_of(&self, _: &str) -> Option<String> {
+        None
+    }
+}
+
+/// A few metrics of every kind: `service_cpm`, `service_percentile`, `all_heatmap`, `endpoint_avg`.
+pub(in crate::query) fn schema() -> Schema {
+    let metric = |name: &str, scope, function| MetricDefinition {
+        name: name.into(),
+        scope,
+        filters: vec![],
+        function,
+        entrance: Entrance::One,
+    };
+    let histogram = Function::Histogram {
+        step: 100,
+        max_steps: 20,
+    };
+    let percentile = Function::Percentile { precision: 10 };
+    let metrics = [
+        metric("service_cpm", Scope::Service, Function::Cpm),
+        metric("service_percentile", Scope::Service, percentile),
+        metric("all_heatmap", Scope::All, histogram),
+        metric("endpoint_avg", Scope::Endpoint, Function::LongAvg),
+    ];
+    Schema::build(&metrics, &[], false)
+}
+
+/// A row with some columns set.
+pub(in crate::query) fn row(schema: &Schema, model: &str, id: &str, cells: &[(&str, Cell)]) -> Row {
+    let model = Arc::clone(schema.model(model).unwrap());
+    let mut row = Row {
+        id: id.into(),
+        time_bucket: 0,
+        cells: vec![Cell::Null; model.columns.len()],
+        model,
+    };
+    for (column, cell) in cells {
+        let at = row.model.column_index(column).unwrap();
+        row.cells[at] = cell.clone();
+    }
+    row
+}
+
+/// A context around the store; it is 2020-09-15 10:59:30 UTC, and the file has one dashboard, `APM`.
+pub(in crate::query) fn context(store: FakeStore) -> QueryContext<FakeStore> {
+    QueryContext {
+        storage: Arc::new(store),
+        schema: Arc::new(schema()),
+        zone: Zone::utc(),
+        clock: Clock::Fixed(Arc::new(1_600_167_570_000.into())),
+        components: Arc::new(Components::parse("Unknown: {id: 0}\nTomcat: {id: 1}").unwrap()),
+        aliases: Arc::new(NoAliases),
+        templates: vec![UiTemplate {
+            name: "APM".into(),
+            ty: "DASHBOARD".into(),
+            configuration: "[]".into(),
+            is_activated: true,
+            is_disabled: false,
+        }],
+        limits: QueryLimits::default(),
+        metrics: QueryMetrics::register(&prometheus::Registry::new()).unwrap(),
+    }
+}
