@@ -50,7 +50,12 @@ impl EsConsole {
         let answer = request.send().await?;
         let status = answer.status();
         let text = answer.text().await?;
-        ensure!(status.is_success(), "{method} {path}: {status} {text:.300}");
+        // A pattern without a match.
+        let is_empty = method == "GET" && status == 404 && text == "{}";
+        ensure!(
+            status.is_success() || is_empty,
+            "{method} {path}: {status} {text:.300}"
+        );
         let answer: Value =
             serde_json::from_str(&text).with_context(|| format!("{method} {path}: {text:.300}"))?;
         ensure!(
@@ -98,7 +103,10 @@ impl EsConsole {
     pub async fn clean(&self) -> Result<()> {
         let pattern = format!("{}_*", self.namespace);
         self.ask("DELETE", &pattern, None).await?;
-        let path = format!("_template/{pattern}");
-        self.ask("DELETE", &path, None).await.map(drop)
+        if !self.templates().await?.is_empty() {
+            let path = format!("_template/{pattern}");
+            self.ask("DELETE", &path, None).await?;
+        }
+        Ok(())
     }
 }

@@ -11,16 +11,21 @@ mod rows;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
+use oap::config::Secret;
 use oap::model::attr::Attr;
 use oap::model::id;
 use oap::model::metrics::{Entrance, Function, MetricDefinition};
 use oap::model::row::{Cell, Row, RowKey};
 use oap::model::schema::{Model, Schema};
 use oap::model::scope::Scope;
+use oap::model::time_bucket::Zone;
+use oap::storage::elasticsearch::{Elasticsearch, ElasticsearchOptions};
 use oap::storage::embedded::Embedded;
 use oap::storage::{Backend, StorageError, WriteOutcome};
+use oap::util::clock::Clock;
 
 use crate::es_console::EsConsole;
+use crate::peers;
 
 /// One test per case and store; after `on`, the models that the case needs.
 macro_rules! storage_contract {
@@ -30,6 +35,16 @@ macro_rules! storage_contract {
             async fn $case() -> anyhow::Result<()> {
                 let store = super::embedded(&$models).await?;
                 super::$file::$case(&store).await
+            })*
+        }
+
+        mod on_elasticsearch {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $case() -> anyhow::Result<()> {
+                let store = super::elasticsearch(stringify!($case), &$models).await?;
+                let outcome = super::$file::$case(&store).await;
+                store.clean().await?;
+                outcome
             })*
         }
     };
@@ -150,6 +165,30 @@ async fn embedded(models: &[&str]) -> Result<Store<Embedded>> {
         unstorable,
         console: None,
         _folder: Some(folder),
+    })
+}
+
+async fn elasticsearch(namespace: &str, models: &[&str]) -> Result<Store<Elasticsearch>> {
+    let node = tokio::task::block_in_place(peers::Elasticsearch::shared);
+    let (user, password) = node.credentials().context("the shared node is open")?;
+    let options = ElasticsearchOptions {
+        name_space: namespace.to_owned(),
+        cluster_nodes: vec![node.address()],
+        user: user.to_owned(),
+        password: Secret::new(password),
+        ..ElasticsearchOptions::default()
+    };
+    let schema = schema_of(models);
+    let backend = Elasticsearch::new(options, Zone::utc(), Clock::System)?;
+    backend.install(&schema).await?;
+    // An id above the limit of 512 bytes.
+    let unstorable = unstorable(&"x".repeat(513), MINUTE)?;
+    Ok(Store {
+        backend,
+        schema,
+        unstorable,
+        console: Some(EsConsole::new(namespace)?),
+        _folder: None,
     })
 }
 
