@@ -1,19 +1,108 @@
 //! Configuration: from `application.yml`, environment and `JAVA_OPTS` to typed settings.
 //!
-//! The only module that reads the environment. Nothing here opens a port or starts a task.
+//! Three steps: [`raw`] selects providers and replaces placeholders in a tree of texts, [`section`] gives each key its type,
+//! [`build`] puts [`Settings`] together and reports every problem at once. The only module that reads the environment.
+//! Nothing here opens a port or starts a task.
+
+pub mod cli;
 
 mod analyzer;
+mod build;
 mod core;
+mod environment;
+mod error;
+mod files;
+mod java_opts;
+mod modules;
+mod placeholder;
+mod raw;
 mod receiver;
 mod secret;
+mod section;
 mod settings;
 mod storage;
 mod telemetry;
+#[cfg(test)]
+mod tests;
 
 pub use analyzer::{AnalyzerSettings, SlowThresholds};
+pub use cli::{Arguments, Command, UsageError};
 pub use core::{CoreSettings, Role, TlsSettings};
+pub use environment::Environment;
+pub use error::{ConfigError, Notice, Problem};
+pub use files::{ConfigDirs, ConfigFile, FileSource};
+pub use java_opts::JavaOpts;
 pub use receiver::{EnvoySettings, ReceiverSettings, SharingSettings};
 pub use secret::Secret;
 pub use settings::{ClusterSettings, QuerySettings, RunMode, Settings};
 pub use storage::{EmbeddedSettings, EsProtocol, EsSettings, StorageSettings};
 pub use telemetry::{LogFormat, LogSettings, TelemetrySettings};
+
+/// Everything a start needs to know.
+#[derive(Debug, Clone)]
+pub struct Configuration {
+    pub settings: Settings,
+    /// The files that were read, with their sources, for the start log.
+    pub files: Vec<ConfigFile>,
+    /// What to tell the operator once.
+    pub notices: Vec<Notice>,
+}
+
+impl Configuration {
+    /// Loads from the usual places.
+    pub fn load(
+        arguments: &Arguments,
+        environment: &Environment,
+    ) -> Result<Configuration, ConfigError> {
+        let dirs = ConfigDirs::usual(arguments.config_dir.as_deref())?;
+        Configuration::load_from(&dirs, arguments, environment)
+    }
+
+    /// Loads from given directories.
+    pub fn load_from(
+        dirs: &ConfigDirs,
+        arguments: &Arguments,
+        environment: &Environment,
+    ) -> Result<Configuration, ConfigError> {
+        let java = JavaOpts::parse(environment.get("JAVA_OPTS").unwrap_or(""));
+        let mut files = dirs.read(|name| name == files::APPLICATION)?;
+        let (label, text) = match files.first() {
+            Some(file) => (
+                format!("{} ({})", file.name, file.source),
+                file.text.as_str(),
+            ),
+            None => (files::APPLICATION.to_owned(), ""),
+        };
+        let raw = raw::read(&label, text, environment, &java)?;
+        let (settings, notices) = build::settings(&raw, &java, environment, arguments)?;
+        let scripts = settings.oal_scripts();
+        files.extend(dirs.read(|name| match oal_script(name) {
+            Some(script) => scripts.contains(&script),
+            None => name != files::APPLICATION,
+        })?);
+        Ok(Configuration {
+            settings,
+            files,
+            notices,
+        })
+    }
+
+    /// Text of a file by its path below the configuration directory; `None` if the settings do not need it.
+    pub fn file(&self, name: &str) -> Option<&ConfigFile> {
+        self.files.iter().find(|f| f.name == name)
+    }
+
+    /// Name and text of the OAL scripts that the selected modules need.
+    pub fn oal_scripts(&self) -> Vec<(String, String)> {
+        self.files
+            .iter()
+            .filter(|f| oal_script(f.name).is_some())
+            .map(|f| (f.name.to_owned(), f.text.clone()))
+            .collect()
+    }
+}
+
+/// `core` of `oal/core.oal`; `None` for other files.
+fn oal_script(file: &str) -> Option<&str> {
+    file.strip_prefix("oal/")?.strip_suffix(".oal")
+}

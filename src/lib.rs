@@ -4,6 +4,7 @@
 
 pub mod analyzer;
 pub mod config;
+pub mod dsl;
 pub mod journal;
 pub mod model;
 pub mod query;

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::section::Section;
+
 /// `core.default`. Fields are named as the keys of the file.
 #[derive(Debug, Clone)]
 pub struct CoreSettings {
@@ -75,4 +77,94 @@ pub struct TlsSettings {
     pub cert_chain_path: PathBuf,
     /// Certificates that calls to other nodes trust.
     pub trusted_ca_path: Option<PathBuf>,
+}
+
+impl CoreSettings {
+    /// Reads `core.default`. Defaults are those of a key that is missing in the file, some of which differ from what the
+    /// shipped file says.
+    pub(super) fn read(s: &mut Section<'_>) -> CoreSettings {
+        let downsampling = s
+            .list("downsampling")
+            .unwrap_or_else(|| vec!["Hour".to_owned(), "Day".to_owned()]);
+        let has_step = |step: &str| downsampling.iter().any(|d| d.eq_ignore_ascii_case(step));
+        s.without_effect(&[
+            "restMinThreads",
+            "restMaxThreads",
+            "restAcceptorPriorityDelta",
+            "restAcceptQueueSize",
+            "gRPCThreadPoolSize",
+            "gRPCThreadPoolQueueSize",
+        ]);
+        CoreSettings {
+            role: Role::read(s),
+            rest_host: s.text("restHost", "0.0.0.0"),
+            rest_port: s.port("restPort", 12800),
+            rest_context_path: s.url_path("restContextPath", "/"),
+            rest_idle_time_out: s.millis("restIdleTimeOut", 30_000),
+            grpc_host: s.text("gRPCHost", "0.0.0.0"),
+            grpc_port: s.port("gRPCPort", 11800),
+            grpc_ssl: TlsSettings::read(s),
+            max_message_size: s.bound("maxMessageSize"),
+            max_concurrent_calls_per_connection: s.bound("maxConcurrentCallsPerConnection"),
+            downsampling_hour: has_step("hour"),
+            downsampling_day: has_step("day"),
+            enable_data_keeper_executor: s.flag("enableDataKeeperExecutor", true),
+            data_keeper_execute_period: s.minutes("dataKeeperExecutePeriod", 5, 1),
+            record_data_ttl: s.count("recordDataTTL", 7),
+            metrics_data_ttl: s.count("metricsDataTTL", 3),
+            enable_database_session: s.flag("enableDatabaseSession", false),
+            top_n_report_period: s.minutes("topNReportPeriod", 0, 0),
+            active_extra_model_columns: s.flag("activeExtraModelColumns", false),
+            service_name_max_length: s.count("serviceNameMaxLength", 70),
+            instance_name_max_length: s.count("instanceNameMaxLength", 70),
+            endpoint_name_max_length: s.count("endpointNameMaxLength", 150),
+            persistent_period: s.seconds("persistentPeriod", 3),
+            remote_timeout: s.seconds("remoteTimeout", 20),
+            max_size_of_network_address_alias: s.count("maxSizeOfNetworkAddressAlias", 1_000_000),
+            max_size_of_profile_task: s.count("maxSizeOfProfileTask", 10_000),
+            max_page_size_of_query_profile_snapshot: s
+                .count("maxPageSizeOfQueryProfileSnapshot", 500),
+            max_size_of_analyze_profile_snapshot: s
+                .count("maxSizeOfAnalyzeProfileSnapshot", 12_000),
+        }
+    }
+}
+
+impl Role {
+    fn read(s: &mut Section<'_>) -> Role {
+        match s.text("role", "Mixed").to_ascii_lowercase().as_str() {
+            "mixed" => Role::Mixed,
+            "receiver" => Role::Receiver,
+            "aggregator" => Role::Aggregator,
+            _ => {
+                s.problem("role", "Mixed, Receiver or Aggregator");
+                Role::Mixed
+            }
+        }
+    }
+}
+
+impl TlsSettings {
+    /// The four `gRPCSsl…` keys, which core and the sharing server have in common.
+    pub(super) fn read(s: &mut Section<'_>) -> Option<TlsSettings> {
+        let is_on = s.flag("gRPCSslEnabled", false);
+        let key = s.file("gRPCSslKeyPath");
+        let chain = s.file("gRPCSslCertChainPath");
+        let trusted_ca_path = s.file("gRPCSslTrustedCAPath");
+        if !is_on {
+            return None;
+        }
+        let expected = "the path of a PEM file, because gRPCSslEnabled is true";
+        if key.is_none() {
+            s.problem("gRPCSslKeyPath", expected);
+        }
+        if chain.is_none() {
+            s.problem("gRPCSslCertChainPath", expected);
+        }
+        Some(TlsSettings {
+            key_path: key?,
+            cert_chain_path: chain?,
+            trusted_ca_path,
+        })
+    }
 }

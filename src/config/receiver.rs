@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::section::Section;
 use super::{Secret, TlsSettings};
 
 /// `receiver-sharing-server.default`.
@@ -54,4 +55,40 @@ pub struct EnvoySettings {
     pub accept_metrics_service: bool,
     /// `k8s-mesh`, or empty for none.
     pub als_http_analysis: String,
+}
+
+impl SharingSettings {
+    /// Reads `receiver-sharing-server.default`.
+    pub(super) fn read(s: &mut Section<'_>) -> SharingSettings {
+        s.without_effect(&[
+            "jettyMinThreads",
+            "jettyMaxThreads",
+            "jettyAcceptorPriorityDelta",
+            "jettyAcceptQueueSize",
+            "gRPCThreadPoolSize",
+            "gRPCThreadPoolQueueSize",
+        ]);
+        SharingSettings {
+            host: s.text("host", "0.0.0.0"),
+            port: s.port("port", 0),
+            context_path: s.url_path("contextPath", "/"),
+            jetty_idle_time_out: s.millis("jettyIdleTimeOut", 30_000),
+            grpc_host: s.text("gRPCHost", "0.0.0.0"),
+            grpc_port: s.port("gRPCPort", 0),
+            grpc_ssl: TlsSettings::read(s),
+            max_message_size: s.bound("maxMessageSize"),
+            max_concurrent_calls_per_connection: s.bound("maxConcurrentCallsPerConnection"),
+            authentication: s.secret("authentication"),
+        }
+    }
+}
+
+impl EnvoySettings {
+    /// Reads `envoy-metric.default`.
+    pub(super) fn read(s: &mut Section<'_>) -> EnvoySettings {
+        EnvoySettings {
+            accept_metrics_service: s.flag("acceptMetricsService", false),
+            als_http_analysis: s.text("alsHTTPAnalysis", ""),
+        }
+    }
 }

@@ -19,7 +19,8 @@ pub struct Settings {
     pub storage: StorageSettings,
     /// `None` if the module is off.
     pub agent_analyzer: Option<AnalyzerSettings>,
-    pub receiver_sharing: SharingSettings,
+    /// `None` if the module is off, and then no receiver is on.
+    pub receiver_sharing: Option<SharingSettings>,
     pub receivers: ReceiverSettings,
     /// `None` if the module is off.
     pub query: Option<QuerySettings>,

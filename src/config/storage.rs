@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::Secret;
+use super::section::Section;
 
 /// The selected store.
 #[derive(Debug, Clone)]
@@ -11,7 +12,7 @@ pub enum StorageSettings {
     /// Provider `h2`.
     Embedded(EmbeddedSettings),
     /// Providers `elasticsearch` and `elasticsearch7`.
-    Elasticsearch(EsSettings),
+    Elasticsearch(Box<EsSettings>),
 }
 
 /// `storage.h2`, served by the embedded store.
@@ -75,4 +76,85 @@ impl EsProtocol {
             EsProtocol::Https => "https",
         }
     }
+}
+
+impl EmbeddedSettings {
+    /// Reads `storage.h2`; the data lives in `dir`, whatever the file says about H2.
+    pub(super) fn read(s: &mut Section<'_>, dir: PathBuf) -> EmbeddedSettings {
+        s.without_effect(&["driver", "url", "user", "password"]);
+        EmbeddedSettings {
+            dir,
+            metadata_query_max_size: s.count("metadataQueryMaxSize", 5000),
+        }
+    }
+}
+
+impl EsSettings {
+    /// Reads `storage.elasticsearch` or `storage.elasticsearch7`.
+    pub(super) fn read(s: &mut Section<'_>) -> EsSettings {
+        EsSettings {
+            name_space: s.text("nameSpace", "").to_lowercase(),
+            cluster_nodes: cluster_nodes(s),
+            protocol: EsProtocol::read(s),
+            trust_store_path: s.file("trustStorePath"),
+            trust_store_pass: s.secret("trustStorePass"),
+            user: s.text("user", ""),
+            password: s.secret("password"),
+            secrets_management_file: s.file("secretsManagementFile"),
+            day_step: s.count("dayStep", 1),
+            index_shards_number: s.count("indexShardsNumber", 1),
+            super_dataset_index_shards_factor: s.count("superDatasetIndexShardsFactor", 5),
+            index_replicas_number: s.number("indexReplicasNumber", 0, 0..=i32::MAX.into()),
+            bulk_actions: s.count("bulkActions", 2000),
+            flush_interval: s.seconds("flushInterval", 10),
+            concurrent_requests: s.count("concurrentRequests", 2),
+            result_window_max_size: s.count("resultWindowMaxSize", 10_000),
+            metadata_query_max_size: s.count("metadataQueryMaxSize", 5000),
+            segment_query_max_size: s.count("segmentQueryMaxSize", 200),
+            profile_task_query_max_size: s.count("profileTaskQueryMaxSize", 200),
+            advanced: advanced(s),
+        }
+    }
+}
+
+impl EsProtocol {
+    fn read(s: &mut Section<'_>) -> EsProtocol {
+        match s.text("protocol", "http").to_ascii_lowercase().as_str() {
+            "http" => EsProtocol::Http,
+            "https" => EsProtocol::Https,
+            _ => {
+                s.problem("protocol", "http or https");
+                EsProtocol::Http
+            }
+        }
+    }
+}
+
+fn cluster_nodes(s: &mut Section<'_>) -> Vec<String> {
+    let nodes = s
+        .list("clusterNodes")
+        .unwrap_or_else(|| vec!["localhost:9200".to_owned()]);
+    if nodes.is_empty() || !nodes.iter().all(|node| is_node(node)) {
+        s.problem("clusterNodes", "host:port, several with commas between");
+    }
+    nodes
+}
+
+/// `host:port`, `[v6]:port`, either with a path behind it.
+fn is_node(node: &str) -> bool {
+    let address = node.split('/').next().unwrap_or(node);
+    address
+        .rsplit_once(':')
+        .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
+}
+
+fn advanced(s: &mut Section<'_>) -> serde_json::Map<String, serde_json::Value> {
+    let text = s.text("advanced", "");
+    if text.is_empty() {
+        return serde_json::Map::new();
+    }
+    serde_json::from_str(&text).unwrap_or_else(|_| {
+        s.problem("advanced", "a JSON object of index settings");
+        serde_json::Map::new()
+    })
 }

@@ -1,0 +1,214 @@
+//! From the raw tree to [`Settings`], with every problem at once.
+
+use super::modules::{NEEDS, Support, providers};
+use super::raw::{RawConfig, RawModule};
+use super::section::{Findings, Section};
+use super::{
+    AnalyzerSettings, Arguments, ClusterSettings, ConfigError, CoreSettings, EmbeddedSettings,
+    Environment, EnvoySettings, EsSettings, JavaOpts, LogSettings, Notice, Problem, QuerySettings,
+    ReceiverSettings, Settings, SharingSettings, StorageSettings, TelemetrySettings,
+};
+
+/// Types and checks what the file, the environment and `JAVA_OPTS` say.
+pub fn settings(
+    raw: &RawConfig,
+    java: &JavaOpts,
+    environment: &Environment,
+    arguments: &Arguments,
+) -> Result<(Settings, Vec<Notice>), ConfigError> {
+    let mut builder = Builder {
+        raw,
+        findings: Findings {
+            problems: raw.problems.clone(),
+            ..Findings::default()
+        },
+    };
+    let log = LogSettings::read(environment).map_err(|p| builder.findings.problems.push(p));
+    let (without_effect, unknown) = builder.check_modules();
+    let core = builder.module("core", CoreSettings::read);
+    let storage = builder.storage(arguments);
+    let sharing = builder.module("receiver-sharing-server", SharingSettings::read);
+    let agent_analyzer = builder.module("agent-analyzer", AnalyzerSettings::read);
+    let receivers = builder.receivers();
+    let query = builder.module("query", |s| QuerySettings {
+        path: s.url_path("path", "/graphql"),
+    });
+    let telemetry = builder.telemetry();
+
+    let findings = builder.findings;
+    let (Some(core), Some(storage), Ok(log), true) =
+        (core, storage, log, findings.problems.is_empty())
+    else {
+        return Err(ConfigError::Invalid(findings.problems));
+    };
+    let mut notices = Vec::new();
+    if raw
+        .modules
+        .get("storage")
+        .is_some_and(|m| m.provider == "h2")
+    {
+        notices.push(Notice::EmbeddedServesH2);
+    }
+    for (notice, items) in [
+        (Notice::ModulesWithoutEffect as fn(_) -> _, without_effect),
+        (Notice::UnknownModules, unknown),
+        (Notice::UnknownKeys, findings.unknown_keys),
+        (Notice::KeysWithoutEffect, findings.keys_without_effect),
+        (Notice::JavaOptsWithoutEffect, raw.unused_java_opts.clone()),
+    ] {
+        if !items.is_empty() {
+            notices.push(notice(items));
+        }
+    }
+    let time_zone = java
+        .property("user.timezone")
+        .or_else(|| environment.get("TZ"))
+        .filter(|zone| !zone.is_empty());
+    let settings = Settings {
+        mode: java.mode(),
+        time_zone: time_zone.map(str::to_owned),
+        memory_budget: java.max_heap_bytes,
+        log,
+        cluster: ClusterSettings::Standalone,
+        core,
+        storage,
+        agent_analyzer,
+        receiver_sharing: sharing,
+        receivers,
+        query,
+        alarm: raw.modules.contains_key("alarm"),
+        telemetry,
+    };
+    Ok((settings, notices))
+}
+
+struct Builder<'a> {
+    raw: &'a RawConfig,
+    findings: Findings,
+}
+
+impl Builder<'_> {
+    /// Compares the selection with what exists. Returns the modules without effect and the unknown ones.
+    fn check_modules(&mut self) -> (Vec<String>, Vec<String>) {
+        let mut without_effect = Vec::new();
+        let mut unknown = Vec::new();
+        for (name, module) in &self.raw.modules {
+            let Some(providers) = providers(name) else {
+                unknown.push(name.clone());
+                continue;
+            };
+            let support = providers.iter().find(|(p, _)| *p == module.provider);
+            match support.map(|(_, s)| *s) {
+                Some(Support::Works) => {}
+                Some(Support::WithoutEffect) if is_idle(name, module) => {}
+                Some(Support::WithoutEffect) => without_effect.push(name.clone()),
+                Some(Support::Missing) | None => {
+                    let works: Vec<&str> = providers
+                        .iter()
+                        .filter(|(_, s)| *s != Support::Missing)
+                        .map(|(p, _)| *p)
+                        .collect();
+                    self.findings.problems.push(Problem {
+                        path: format!("{name}.selector"),
+                        value: Some(module.provider.clone()),
+                        origin: module.selected_by.clone(),
+                        expected: match works.as_slice() {
+                            [] => "-, this server does not have the module".to_owned(),
+                            works => format!("{}, this server has no other", works.join(" or ")),
+                        },
+                    });
+                }
+            }
+        }
+        for needed in ["cluster", "core", "storage"] {
+            if !self.raw.modules.contains_key(needed) {
+                self.missing(needed, "a provider, the server cannot run without it");
+            }
+        }
+        for (needed, by) in NEEDS {
+            let by: Vec<&str> = by
+                .iter()
+                .copied()
+                .filter(|m| self.raw.modules.contains_key(*m))
+                .collect();
+            if !by.is_empty() && !self.raw.modules.contains_key(*needed) {
+                self.missing(needed, &format!("a provider, {} needs it", by.join(", ")));
+            }
+        }
+        (without_effect, unknown)
+    }
+
+    fn missing(&mut self, module: &str, expected: &str) {
+        let is_known_broken = |p: &Problem| p.path.split('.').next() == Some(module);
+        if self.raw.problems.iter().any(is_known_broken) {
+            return;
+        }
+        self.findings.problems.push(Problem {
+            path: format!("module {module}"),
+            value: None,
+            origin: String::new(),
+            expected: expected.to_owned(),
+        });
+    }
+
+    /// Reads the keys of a module, `None` if it is off.
+    fn module<T>(&mut self, name: &str, read: impl FnOnce(&mut Section<'_>) -> T) -> Option<T> {
+        let module = self.raw.modules.get(name)?;
+        let mut section = Section::new(name, module, &mut self.findings);
+        let settings = read(&mut section);
+        section.finish();
+        Some(settings)
+    }
+
+    fn is_on(&self, name: &str) -> bool {
+        self.raw.modules.contains_key(name)
+    }
+
+    fn storage(&mut self, arguments: &Arguments) -> Option<StorageSettings> {
+        let provider = self.raw.modules.get("storage")?.provider.as_str();
+        match provider {
+            "h2" => {
+                let dir = arguments.data_dir.clone();
+                self.module("storage", |s| {
+                    StorageSettings::Embedded(EmbeddedSettings::read(s, dir))
+                })
+            }
+            "elasticsearch" | "elasticsearch7" => self.module("storage", |s| {
+                StorageSettings::Elasticsearch(Box::new(EsSettings::read(s)))
+            }),
+            _ => None,
+        }
+    }
+
+    fn receivers(&mut self) -> ReceiverSettings {
+        ReceiverSettings {
+            register: self.is_on("receiver-register"),
+            trace: self.is_on("receiver-trace"),
+            jvm: self.is_on("receiver-jvm"),
+            clr: self.is_on("receiver-clr"),
+            profile: self.is_on("receiver-profile"),
+            meter: self.is_on("receiver-meter"),
+            mesh: self.is_on("service-mesh"),
+            istio: self.is_on("istio-telemetry"),
+            envoy: self.module("envoy-metric", EnvoySettings::read),
+        }
+    }
+
+    fn telemetry(&mut self) -> TelemetrySettings {
+        match self.raw.modules.get("telemetry") {
+            Some(module) if module.provider == "prometheus" => self
+                .module("telemetry", TelemetrySettings::read_prometheus)
+                .unwrap_or(TelemetrySettings::None),
+            _ => TelemetrySettings::None,
+        }
+    }
+}
+
+/// Selected, but told by its settings to do nothing.
+fn is_idle(name: &str, module: &RawModule) -> bool {
+    let mut ignored = Findings::default();
+    match name {
+        "prometheus-fetcher" => !Section::new(name, module, &mut ignored).flag("active", false),
+        _ => false,
+    }
+}

@@ -1,0 +1,103 @@
+//! What can be wrong with a configuration, and what is worth saying about a right one.
+
+use std::fmt;
+use std::path::PathBuf;
+
+/// Why the server cannot start with this configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("failed to read {path}")]
+    Read {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("{path} is larger than {max_bytes} bytes")]
+    TooLarge { path: PathBuf, max_bytes: u64 },
+    #[error("{path} is not a directory")]
+    NotADirectory { path: PathBuf },
+    #[error("{file} is not valid YAML: {message}")]
+    Syntax { file: String, message: String },
+    #[error("{} in the configuration:{}", count(.0), lines(.0))]
+    Invalid(Vec<Problem>),
+}
+
+/// One setting that cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// `module.provider.key`, or a part of it.
+    pub path: String,
+    /// What is there, masked if it is a secret; `None` if nothing is.
+    pub value: Option<String>,
+    /// Where the value comes from, `""` if the path says it all.
+    pub origin: String,
+    pub expected: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.path)?;
+        match &self.value {
+            Some(value) => write!(f, " is {value:?}")?,
+            None => f.write_str(" is missing")?,
+        }
+        if !self.origin.is_empty() {
+            write!(f, " (from {})", self.origin)?;
+        }
+        write!(f, ", expected {}", self.expected)
+    }
+}
+
+fn count(problems: &[Problem]) -> String {
+    match problems.len() {
+        1 => "1 problem".to_owned(),
+        n => format!("{n} problems"),
+    }
+}
+
+fn lines(problems: &[Problem]) -> String {
+    problems.iter().map(|p| format!("\n  {p}")).collect()
+}
+
+/// Something the operator should know once, at start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Notice {
+    /// Provider `h2` is selected, which is this server's own embedded store.
+    EmbeddedServesH2,
+    /// Selected modules that do nothing in this version.
+    ModulesWithoutEffect(Vec<String>),
+    /// Modules in the file that nobody knows.
+    UnknownModules(Vec<String>),
+    /// Keys in the file that nobody reads.
+    UnknownKeys(Vec<String>),
+    /// Keys that were set but mean nothing to this server.
+    KeysWithoutEffect(Vec<String>),
+    /// Options in `JAVA_OPTS` that mean nothing to this server.
+    JavaOptsWithoutEffect(Vec<String>),
+}
+
+impl Notice {
+    /// Writes it to the log.
+    pub fn log(&self) {
+        match self {
+            Notice::EmbeddedServesH2 => {
+                tracing::info!("storage provider h2 is served by the embedded store");
+            }
+            Notice::ModulesWithoutEffect(modules) => {
+                tracing::warn!(modules = %modules.join(" "), "selected modules have no effect in this version");
+            }
+            Notice::UnknownModules(modules) => {
+                tracing::warn!(modules = %modules.join(" "), "unknown modules are ignored");
+            }
+            Notice::UnknownKeys(keys) => {
+                tracing::warn!(keys = %keys.join(" "), "unknown settings are ignored");
+            }
+            Notice::KeysWithoutEffect(keys) => {
+                tracing::info!(keys = %keys.join(" "), "settings have no effect in this server");
+            }
+            Notice::JavaOptsWithoutEffect(options) => {
+                tracing::info!(options = %options.join(" "), "java options have no effect in this server");
+            }
+        }
+    }
+}

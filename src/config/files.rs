@@ -1,0 +1,191 @@
+//! Finds the configuration files: `--config DIR`, else `./config`, else `/skywalking/config`, else built in. For each file anew.
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use super::ConfigError;
+
+/// Every file of the configuration with its built-in text.
+const BUILT_IN: &[(&str, &str)] = &[
+    (APPLICATION, include_str!("../../config/application.yml")),
+    ("oal/core.oal", include_str!("../../config/oal/core.oal")),
+    (
+        "oal/java-agent.oal",
+        include_str!("../../config/oal/java-agent.oal"),
+    ),
+    (
+        "oal/dotnet-agent.oal",
+        include_str!("../../config/oal/dotnet-agent.oal"),
+    ),
+    ("oal/envoy.oal", include_str!("../../config/oal/envoy.oal")),
+    (
+        "component-libraries.yml",
+        include_str!("../../config/component-libraries.yml"),
+    ),
+    (
+        "service-apdex-threshold.yml",
+        include_str!("../../config/service-apdex-threshold.yml"),
+    ),
+    (
+        "endpoint-name-grouping.yml",
+        include_str!("../../config/endpoint-name-grouping.yml"),
+    ),
+    ("gateways.yml", include_str!("../../config/gateways.yml")),
+    (
+        "alarm-settings.yml",
+        include_str!("../../config/alarm-settings.yml"),
+    ),
+    (
+        "ui-initialized-templates.yml",
+        include_str!("../../config/ui-initialized-templates.yml"),
+    ),
+];
+
+/// The file with the settings.
+pub const APPLICATION: &str = "application.yml";
+/// Files are settings that people write; a larger one is a mistake.
+const MAX_FILE_BYTES: u64 = 16 << 20;
+
+/// Where a file was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FileSource {
+    Disk(PathBuf),
+    BuiltIn,
+}
+
+impl std::fmt::Display for FileSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            FileSource::Disk(path) => path.display().fmt(f),
+            FileSource::BuiltIn => f.write_str("built in"),
+        }
+    }
+}
+
+/// A file that was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigFile {
+    /// Path below the configuration directory.
+    pub name: &'static str,
+    pub source: FileSource,
+    pub text: String,
+}
+
+/// The directories to look in, in order.
+#[derive(Debug, Clone)]
+pub struct ConfigDirs(Vec<PathBuf>);
+
+impl ConfigDirs {
+    /// The directory that the user names, which must exist, and the usual ones.
+    pub fn usual(named: Option<&Path>) -> Result<ConfigDirs, ConfigError> {
+        if let Some(path) = named.filter(|p| !p.is_dir()) {
+            return Err(ConfigError::NotADirectory {
+                path: path.to_owned(),
+            });
+        }
+        let usual = [Path::new("config"), Path::new("/skywalking/config")];
+        Ok(ConfigDirs(
+            named.into_iter().chain(usual).map(Path::to_owned).collect(),
+        ))
+    }
+
+    /// Only these.
+    pub fn only(dirs: Vec<PathBuf>) -> ConfigDirs {
+        ConfigDirs(dirs)
+    }
+
+    /// Reads every file for which `is_wanted` holds. One that exists but cannot be read is an error, never passed over.
+    pub fn read(&self, is_wanted: impl Fn(&str) -> bool) -> Result<Vec<ConfigFile>, ConfigError> {
+        BUILT_IN
+            .iter()
+            .filter(|(name, _)| is_wanted(name))
+            .map(|(name, built_in)| self.file(name, built_in))
+            .collect()
+    }
+
+    fn file(&self, name: &'static str, built_in: &str) -> Result<ConfigFile, ConfigError> {
+        for dir in &self.0 {
+            let path = dir.join(name);
+            if let Some(text) = read(&path)? {
+                return Ok(ConfigFile {
+                    name,
+                    source: FileSource::Disk(path),
+                    text,
+                });
+            }
+        }
+        Ok(ConfigFile {
+            name,
+            source: FileSource::BuiltIn,
+            text: built_in.to_owned(),
+        })
+    }
+}
+
+/// `None` if there is no such file.
+fn read(path: &Path) -> Result<Option<String>, ConfigError> {
+    let failed = |source| ConfigError::Read {
+        path: path.to_owned(),
+        source,
+    };
+    let file = match std::fs::File::open(path) {
+        Ok(file) => file,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(failed(e)),
+    };
+    let mut text = String::new();
+    file.take(MAX_FILE_BYTES + 1)
+        .read_to_string(&mut text)
+        .map_err(failed)?;
+    if text.len() as u64 > MAX_FILE_BYTES {
+        return Err(ConfigError::TooLarge {
+            path: path.to_owned(),
+            max_bytes: MAX_FILE_BYTES,
+        });
+    }
+    Ok(Some(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_file_comes_from_the_first_directory_that_has_it() {
+        let first = tempfile::tempdir().unwrap();
+        let second = tempfile::tempdir().unwrap();
+        std::fs::create_dir(second.path().join("oal")).unwrap();
+        std::fs::write(first.path().join("gateways.yml"), "1").unwrap();
+        std::fs::write(second.path().join("gateways.yml"), "2").unwrap();
+        std::fs::write(second.path().join("oal/core.oal"), "3").unwrap();
+        let dirs = ConfigDirs::only(vec![first.path().to_owned(), second.path().to_owned()]);
+        let files = dirs.read(|_| true).unwrap();
+        assert_eq!(files.len(), BUILT_IN.len());
+        let found = |name: &str| {
+            let file = files.iter().find(|f| f.name == name).unwrap();
+            (file.source.clone(), file.text.as_str())
+        };
+        let gateways = FileSource::Disk(first.path().join("gateways.yml"));
+        let core = FileSource::Disk(second.path().join("oal/core.oal"));
+        assert_eq!(found("gateways.yml"), (gateways, "1"));
+        assert_eq!(found("oal/core.oal"), (core, "3"));
+        assert_eq!(found("application.yml").0, FileSource::BuiltIn);
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_not_passed_over() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("gateways.yml")).unwrap();
+        let dirs = ConfigDirs::only(vec![dir.path().to_owned()]);
+        let error = dirs.read(|name| name == "gateways.yml").unwrap_err();
+        assert!(matches!(error, ConfigError::Read { .. }), "{error}");
+        std::fs::write(dir.path().join("application.yml"), [0xff]).unwrap();
+        assert!(dirs.read(|name| name == APPLICATION).is_err());
+    }
+
+    #[test]
+    fn a_named_directory_must_exist() {
+        assert!(ConfigDirs::usual(Some(Path::new("/no/such/directory"))).is_err());
+        assert!(ConfigDirs::usual(None).is_ok());
+    }
+}

@@ -1,0 +1,119 @@
+//! `JAVA_OPTS`: deployments of the original pass properties and the run mode there (deployment spec, A5, A8).
+//!
+//! Split at white space only, as the original's start script does: quotes are ordinary characters.
+
+use super::RunMode;
+
+/// What `JAVA_OPTS` says.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct JavaOpts {
+    /// `-Dname=value` in order; the last one of a name counts.
+    pub properties: Vec<(String, String)>,
+    /// `-Xmx` in bytes.
+    pub max_heap_bytes: Option<u64>,
+    /// Everything else, which means nothing to this server.
+    pub others: Vec<String>,
+}
+
+impl JavaOpts {
+    pub fn parse(text: &str) -> JavaOpts {
+        let mut opts = JavaOpts::default();
+        for flag in text.split_whitespace() {
+            if let Some(property) = flag.strip_prefix("-D").filter(|p| !p.is_empty()) {
+                let (name, value) = property.split_once('=').unwrap_or((property, ""));
+                opts.properties.push((name.to_owned(), value.to_owned()));
+            } else if let Some(bytes) = flag.strip_prefix("-Xmx").and_then(bytes) {
+                opts.max_heap_bytes = Some(bytes);
+            } else {
+                opts.others.push(flag.to_owned());
+            }
+        }
+        opts
+    }
+
+    /// A property by name.
+    pub fn property(&self, name: &str) -> Option<&str> {
+        self.properties
+            .iter()
+            .rev()
+            .find(|(n, _)| n == name)
+            .map(|(_, value)| value.as_str())
+    }
+
+    /// `-Dmode`; any other value is the normal mode.
+    pub fn mode(&self) -> RunMode {
+        match self
+            .property("mode")
+            .map(str::to_ascii_lowercase)
+            .as_deref()
+        {
+            Some("init") => RunMode::Init,
+            Some("no-init") => RunMode::NoInit,
+            _ => RunMode::Normal,
+        }
+    }
+}
+
+/// `512m`, `2G`, `1048576`.
+fn bytes(text: &str) -> Option<u64> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = match text.get(digits.len()..)?.to_ascii_lowercase().as_str() {
+        "" => 1,
+        "k" => 1 << 10,
+        "m" => 1 << 20,
+        "g" => 1 << 30,
+        "t" => 1 << 40,
+        _ => return None,
+    };
+    digits.parse::<u64>().ok()?.checked_mul(unit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_of_the_chart_are_understood() {
+        let opts = JavaOpts::parse(
+            " -Xmx2g -Xms2g  -Dmode=NO-INIT\n-Dcore.default.restPort=1 -Da=b=c -Dflag -XX:+UseG1GC ",
+        );
+        let property = |n: &str, v: &str| (n.to_owned(), v.to_owned());
+        assert_eq!(
+            opts,
+            JavaOpts {
+                properties: vec![
+                    property("mode", "NO-INIT"),
+                    property("core.default.restPort", "1"),
+                    property("a", "b=c"),
+                    property("flag", ""),
+                ],
+                max_heap_bytes: Some(2 << 30),
+                others: vec!["-Xms2g".to_owned(), "-XX:+UseG1GC".to_owned()],
+            }
+        );
+        assert_eq!(opts.mode(), RunMode::NoInit);
+    }
+
+    #[test]
+    fn the_last_property_of_a_name_counts() {
+        let opts = JavaOpts::parse("-Dmode=init -Dmode=other");
+        assert_eq!(opts.mode(), RunMode::Normal);
+        assert_eq!(JavaOpts::parse("-Dmode=Init").mode(), RunMode::Init);
+        assert_eq!(JavaOpts::parse("").mode(), RunMode::Normal);
+    }
+
+    #[test]
+    fn heap_sizes_that_make_no_sense_are_left_alone() {
+        for (flag, want) in [
+            ("-Xmx512M", Some(512 << 20)),
+            ("-Xmx1024", Some(1024)),
+            ("-Xmx", None),
+            ("-Xmxlots", None),
+            ("-Xmx1x", None),
+            ("-Xmx99999999999999999999g", None),
+            ("-Xmx18446744073709551615t", None),
+        ] {
+            assert_eq!(JavaOpts::parse(flag).max_heap_bytes, want, "{flag}");
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! What this version does with each module and provider of 8.1.0 (8.1.0 spec, 0 and K).
+
+/// What selecting a provider leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Support {
+    Works,
+    /// Accepted, and said once at start.
+    WithoutEffect,
+    /// The server must not start as if it had it.
+    Missing,
+}
+
+/// Every module with its providers.
+const MODULES: &[(&str, &[(&str, Support)])] = {
+    use Support::{Missing, WithoutEffect, Works};
+    &[
+        (
+            "cluster",
+            &[
+                ("standalone", Works),
+                ("zookeeper", Missing),
+                ("kubernetes", Missing),
+                ("consul", Missing),
+                ("etcd", Missing),
+                ("nacos", Missing),
+            ],
+        ),
+        ("core", &[("default", Works)]),
+        (
+            "storage",
+            &[
+                ("h2", Works),
+                ("elasticsearch7", Works),
+                ("elasticsearch", Works),
+                ("mysql", Missing),
+                ("influxdb", Missing),
+            ],
+        ),
+        ("agent-analyzer", &[("default", Works)]),
+        ("receiver-sharing-server", &[("default", Works)]),
+        ("receiver-register", &[("default", Works)]),
+        ("receiver-trace", &[("default", Works)]),
+        ("receiver-jvm", &[("default", Works)]),
+        ("receiver-clr", &[("default", Works)]),
+        ("receiver-profile", &[("default", WithoutEffect)]),
+        ("service-mesh", &[("default", WithoutEffect)]),
+        ("istio-telemetry", &[("default", WithoutEffect)]),
+        ("envoy-metric", &[("default", WithoutEffect)]),
+        ("prometheus-fetcher", &[("default", WithoutEffect)]),
+        ("kafka-fetcher", &[("default", WithoutEffect)]),
+        ("receiver-meter", &[("default", WithoutEffect)]),
+        ("receiver-oc", &[("default", WithoutEffect)]),
+        ("receiver_zipkin", &[("default", Missing)]),
+        ("receiver_jaeger", &[("default", Missing)]),
+        ("query", &[("graphql", Works)]),
+        ("alarm", &[("default", WithoutEffect)]),
+        ("telemetry", &[("none", Works), ("prometheus", Works)]),
+        (
+            "configuration",
+            &[
+                ("none", Works),
+                ("grpc", WithoutEffect),
+                ("apollo", WithoutEffect),
+                ("zookeeper", WithoutEffect),
+                ("etcd", WithoutEffect),
+                ("consul", WithoutEffect),
+                ("k8s-configmap", WithoutEffect),
+                ("nacos", WithoutEffect),
+            ],
+        ),
+        ("exporter", &[("grpc", WithoutEffect)]),
+        ("health-checker", &[("default", WithoutEffect)]),
+    ]
+};
+
+/// Modules that others cannot do without: who needs them, and what.
+pub const NEEDS: &[(&str, &[&str])] = &[
+    (
+        "receiver-sharing-server",
+        &[
+            "receiver-register",
+            "receiver-trace",
+            "receiver-jvm",
+            "receiver-clr",
+            "receiver-profile",
+            "receiver-meter",
+            "service-mesh",
+            "istio-telemetry",
+            "envoy-metric",
+        ],
+    ),
+    ("agent-analyzer", &["receiver-trace"]),
+];
+
+/// The providers of a module; `None` if there is no such module.
+pub fn providers(module: &str) -> Option<&'static [(&'static str, Support)]> {
+    MODULES
+        .iter()
+        .find(|(name, _)| *name == module)
+        .map(|(_, providers)| *providers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn needs_name_modules_that_exist() {
+        for (needed, by) in NEEDS {
+            assert!(providers(needed).is_some(), "{needed}");
+            for module in *by {
+                assert!(providers(module).is_some(), "{module}");
+            }
+        }
+    }
+}

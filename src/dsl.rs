@@ -1,0 +1,7 @@
+//! The rule languages, from text to something that can be evaluated.
+//!
+//! Pure: no I/O, no clock, no storage. A language reports every mistake of a file at once, each with its position.
+
+pub mod diag;
+pub mod lex;
+pub mod oal;
