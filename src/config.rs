@@ -36,7 +36,9 @@ pub use receiver::{EnvoySettings, ReceiverSettings, SharingSettings};
 pub use secret::Secret;
 pub use settings::{ClusterSettings, QuerySettings, RunMode, Settings};
 pub use storage::{EmbeddedSettings, EsProtocol, EsSettings, StorageSettings};
-pub use telemetry::{LogFormat, LogSettings, TelemetrySettings};
+pub use telemetry::TelemetrySettings;
+
+use crate::telemetry::LogSettings;
 
 /// Everything a start needs to know.
 #[derive(Debug, Clone)]
@@ -100,6 +102,12 @@ impl Configuration {
             .map(|f| (f.name.to_owned(), f.text.clone()))
             .collect()
     }
+}
+
+/// Settings of the log, for the time before everything else is loaded; wrong ones are left at their defaults and are among
+/// the problems of [`Configuration::load`].
+pub fn log_settings(environment: &Environment) -> LogSettings {
+    telemetry::read_log(environment).0
 }
 
 /// `core` of `oal/core.oal`; `None` for other files.

@@ -10,4 +10,5 @@ pub mod model;
 pub mod query;
 pub mod storage;
 pub mod stream;
+pub mod telemetry;
 pub mod util;

@@ -3,9 +3,10 @@
 use super::modules::{NEEDS, Support, providers};
 use super::raw::{RawConfig, RawModule};
 use super::section::{Findings, Section};
+use super::telemetry::read_log;
 use super::{
     AnalyzerSettings, Arguments, ClusterSettings, ConfigError, CoreSettings, EmbeddedSettings,
-    Environment, EnvoySettings, EsSettings, JavaOpts, LogSettings, Notice, Problem, QuerySettings,
+    Environment, EnvoySettings, EsSettings, JavaOpts, Notice, Problem, QuerySettings,
     ReceiverSettings, Settings, SharingSettings, StorageSettings, TelemetrySettings,
 };
 
@@ -23,7 +24,8 @@ pub fn settings(
             ..Findings::default()
         },
     };
-    let log = LogSettings::read(environment).map_err(|p| builder.findings.problems.push(p));
+    let (log, problems) = read_log(environment);
+    builder.findings.problems.extend(problems);
     let (without_effect, unknown) = builder.check_modules();
     let core = builder.module("core", CoreSettings::read);
     let storage = builder.storage(arguments);
@@ -36,9 +38,7 @@ pub fn settings(
     let telemetry = builder.telemetry();
 
     let findings = builder.findings;
-    let (Some(core), Some(storage), Ok(log), true) =
-        (core, storage, log, findings.problems.is_empty())
-    else {
+    let (Some(core), Some(storage), true) = (core, storage, findings.problems.is_empty()) else {
         return Err(ConfigError::Invalid(findings.problems));
     };
     let mut notices = Vec::new();

@@ -1,9 +1,10 @@
 //! All settings of a process in one tree, checked and typed.
 
 use super::{
-    AnalyzerSettings, CoreSettings, LogSettings, ReceiverSettings, SharingSettings,
-    StorageSettings, TelemetrySettings,
+    AnalyzerSettings, CoreSettings, ReceiverSettings, SharingSettings, StorageSettings,
+    TelemetrySettings,
 };
+use crate::telemetry::LogSettings;
 
 /// What the server runs with.
 #[derive(Debug, Clone)]

@@ -39,7 +39,7 @@ pub struct EsSettings {
     pub password: Secret,
     /// Java properties with `user`, `password`, `trustStorePass`.
     pub secrets_management_file: Option<PathBuf>,
-    /// Days per index.
+    /// Days per index. The original reads it but does nothing with it for `elasticsearch7`; so does this server.
     pub day_step: u32,
     pub index_shards_number: u32,
     /// Super datasets get this many times `index_shards_number` shards.
@@ -92,6 +92,7 @@ impl EmbeddedSettings {
 impl EsSettings {
     /// Reads `storage.elasticsearch` or `storage.elasticsearch7`.
     pub(super) fn read(s: &mut Section<'_>) -> EsSettings {
+        s.without_effect(&["dayStep"]);
         EsSettings {
             name_space: s.text("nameSpace", "").to_lowercase(),
             cluster_nodes: cluster_nodes(s),

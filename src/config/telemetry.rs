@@ -1,7 +1,9 @@
-//! Settings of module `telemetry` and of the log (8.1.0 spec, J, K).
+//! Settings of module `telemetry` and of the log, which come from the environment only (8.1.0 spec, J, K).
 
 use super::section::Section;
 use super::{Environment, Problem};
+use crate::telemetry::log::check_filter;
+use crate::telemetry::{LogFormat, LogSettings};
 
 /// `telemetry`: metrics of the server about itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,22 +16,6 @@ pub enum TelemetrySettings {
     },
 }
 
-/// How the log is written. Comes from the environment only, so that it works before any file is read.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LogSettings {
-    /// `OAP_LOG`: levels as `info` or `info,oap::storage=debug`.
-    pub filter: String,
-    /// `OAP_LOG_FORMAT`: `plain` or `json`.
-    pub format: LogFormat,
-}
-
-/// Form of a log line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogFormat {
-    Plain,
-    Json,
-}
-
 impl TelemetrySettings {
     /// Reads `telemetry.prometheus`.
     pub(super) fn read_prometheus(s: &mut Section<'_>) -> TelemetrySettings {
@@ -40,30 +26,37 @@ impl TelemetrySettings {
     }
 }
 
-impl LogSettings {
-    /// Reads the two variables; an unknown format is a problem.
-    pub fn read(environment: &Environment) -> Result<LogSettings, Problem> {
-        let variable = |name| {
-            environment
-                .get(name)
-                .map(str::trim)
-                .filter(|v| !v.is_empty())
-        };
-        let format = match variable("OAP_LOG_FORMAT") {
-            None | Some("plain") => LogFormat::Plain,
-            Some("json") => LogFormat::Json,
-            Some(other) => {
-                return Err(Problem {
-                    path: "OAP_LOG_FORMAT".to_owned(),
-                    value: Some(other.to_owned()),
-                    origin: String::new(),
-                    expected: "plain or json".to_owned(),
-                });
-            }
-        };
-        Ok(LogSettings {
-            filter: variable("OAP_LOG").unwrap_or("info").to_owned(),
-            format,
-        })
+/// Reads how to log; what is wrong is a problem.
+pub(super) fn read_log(environment: &Environment) -> (LogSettings, Vec<Problem>) {
+    let mut log = LogSettings::default();
+    let mut problems = Vec::new();
+    let mut problem = |name: &str, value: &str, expected: &str| {
+        problems.push(Problem {
+            path: name.to_owned(),
+            value: Some(value.to_owned()),
+            origin: String::new(),
+            expected: expected.to_owned(),
+        });
+    };
+    let variable = |name| {
+        environment
+            .get(name)
+            .map(str::trim)
+            .filter(|v| !v.is_empty())
+    };
+    match variable("OAP_LOG_FORMAT") {
+        None | Some("plain") => {}
+        Some("json") => log.format = LogFormat::Json,
+        Some(other) => problem("OAP_LOG_FORMAT", other, "plain or json"),
     }
+    match variable("OAP_LOG") {
+        None => {}
+        Some(filter) if check_filter(filter).is_ok() => log.filter = filter.to_owned(),
+        Some(other) => problem(
+            "OAP_LOG",
+            other,
+            "levels as info or info,oap::storage=debug",
+        ),
+    }
+    (log, problems)
 }

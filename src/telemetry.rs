@@ -1,0 +1,13 @@
+//! What the server says about itself: the log, and metrics for Prometheus.
+//!
+//! Handles are made from a [`Registry`] that is passed in and are kept by those who count; nothing here is global but the log.
+
+pub mod log;
+mod process;
+pub mod registry;
+pub mod server;
+pub mod throttle;
+
+pub use log::{LogFormat, LogSettings};
+pub use registry::Registry;
+pub use throttle::Throttle;
