@@ -8,6 +8,7 @@ pub mod dsl;
 pub mod journal;
 pub mod model;
 pub mod query;
+pub mod receiver;
 pub mod storage;
 pub mod stream;
 pub mod telemetry;

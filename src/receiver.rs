@@ -1,0 +1,115 @@
+//! The doors: what agents send over gRPC and HTTP is limited, counted and handed to the journal, still encoded.
+//!
+//! Each door answers as 8.1.0 does, and acknowledges only what the journal took. Nothing here reads a protobuf message;
+//! one that cannot be read is found and counted by the analyzer. Only the JSON of the HTTP twins is translated here.
+
+mod clr;
+pub mod grpc;
+mod handover;
+mod health;
+pub mod http;
+mod jvm;
+mod listen;
+mod log_limit;
+mod management;
+mod metrics;
+mod profile;
+mod trace;
+
+use std::path::PathBuf;
+
+use crate::journal::Intake;
+pub use grpc::{GrpcOptions, GrpcServer, TlsFiles, Token};
+use handover::Handover;
+pub use http::HttpOptions;
+pub use listen::bind;
+pub use metrics::ReceiverMetrics;
+
+/// Which receivers are on, by the selectors of their modules. One that is off is as unknown to agents as any other path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Enabled {
+    /// `receiver-trace`
+    pub trace: bool,
+    /// `receiver-register`: instance properties and keep-alive
+    pub register: bool,
+    /// `receiver-jvm`
+    pub jvm: bool,
+    /// `receiver-clr`
+    pub clr: bool,
+    /// `receiver-profile`
+    pub profile: bool,
+}
+
+impl Enabled {
+    /// All of them, which is the default of 8.1.0.
+    pub const ALL: Enabled = Enabled {
+        trace: true,
+        register: true,
+        jvm: true,
+        clr: true,
+        profile: true,
+    };
+    /// None: what the core port serves when the sharing server has ports of its own.
+    pub const NONE: Enabled = Enabled {
+        trace: false,
+        register: false,
+        jvm: false,
+        clr: false,
+        profile: false,
+    };
+}
+
+/// Why a door could not be opened, or fell shut.
+#[derive(Debug, thiserror::Error)]
+pub enum ReceiveError {
+    #[error("failed to listen on {address}")]
+    Bind {
+        address: String,
+        source: std::io::Error,
+    },
+    #[error("failed to read the {what} at {}", path.display())]
+    ReadTls {
+        what: &'static str,
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    #[error("the {what} at {} is not usable PEM: {reason}", path.display())]
+    Pem {
+        what: &'static str,
+        path: PathBuf,
+        reason: String,
+    },
+    #[error("the certificate chain and the key cannot be used together")]
+    TlsPair(#[source] rustls::Error),
+    #[error("the TLS settings were not accepted")]
+    Tls(#[source] tonic::transport::Error),
+    #[error("the context path {0:?} is not a plain path such as / or /observability")]
+    ContextPath(String),
+    #[error("the gRPC server failed")]
+    Serve(#[source] tonic::transport::Error),
+}
+
+/// All receivers, ready to be put on a listener.
+#[derive(Debug, Clone)]
+pub struct Receivers {
+    handover: Handover,
+}
+
+impl Receivers {
+    /// Receivers that hand over to `intake` and count in `metrics`.
+    pub fn new(intake: Intake, metrics: ReceiverMetrics) -> Self {
+        Self {
+            handover: Handover::new(intake, metrics),
+        }
+    }
+
+    /// The gRPC server with every enabled service, its TLS files read and checked.
+    pub fn grpc(&self, options: GrpcOptions) -> Result<GrpcServer, ReceiveError> {
+        GrpcServer::new(self.handover.clone(), options)
+    }
+
+    /// The routes of the HTTP twins. There is no fallback among them, so they can be merged with others.
+    pub fn http(&self, options: &HttpOptions) -> Result<axum::Router, ReceiveError> {
+        http::router(self.handover.clone(), options)
+    }
+}

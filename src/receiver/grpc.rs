@@ -1,0 +1,213 @@
+//! The gRPC server: every agent service under both its names, the health service, limits, TLS, token, shutdown.
+//!
+//! What a service does with a message is in the file of that receiver.
+
+mod calls;
+#[cfg(test)]
+mod tests;
+mod tls;
+mod token;
+
+use std::time::Duration;
+
+use oap_proto::health::health_server::HealthServer;
+use oap_proto::{legacy, v3};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tonic::codec::CompressionEncoding;
+use tonic::service::interceptor::InterceptedService;
+use tonic::service::{Routes, RoutesBuilder};
+use tonic::transport::{Identity, Server, ServerTlsConfig};
+
+use super::handover::Handover;
+use super::{Enabled, ReceiveError, clr, health, jvm, listen, management, profile, trace};
+use calls::Calls;
+pub use tls::TlsFiles;
+pub use token::Token;
+use token::TokenCheck;
+
+/// How the gRPC port behaves.
+#[derive(Debug, Clone)]
+pub struct GrpcOptions {
+    /// Which services there are, besides health.
+    pub receivers: Enabled,
+    /// `maxMessageSize`. 0 stands for 50 MiB; the original has no bound then, and the largest message agents are known
+    /// to send is a few MiB.
+    pub max_message_bytes: usize,
+    /// `maxConcurrentCallsPerConnection`. 0 stands for 200; the original allows 4 then, and agents with more services
+    /// than that wait for each other.
+    pub max_streams_per_connection: u32,
+    /// `gRPCSslEnabled` with `gRPCSslCertChainPath` and `gRPCSslKeyPath`.
+    pub tls: Option<TlsFiles>,
+    /// `authentication`; `None` lets everyone in.
+    pub token: Option<Token>,
+    /// How long running calls may go on after the shutdown began.
+    pub grace: Duration,
+}
+
+impl Default for GrpcOptions {
+    fn default() -> Self {
+        Self {
+            receivers: Enabled::ALL,
+            max_message_bytes: 0,
+            max_streams_per_connection: 0,
+            tls: None,
+            token: None,
+            grace: Duration::from_secs(3),
+        }
+    }
+}
+
+const MAX_MESSAGE_BYTES: usize = 50 * 1024 * 1024;
+const MAX_STREAMS: u32 = 200;
+/// Flow-control windows and frame size in bytes: large enough that a window update is rare, small enough to bound what
+/// one connection can make us buffer.
+const STREAM_WINDOW: u32 = 1024 * 1024;
+const CONNECTION_WINDOW: u32 = 8 * 1024 * 1024;
+const MAX_FRAME: u32 = 64 * 1024;
+/// A peer that is gone without a word is noticed after both of these.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// After all calls are answered, how long peers have to close their connections.
+const CLOSING: Duration = Duration::from_secs(1);
+
+/// A server that is ready to be put on a listener.
+#[derive(Debug)]
+pub struct GrpcServer {
+    handover: Handover,
+    options: GrpcOptions,
+    identity: Option<Identity>,
+}
+
+impl GrpcServer {
+    pub(super) fn new(handover: Handover, options: GrpcOptions) -> Result<Self, ReceiveError> {
+        let identity = options.tls.as_ref().map(tls::identity).transpose()?;
+        Ok(Self {
+            handover,
+            options,
+            identity,
+        })
+    }
+
+    /// Serves until `shutdown` is cancelled and the last call is answered. Connections are told to go away at once;
+    /// calls that still run after the grace period are ended with UNAVAILABLE. Afterwards nothing of the server is
+    /// left that could hand a message over.
+    pub async fn serve(
+        self,
+        listener: TcpListener,
+        shutdown: CancellationToken,
+    ) -> Result<(), ReceiveError> {
+        let cut = CancellationToken::new();
+        let severed = CancellationToken::new();
+        let grace = self.options.grace;
+        let routes = self.routes(&shutdown, &cut);
+        let serving = self
+            .server()?
+            .add_routes(routes)
+            .serve_with_incoming_shutdown(
+                listen::connections(listener, severed.clone()),
+                shutdown.clone().cancelled_owned(),
+            );
+        let ending = async {
+            shutdown.cancelled().await;
+            tokio::time::sleep(grace).await;
+            cut.cancel();
+            tokio::time::sleep(CLOSING).await;
+            severed.cancel();
+            std::future::pending().await
+        };
+        tokio::select! {
+            outcome = serving => outcome.map_err(ReceiveError::Serve),
+            never = ending => never,
+        }
+    }
+
+    fn server(&self) -> Result<Server, ReceiveError> {
+        let streams = match self.options.max_streams_per_connection {
+            0 => MAX_STREAMS,
+            limit => limit,
+        };
+        let server = Server::builder()
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_frame_size(MAX_FRAME)
+            .max_concurrent_streams(streams)
+            .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+            .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT));
+        match &self.identity {
+            None => Ok(server),
+            Some(identity) => {
+                let tls = ServerTlsConfig::new()
+                    .identity(identity.clone())
+                    .timeout(HANDSHAKE_TIMEOUT);
+                server.tls_config(tls).map_err(ReceiveError::Tls)
+            }
+        }
+    }
+
+    fn routes(&self, shutdown: &CancellationToken, cut: &CancellationToken) -> Routes {
+        let enabled = self.options.receivers;
+        let max_message_bytes = match self.options.max_message_bytes {
+            0 => MAX_MESSAGE_BYTES,
+            limit => limit,
+        };
+        let rejected = &self.handover.metrics.rejected_calls;
+        let check = TokenCheck::new(self.options.token.clone(), rejected.clone());
+        let mut routes = RoutesBuilder::default();
+
+        macro_rules! add {
+            ($service:expr, $($server:path),+) => {
+                $({
+                    use $server as Server;
+                    let server = Server::new($service)
+                        .max_decoding_message_size(max_message_bytes)
+                        .accept_compressed(CompressionEncoding::Gzip);
+                    routes.add_service(InterceptedService::new(server, check.clone()));
+                })+
+            };
+        }
+
+        if enabled.trace {
+            add!(
+                trace::Trace(self.handover.clone()),
+                legacy::trace_segment_report_service_server::TraceSegmentReportServiceServer,
+                v3::trace_segment_report_service_server::TraceSegmentReportServiceServer
+            );
+        }
+        if enabled.register {
+            add!(
+                management::Management(self.handover.clone()),
+                legacy::management_service_server::ManagementServiceServer,
+                v3::management_service_server::ManagementServiceServer
+            );
+        }
+        if enabled.jvm {
+            add!(
+                jvm::Jvm(self.handover.clone()),
+                legacy::jvm_metric_report_service_server::JvmMetricReportServiceServer,
+                v3::jvm_metric_report_service_server::JvmMetricReportServiceServer
+            );
+        }
+        if enabled.clr {
+            add!(
+                clr::Clr(self.handover.clone()),
+                legacy::clr_metric_report_service_server::ClrMetricReportServiceServer,
+                v3::clr_metric_report_service_server::ClrMetricReportServiceServer
+            );
+        }
+        if enabled.profile {
+            add!(
+                profile::Profile,
+                legacy::profile_task_server::ProfileTaskServer,
+                v3::profile_task_server::ProfileTaskServer
+            );
+        }
+        // Probes carry no token.
+        routes.add_service(HealthServer::new(health::Health {
+            shutdown: shutdown.clone(),
+        }));
+
+        Calls::new(rejected.clone(), cut.clone()).watch(routes.routes())
+    }
+}

@@ -1,0 +1,164 @@
+//! What every door does with a message: count it, offer it to the journal, count and log it if that refuses.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use oap_proto::{RawMessage, agent::Commands};
+use tokio::time::Instant;
+use tonic::{Request, Response, Status};
+
+use super::{ReceiverMetrics, log_limit::LogLimit};
+use crate::journal::{Intake, Message, Refused};
+
+/// How a message came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Protocol {
+    Grpc,
+    Http,
+}
+
+impl Protocol {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Protocol::Grpc => "grpc",
+            Protocol::Http => "http",
+        }
+    }
+}
+
+/// The way from a door to the journal. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(super) struct Handover {
+    intake: Intake,
+    pub(super) metrics: ReceiverMetrics,
+    limits: Arc<Limits>,
+}
+
+#[derive(Debug, Default)]
+struct Limits {
+    refused: LogLimit,
+    unreadable: LogLimit,
+}
+
+impl Handover {
+    pub(super) fn new(intake: Intake, metrics: ReceiverMetrics) -> Self {
+        Self {
+            intake,
+            metrics,
+            limits: Arc::default(),
+        }
+    }
+
+    /// Offers messages of one kind; `Ok` is the moment to acknowledge them.
+    pub(super) async fn deliver(
+        &self,
+        protocol: Protocol,
+        messages: Vec<Message>,
+    ) -> Result<(), Refused> {
+        let Some(kind) = messages.first().map(kind) else {
+            return Ok(());
+        };
+        let count = messages.len() as u64;
+        self.metrics
+            .received
+            .with_label_values(&[kind, protocol.name()])
+            .inc_by(count);
+        let began = Instant::now();
+        let outcome = self.intake.accept(messages).await;
+        if kind == SEGMENT {
+            let seconds = began.elapsed().as_secs_f64();
+            let latency = self
+                .metrics
+                .trace_in_latency
+                .with_label_values(&[protocol.name()]);
+            (0..count).for_each(|_| latency.observe(seconds));
+        }
+        if let Err(refused) = outcome {
+            let reason = match refused {
+                Refused::Overloaded => "overloaded",
+                Refused::Closed => "closed",
+            };
+            self.count_refused(kind, reason, count);
+            if let Some(unsaid) = self.limits.refused.due() {
+                tracing::warn!(kind, reason, messages = count, unsaid, "messages refused");
+            }
+        }
+        outcome
+    }
+
+    /// Serves a gRPC call that carries one message.
+    pub(super) async fn report(
+        &self,
+        request: Request<RawMessage>,
+        kind: fn(Bytes) -> Message,
+    ) -> Result<Response<Commands>, Status> {
+        let message = kind(owned(request.into_inner()));
+        match self.deliver(Protocol::Grpc, vec![message]).await {
+            Ok(()) => Ok(nothing_to_do()),
+            Err(refused) => Err(status(refused)),
+        }
+    }
+
+    /// Counts messages that never reached the journal.
+    pub(super) fn count_refused(&self, kind: &str, reason: &str, messages: u64) {
+        self.metrics
+            .refused
+            .with_label_values(&[kind, reason])
+            .inc_by(messages);
+    }
+
+    /// Counts and logs one request or stream that broke before its message could be read.
+    pub(super) fn unreadable(&self, kind: &str, reason: &str, error: &dyn std::fmt::Display) {
+        self.count_refused(kind, reason, 1);
+        if let Some(unsaid) = self.limits.unreadable.due() {
+            tracing::warn!(kind, reason, %error, unsaid, "message rejected");
+        }
+    }
+}
+
+/// The `kind` label of segments.
+pub(super) const SEGMENT: &str = "segment";
+/// The `kind` label of instance properties.
+pub(super) const INSTANCE_PROPERTIES: &str = "instance_properties";
+/// The `kind` label of keep-alives.
+pub(super) const KEEP_ALIVE: &str = "keep_alive";
+
+fn kind(message: &Message) -> &'static str {
+    match message {
+        Message::Segment(_) => SEGMENT,
+        Message::JvmMetrics(_) => "jvm",
+        Message::ClrMetrics(_) => "clr",
+        Message::InstanceProperties(_) => INSTANCE_PROPERTIES,
+        Message::KeepAlive(_) => KEEP_ALIVE,
+    }
+}
+
+/// The answer to nearly every report.
+pub(super) fn nothing_to_do() -> Response<Commands> {
+    Response::new(Commands::default())
+}
+
+/// How a refusal reads on gRPC.
+///
+/// Overload is INTERNAL: agents log that, lose the batch and go on. UNAVAILABLE and RESOURCE_EXHAUSTED would make them
+/// drop the channel and stop all their senders until they have reconnected, so one full queue would cost heartbeats
+/// and metrics as well, and end in a storm of reconnects. When we shut down, leaving the channel is what they should do.
+pub(super) fn status(refused: Refused) -> Status {
+    match refused {
+        Refused::Overloaded => Status::internal(refused.to_string()),
+        Refused::Closed => Status::unavailable(refused.to_string()),
+    }
+}
+
+/// Copies are cheaper than what they free, below this size in bytes.
+const COPIED_BELOW: usize = 64 * 1024;
+
+/// The message in memory of its own. The transport hands out slices of its read buffer, and a waiting message of
+/// 500 bytes must not keep 8 KiB alive that nobody counts.
+pub(super) fn owned(message: RawMessage) -> Bytes {
+    if message.0.len() < COPIED_BELOW {
+        Bytes::copy_from_slice(&message.0)
+    } else {
+        message.0
+    }
+}
