@@ -19,7 +19,7 @@ mod trace;
 use std::path::PathBuf;
 
 use crate::journal::Intake;
-pub use grpc::{GrpcOptions, GrpcServer, TlsFiles, Token};
+pub use grpc::{GrpcOptions, GrpcServer};
 use handover::Handover;
 pub use http::HttpOptions;
 pub use listen::bind;

@@ -21,9 +21,8 @@ use tonic::transport::{Identity, Server, ServerTlsConfig};
 
 use super::handover::Handover;
 use super::{Enabled, ReceiveError, clr, health, jvm, listen, management, profile, trace};
+use crate::config::{Secret, TlsSettings};
 use calls::Calls;
-pub use tls::TlsFiles;
-pub use token::Token;
 use token::TokenCheck;
 
 /// How the gRPC port behaves.
@@ -31,16 +30,15 @@ use token::TokenCheck;
 pub struct GrpcOptions {
     /// Which services there are, besides health.
     pub receivers: Enabled,
-    /// `maxMessageSize`. 0 stands for 50 MiB; the original has no bound then, and the largest message agents are known
-    /// to send is a few MiB.
-    pub max_message_bytes: usize,
-    /// `maxConcurrentCallsPerConnection`. 0 stands for 200; the original allows 4 then, and agents with more services
-    /// than that wait for each other.
-    pub max_streams_per_connection: u32,
-    /// `gRPCSslEnabled` with `gRPCSslCertChainPath` and `gRPCSslKeyPath`.
-    pub tls: Option<TlsFiles>,
-    /// `authentication`; `None` lets everyone in.
-    pub token: Option<Token>,
+    /// `maxMessageSize`. `None` stands for 50 MiB, where the original has no bound; agents send a few MiB at most.
+    pub max_message_bytes: Option<usize>,
+    /// `maxConcurrentCallsPerConnection`. `None` stands for 200, where the original allows 4 and lets agents with more
+    /// services than that wait for themselves.
+    pub max_streams_per_connection: Option<u32>,
+    /// `None` is clear text.
+    pub tls: Option<TlsSettings>,
+    /// `authentication`; the empty one lets everyone in.
+    pub token: Secret,
     /// How long running calls may go on after the shutdown began.
     pub grace: Duration,
 }
@@ -49,10 +47,10 @@ impl Default for GrpcOptions {
     fn default() -> Self {
         Self {
             receivers: Enabled::ALL,
-            max_message_bytes: 0,
-            max_streams_per_connection: 0,
+            max_message_bytes: None,
+            max_streams_per_connection: None,
             tls: None,
-            token: None,
+            token: Secret::default(),
             grace: Duration::from_secs(3),
         }
     }
@@ -106,7 +104,7 @@ impl GrpcServer {
             .server()?
             .add_routes(routes)
             .serve_with_incoming_shutdown(
-                listen::connections(listener, severed.clone()),
+                listen::connections(listener, HANDSHAKE_TIMEOUT, severed.clone()),
                 shutdown.clone().cancelled_owned(),
             );
         let ending = async {
@@ -124,15 +122,12 @@ impl GrpcServer {
     }
 
     fn server(&self) -> Result<Server, ReceiveError> {
-        let streams = match self.options.max_streams_per_connection {
-            0 => MAX_STREAMS,
-            limit => limit,
-        };
+        let streams = self.options.max_streams_per_connection;
         let server = Server::builder()
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_frame_size(MAX_FRAME)
-            .max_concurrent_streams(streams)
+            .max_concurrent_streams(streams.unwrap_or(MAX_STREAMS))
             .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
             .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT));
         match &self.identity {
@@ -148,10 +143,7 @@ impl GrpcServer {
 
     fn routes(&self, shutdown: &CancellationToken, cut: &CancellationToken) -> Routes {
         let enabled = self.options.receivers;
-        let max_message_bytes = match self.options.max_message_bytes {
-            0 => MAX_MESSAGE_BYTES,
-            limit => limit,
-        };
+        let max_message_bytes = self.options.max_message_bytes.unwrap_or(MAX_MESSAGE_BYTES);
         let rejected = &self.handover.metrics.rejected_calls;
         let check = TokenCheck::new(self.options.token.clone(), rejected.clone());
         let mut routes = RoutesBuilder::default();

@@ -24,7 +24,7 @@ use tokio::sync::Semaphore;
 use super::handover::{Handover, INSTANCE_PROPERTIES, KEEP_ALIVE, Protocol, SEGMENT};
 use super::{Enabled, ReceiveError};
 use crate::journal::{Message, Refused};
-pub use serve::serve;
+pub use serve::{Timeouts, serve};
 
 /// How the HTTP twins behave.
 #[derive(Debug, Clone)]

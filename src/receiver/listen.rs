@@ -10,6 +10,7 @@ use std::time::Duration;
 use futures_util::{Stream, stream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::Sleep;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::server::Connected;
 
@@ -28,13 +29,18 @@ pub async fn bind(address: &str) -> Result<TcpListener, ReceiveError> {
 /// Rest after a failed accept: it fails again at once while the process has no file descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Accepted connections, without end. Each breaks when `severed` is cancelled.
+/// What every HTTP/2 connection begins with, and nothing else does.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Accepted connections, without end. Each breaks when `severed` is cancelled, or if its peer does not say within
+/// `opening` which protocol it speaks: until then no timeout of the protocols holds.
 pub(super) fn connections(
     listener: TcpListener,
+    opening: Duration,
     severed: CancellationToken,
 ) -> impl Stream<Item = io::Result<Connection>> + Send {
     let state = (listener, severed, LogLimit::default());
-    stream::unfold(state, |(listener, severed, limit)| async move {
+    stream::unfold(state, move |(listener, severed, limit)| async move {
         loop {
             match listener.accept().await {
                 Ok((socket, _)) => {
@@ -43,6 +49,10 @@ pub(super) fn connections(
                     }
                     let connection = Connection {
                         socket,
+                        opening: Some(Opening {
+                            matched: 0,
+                            deadline: Box::pin(tokio::time::sleep(opening)),
+                        }),
                         severed: Box::pin(severed.child_token().cancelled_owned()),
                     };
                     return Some((Ok(connection), (listener, severed, limit)));
@@ -62,7 +72,25 @@ pub(super) fn connections(
 #[derive(Debug)]
 pub(super) struct Connection {
     socket: TcpStream,
+    opening: Option<Opening>,
     severed: Pin<Box<WaitForCancellationFutureOwned>>,
+}
+
+/// The time in which all that was read could still become [`PREFACE`].
+#[derive(Debug)]
+struct Opening {
+    /// Bytes of the preface read so far.
+    matched: usize,
+    deadline: Pin<Box<Sleep>>,
+}
+
+impl Opening {
+    /// Whether it is over with these bytes.
+    fn ends_with(&mut self, read: &[u8]) -> bool {
+        let rest = PREFACE.get(self.matched..).unwrap_or_default();
+        self.matched += read.len();
+        self.matched >= PREFACE.len() || !rest.starts_with(read)
+    }
 }
 
 impl Connection {
@@ -95,7 +123,23 @@ impl AsyncRead for Connection {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        self.unless_severed(cx, |socket, cx| socket.poll_read(cx, buf))
+        let before = buf.filled().len();
+        let outcome = self.unless_severed(cx, |socket, cx| socket.poll_read(cx, buf));
+        let Some(opening) = &mut self.opening else {
+            return outcome;
+        };
+        if outcome.is_pending() {
+            return opening
+                .deadline
+                .as_mut()
+                .poll(cx)
+                .map(|()| Err(io::ErrorKind::TimedOut.into()));
+        }
+        let read = buf.filled().get(before..).unwrap_or_default();
+        if opening.ends_with(read) {
+            self.opening = None;
+        }
+        outcome
     }
 }
 
@@ -126,5 +170,28 @@ impl AsyncWrite for Connection {
 
     fn is_write_vectored(&self) -> bool {
         self.socket.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_opening_ends_when_the_protocol_is_clear() {
+        let opening = || Opening {
+            matched: 0,
+            deadline: Box::pin(tokio::time::sleep(Duration::ZERO)),
+        };
+        assert!(opening().ends_with(b"GET / HTTP/1.1"));
+        assert!(opening().ends_with(PREFACE));
+        let mut slow = opening();
+        assert!(!slow.ends_with(b"PR"));
+        assert!(!slow.ends_with(b""));
+        assert!(!slow.ends_with(b"I * HTTP/2.0\r\n"));
+        assert!(slow.ends_with(b"\r\nSM\r\n\r\nframes"));
+        let mut post = opening();
+        assert!(!post.ends_with(b"P"));
+        assert!(post.ends_with(b"OST"));
     }
 }

@@ -15,6 +15,8 @@ use oap_proto::v3::management_service_client::ManagementServiceClient as V3Manag
 use oap_proto::v3::profile_task_client::ProfileTaskClient as V3Profile;
 use oap_proto::v3::trace_segment_report_service_client::TraceSegmentReportServiceClient as V3Trace;
 use prometheus::Registry;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
@@ -204,7 +206,7 @@ async fn what_is_off_is_unknown() {
 #[tokio::test]
 async fn calls_without_the_token_are_denied_but_probes_are_not() {
     let mut server = Running::start(GrpcOptions {
-        token: Token::new("secret"),
+        token: Secret::new("secret"),
         ..GrpcOptions::default()
     })
     .await;
@@ -235,7 +237,7 @@ async fn calls_without_the_token_are_denied_but_probes_are_not() {
 #[tokio::test]
 async fn a_message_over_the_limit_costs_its_stream_but_not_the_connection() {
     let mut server = Running::start(GrpcOptions {
-        max_message_bytes: 1000,
+        max_message_bytes: Some(1000),
         ..GrpcOptions::default()
     })
     .await;
@@ -258,7 +260,7 @@ async fn a_message_over_the_limit_costs_its_stream_but_not_the_connection() {
 #[tokio::test]
 async fn a_compressed_message_may_not_grow_over_the_limit() {
     let mut server = Running::start(GrpcOptions {
-        max_message_bytes: 100_000,
+        max_message_bytes: Some(100_000),
         ..GrpcOptions::default()
     })
     .await;
@@ -331,6 +333,28 @@ async fn a_shutdown_lets_calls_finish_and_ends_those_that_do_not() {
 }
 
 #[tokio::test]
+async fn a_shutdown_does_not_wait_for_a_peer_that_says_nothing() {
+    let mut server = Running::start(GrpcOptions {
+        grace: Duration::from_millis(100),
+        ..GrpcOptions::default()
+    })
+    .await;
+    let mut silent = TcpStream::connect(server.address).await.unwrap();
+    let empty_settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+    silent
+        .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+        .await
+        .unwrap();
+    silent.write_all(&empty_settings).await.unwrap();
+    let mut greeting = [0; 9];
+    silent.read_exact(&mut greeting).await.unwrap();
+    server.shutdown.cancel();
+    let ended = tokio::time::timeout(KEEPALIVE_TIMEOUT, server.done).await;
+    ended.unwrap().unwrap().unwrap();
+    assert!(server.inbox.recv().await.is_none(), "the intake is let go");
+}
+
+#[tokio::test]
 async fn a_watcher_hears_that_the_server_leaves() {
     let server = Running::start(GrpcOptions::default()).await;
     let mut health = HealthClient::new(server.connect().await);
@@ -345,14 +369,19 @@ async fn a_watcher_hears_that_the_server_leaves() {
     server.done.await.unwrap().unwrap();
 }
 
+fn tls_settings(folder: &str, cert_chain: &str, key: &str) -> TlsSettings {
+    TlsSettings {
+        cert_chain_path: format!("{folder}/{cert_chain}").into(),
+        key_path: format!("{folder}/{key}").into(),
+        trusted_ca_path: None,
+    }
+}
+
 #[tokio::test]
 async fn tls_serves_who_trusts_the_certificate() {
     let data = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/tls");
     let mut server = Running::start(GrpcOptions {
-        tls: Some(TlsFiles {
-            cert_chain: format!("{data}/cert.pem").into(),
-            key: format!("{data}/key.pem").into(),
-        }),
+        tls: Some(tls_settings(data, "cert.pem", "key.pem")),
         ..GrpcOptions::default()
     })
     .await;
@@ -378,10 +407,7 @@ async fn tls_serves_who_trusts_the_certificate() {
 fn tls_mistakes_name_their_file() {
     let data = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/tls");
     let message = |cert_chain: &str, key: &str| {
-        let files = TlsFiles {
-            cert_chain: format!("{data}/{cert_chain}").into(),
-            key: format!("{data}/{key}").into(),
-        };
+        let files = tls_settings(data, cert_chain, key);
         tls::identity(&files).unwrap_err().to_string()
     };
     assert_eq!(

@@ -1,39 +1,32 @@
 //! Certificate and key of the gRPC port, checked before the port opens, so that a mistake names its file.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tonic::transport::Identity;
 
+use crate::config::TlsSettings;
 use crate::receiver::ReceiveError;
-
-/// Where certificate and key are, both PEM.
-#[derive(Debug, Clone)]
-pub struct TlsFiles {
-    /// The server's certificate, then those it was issued by.
-    pub cert_chain: PathBuf,
-    /// Its private key: PKCS #8, PKCS #1 or SEC1.
-    pub key: PathBuf,
-}
 
 const CHAIN: &str = "certificate chain";
 const KEY: &str = "private key";
 
-/// Reads the files and makes sure that a server can be built on them.
-pub(super) fn identity(files: &TlsFiles) -> Result<Identity, ReceiveError> {
-    let chain_pem = read(CHAIN, &files.cert_chain)?;
-    let key_pem = read(KEY, &files.key)?;
+/// Reads the files, both PEM: the server's certificate followed by those it was issued by, and its private key in
+/// PKCS #8, PKCS #1 or SEC1. Makes sure that a server can be built on them.
+pub(super) fn identity(files: &TlsSettings) -> Result<Identity, ReceiveError> {
+    let chain_pem = read(CHAIN, &files.cert_chain_path)?;
+    let key_pem = read(KEY, &files.key_path)?;
     let chain = CertificateDer::pem_slice_iter(&chain_pem)
         .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| unusable(CHAIN, &files.cert_chain, error.to_string()))?;
+        .map_err(|error| unusable(CHAIN, &files.cert_chain_path, error.to_string()))?;
     if chain.is_empty() {
         let reason = "it holds no certificate".to_owned();
-        return Err(unusable(CHAIN, &files.cert_chain, reason));
+        return Err(unusable(CHAIN, &files.cert_chain_path, reason));
     }
     let key = PrivateKeyDer::from_pem_slice(&key_pem)
-        .map_err(|error| unusable(KEY, &files.key, error.to_string()))?;
+        .map_err(|error| unusable(KEY, &files.key_path, error.to_string()))?;
     rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_safe_default_protocol_versions()
         .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))

@@ -14,23 +14,43 @@ use tokio_util::task::TaskTracker;
 
 use crate::receiver::listen::{self, Connection};
 
-/// A connection that is silent for so long, or takes so long to send a request head, is closed: the original's
-/// `jettyIdleTimeOut`.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+/// How a server treats time.
+#[derive(Debug, Clone, Copy)]
+pub struct Timeouts {
+    /// A connection that is silent for so long, or takes so long to send the head of a request, is closed:
+    /// `restIdleTimeOut`.
+    pub idle: Duration,
+    /// How long requests in work may go on after the shutdown began.
+    pub grace: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            idle: Duration::from_secs(30),
+            grace: Duration::from_secs(3),
+        }
+    }
+}
+
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Serves until `shutdown` is cancelled and the requests in work are answered; those that still run after `grace`
-/// are abandoned.
+/// Serves until `shutdown` is cancelled and the requests in work are answered; those that still run after the
+/// grace period are abandoned.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
-    grace: Duration,
+    timeouts: Timeouts,
     shutdown: CancellationToken,
 ) {
     let severed = CancellationToken::new();
     let open = TaskTracker::new();
     {
-        let mut connections = pin!(listen::connections(listener, severed.clone()));
+        let mut connections = pin!(listen::connections(
+            listener,
+            timeouts.idle,
+            severed.clone()
+        ));
         loop {
             let next = tokio::select! {
                 next = connections.next() => next,
@@ -38,17 +58,22 @@ pub async fn serve(
             };
             if let Some(Ok(connection)) = next {
                 let severed = severed.clone();
+                let shutdown = shutdown.clone();
                 open.spawn(serve_one(
                     connection,
                     router.clone(),
-                    shutdown.clone(),
+                    timeouts.idle,
+                    shutdown,
                     severed,
                 ));
             }
         }
     }
     open.close();
-    if tokio::time::timeout(grace, open.wait()).await.is_err() {
+    if tokio::time::timeout(timeouts.grace, open.wait())
+        .await
+        .is_err()
+    {
         severed.cancel();
         open.wait().await;
     }
@@ -57,6 +82,7 @@ pub async fn serve(
 async fn serve_one(
     connection: Connection,
     router: Router,
+    idle: Duration,
     shutdown: CancellationToken,
     severed: CancellationToken,
 ) {
@@ -64,11 +90,11 @@ async fn serve_one(
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(IDLE_TIMEOUT);
+        .header_read_timeout(idle);
     builder
         .http2()
         .timer(TokioTimer::new())
-        .keep_alive_interval(IDLE_TIMEOUT)
+        .keep_alive_interval(idle)
         .keep_alive_timeout(KEEPALIVE_TIMEOUT);
     let service = TowerToHyperService::new(router);
     let mut serving = pin!(builder.serve_connection(TokioIo::new(connection), service));

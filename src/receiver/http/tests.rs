@@ -7,7 +7,7 @@ use oap_proto::agent::{InstancePingPkg, InstanceProperties, KeyStringValuePair, 
 use prometheus::Registry;
 use proptest::prelude::*;
 use reqwest::Client;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -43,12 +43,15 @@ impl Running {
         let router = router(handover, &options).unwrap();
         let listener = bind("127.0.0.1:0").await.unwrap();
         let shutdown = CancellationToken::new();
-        let grace = Duration::from_millis(200);
+        let timeouts = Timeouts {
+            idle: Duration::from_millis(300),
+            grace: Duration::from_millis(200),
+        };
         Running {
             address: listener.local_addr().unwrap(),
             inbox,
             metrics,
-            done: tokio::spawn(serve(listener, router, grace, shutdown.clone())),
+            done: tokio::spawn(serve(listener, router, timeouts, shutdown.clone())),
             shutdown,
             client: Client::builder().no_proxy().build().unwrap(),
         }
@@ -253,6 +256,25 @@ async fn a_shutdown_does_not_wait_for_a_peer_that_says_nothing() {
     server.shutdown.cancel();
     server.done.await.unwrap();
     assert!(began.elapsed() < BODY_TIMEOUT);
+}
+
+#[tokio::test]
+async fn a_silent_connection_is_closed() {
+    let server = Running::start(HttpOptions::default()).await;
+    let mut fresh = TcpStream::connect(server.address).await.unwrap();
+    let mut begun = TcpStream::connect(server.address).await.unwrap();
+    begun.write_all(b"PRI * ").await.unwrap();
+    let mut used = TcpStream::connect(server.address).await.unwrap();
+    used.write_all(b"GET /v3/segment HTTP/1.1\r\nhost: h\r\n\r\n")
+        .await
+        .unwrap();
+    for connection in [&mut fresh, &mut begun, &mut used] {
+        let mut heard = Vec::new();
+        tokio::time::timeout(Duration::from_secs(20), connection.read_to_end(&mut heard))
+            .await
+            .unwrap()
+            .unwrap();
+    }
 }
 
 proptest! {
