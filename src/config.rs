@@ -24,7 +24,6 @@ mod storage;
 mod telemetry;
 #[cfg(test)]
 mod tests;
-mod zone;
 
 pub use analyzer::{AnalyzerSettings, SlowThresholds};
 pub use cli::{Arguments, Command, UsageError};
@@ -38,7 +37,6 @@ pub use secret::Secret;
 pub use settings::{ClusterSettings, QuerySettings, RunMode, Settings};
 pub use storage::{EmbeddedSettings, EsProtocol, EsSettings, StorageSettings};
 pub use telemetry::TelemetrySettings;
-pub use zone::time_zone;
 
 use crate::telemetry::LogSettings;
 

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 /// What an agent said, still encoded as its protobuf message.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,7 +26,18 @@ pub enum Message {
 }
 
 impl Message {
-    /// Encoded size.
+    /// Name for logs and metrics.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Message::Segment(_) => "segment",
+            Message::JvmMetrics(_) => "jvm_metrics",
+            Message::ClrMetrics(_) => "clr_metrics",
+            Message::InstanceProperties(_) => "instance_properties",
+            Message::KeepAlive(_) => "keep_alive",
+        }
+    }
+
+    /// The encoded message.
     pub fn bytes(&self) -> &Bytes {
         match self {
             Message::Segment(b)
@@ -43,6 +54,14 @@ impl Message {
 pub struct Batch {
     pub messages: Vec<Message>,
     _bytes: OwnedSemaphorePermit,
+}
+
+/// What comes to an analyzer.
+#[derive(Debug)]
+pub enum Work {
+    Batch(Batch),
+    /// Answer when everything that came before is handed on.
+    Barrier(oneshot::Sender<()>),
 }
 
 /// Why a batch was not taken.
@@ -66,7 +85,7 @@ pub struct Limits {
 /// The receivers' end. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Intake {
-    analyzers: Vec<mpsc::Sender<Batch>>,
+    analyzers: Vec<mpsc::Sender<Work>>,
     next: Arc<AtomicUsize>,
     room: Arc<Semaphore>,
     limits: Limits,
@@ -79,7 +98,7 @@ const UNIT: usize = 64;
 
 impl Intake {
     /// A queue to each of `analyzers` consumers.
-    pub fn new(analyzers: usize, limits: Limits) -> (Intake, Vec<mpsc::Receiver<Batch>>) {
+    pub fn new(analyzers: usize, limits: Limits) -> (Intake, Vec<mpsc::Receiver<Work>>) {
         let (senders, inboxes) = (0..analyzers.max(1))
             .map(|_| mpsc::channel(BATCHES_PER_ANALYZER))
             .unzip();
@@ -110,10 +129,21 @@ impl Intake {
             };
             let turn = self.next.fetch_add(1, Ordering::Relaxed) % self.analyzers.len();
             let analyzer = self.analyzers.get(turn).ok_or(Refused::Closed)?;
-            analyzer.send(batch).await.map_err(|_| Refused::Closed)
+            analyzer.send(Work::Batch(batch)).await.map_err(|_| Refused::Closed)
         })
         .await
         .map_err(|_| Refused::Overloaded)?
+    }
+
+    /// Waits until all that was accepted before is analysed.
+    pub async fn analyzed(&self) -> Result<(), Refused> {
+        for analyzer in &self.analyzers {
+            let (done, is_done) = oneshot::channel();
+            let barrier = Work::Barrier(done);
+            analyzer.send(barrier).await.map_err(|_| Refused::Closed)?;
+            is_done.await.map_err(|_| Refused::Closed)?;
+        }
+        Ok(())
     }
 
     /// Bytes that wait for analysis, for self-telemetry.

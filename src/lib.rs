@@ -3,6 +3,7 @@
 //! Data flows one way: receiver → journal → analyzer → stream → storage ← query. `app` is the only module that knows all of them.
 
 pub mod analyzer;
+pub mod app;
 pub mod config;
 pub mod dsl;
 pub mod journal;

@@ -4,10 +4,12 @@ pub mod backend;
 pub mod elasticsearch;
 pub mod embedded;
 pub mod query;
+mod store;
 pub mod writer;
 
 pub use backend::Backend;
 pub use query::*;
+pub use store::{Store, StoreKind};
 
 /// Why a storage call failed as a whole.
 #[derive(Debug, thiserror::Error)]

@@ -113,6 +113,19 @@ pub trait Backend: Send + Sync {
         template: &UiTemplate,
     ) -> impl Future<Output = Answer<bool>> + Send;
 
+    /// Makes everything that was written visible to reads; nothing to do where it is so anyway.
+    fn refresh(&self) -> impl Future<Output = Answer<()>> + Send {
+        async { Ok(()) }
+    }
+
+    /// Deletes whole days up to and including those of `expiry`; names what it deleted. Days that others deleted
+    /// meanwhile are no error.
+    fn remove_expired(
+        &self,
+        schema: &Schema,
+        expiry: Expiry,
+    ) -> impl Future<Output = Answer<Vec<String>>> + Send;
+
     /// Whether the store answers right now; the error says what is missing.
     fn ping(&self) -> impl Future<Output = Answer<()>> + Send;
 }

@@ -10,6 +10,7 @@ mod client;
 mod document;
 mod install;
 mod load;
+mod maintenance;
 mod metadata;
 mod metrics;
 mod names;
@@ -155,6 +156,14 @@ impl Backend for Elasticsearch {
 
     async fn replace_ui_template(&self, template: &UiTemplate) -> Answer<bool> {
         self.update_ui_template(template).await
+    }
+
+    async fn remove_expired(&self, schema: &Schema, expiry: Expiry) -> Answer<Vec<String>> {
+        self.delete_expired(schema, expiry).await
+    }
+
+    async fn refresh(&self) -> Answer<()> {
+        self.refresh_all().await
     }
 
     async fn ping(&self) -> Answer<()> {

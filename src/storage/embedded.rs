@@ -261,6 +261,18 @@ impl Backend for Embedded {
             .await
     }
 
+    async fn remove_expired(&self, _: &Schema, expiry: Expiry) -> Answer<Vec<String>> {
+        let mut removed = Vec::new();
+        for (family, last) in [
+            (Family::Metrics, expiry.metrics),
+            (Family::Records, expiry.records),
+        ] {
+            let days = self.remove_days_before(family, last + 1).await?;
+            removed.extend(days.iter().map(|day| format!("{}-{day}", family.prefix())));
+        }
+        Ok(removed)
+    }
+
     async fn ping(&self) -> Answer<()> {
         self.read(|pool| {
             let probe = pool.files.dir().join(PROBE);

@@ -9,6 +9,13 @@ pub struct BucketRange {
     pub end: u64,
 }
 
+/// Last days (`yyyyMMdd`) that are too old to keep.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Expiry {
+    pub records: u64,
+    pub metrics: u64,
+}
+
 /// Sort direction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Order {

@@ -80,6 +80,15 @@ impl Client {
         self.send(Method::Put, path, body, JSON).await
     }
 
+    /// Deletes a path; `false` if it was not there.
+    pub async fn delete(&self, path: &str) -> Result<bool, StorageError> {
+        let reply = self.send(Method::Delete, path, None, JSON).await?;
+        if reply.status == 404 {
+            return Ok(false);
+        }
+        accepted(reply).map(|_| true)
+    }
+
     /// Posts a JSON body and parses the answer.
     pub async fn post<T: DeserializeOwned>(
         &self,

@@ -39,7 +39,7 @@ pub enum Family {
 }
 
 impl Family {
-    fn prefix(self) -> &'static str {
+    pub(super) fn prefix(self) -> &'static str {
         match self {
             Family::Metrics => "metrics",
             Family::Records => "records",

@@ -1,0 +1,201 @@
+//! The composition root: builds every stage back to front, joins them, and takes them down front to back.
+//!
+//! The only module that knows all others. It decides nothing that a stage could decide.
+
+mod analysis;
+mod answers;
+mod doors;
+mod keeper;
+mod stages;
+mod task;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{Configuration, RunMode, Settings, StorageSettings};
+use crate::journal::Intake;
+use crate::model::time_bucket::Zone;
+use crate::storage::{Backend, Store};
+use crate::telemetry::Registry;
+use crate::util::clock::Clock;
+use stages::Stages;
+use task::Tasks;
+
+/// How long a shutdown may take in all; the chart gives a pod 30 s.
+const SHUTDOWN: Duration = Duration::from_secs(20);
+/// How long open calls may go on after the shutdown began.
+const GRACE: Duration = Duration::from_secs(3);
+
+/// What the parts have in common.
+#[derive(Debug, Clone)]
+struct Shared {
+    settings: Arc<Settings>,
+    zone: Zone,
+    clock: Clock,
+    registry: Registry,
+    storage: Arc<Store>,
+}
+
+/// A running server.
+#[derive(Debug)]
+pub struct Running {
+    grpc: SocketAddr,
+    http: SocketAddr,
+    stop: CancellationToken,
+    doors: Tasks,
+    keepers: Tasks,
+    stages: Stages,
+    intake: Intake,
+    storage: Arc<Store>,
+}
+
+/// Starts the server: both ports are open and every stage runs when this returns. The store need not be there yet.
+pub async fn start(configuration: Configuration) -> anyhow::Result<Running> {
+    start_with(configuration, Clock::System).await
+}
+
+/// [`start`] with another clock.
+pub async fn start_with(configuration: Configuration, clock: Clock) -> anyhow::Result<Running> {
+    let settings = Arc::new(configuration.settings.clone());
+    let zone = zone(&settings)?;
+    let program = stages::compile(&configuration)?;
+    let registry = Registry::new(&settings.core.grpc_host, settings.core.grpc_port);
+    let storage = Arc::new(stages::store(&settings, &zone, &clock).await?);
+    let shared = Shared {
+        settings,
+        zone,
+        clock,
+        registry,
+        storage,
+    };
+    let stop = CancellationToken::new();
+    let (stages, intake) = stages::start(&shared, &program, &configuration, &stop)?;
+    let context = answers::context(&shared, &stages, &configuration)?;
+    let (doors, grpc, http) = doors::open(&shared, &intake, context, &stop).await?;
+    let keepers = keeper::start(&shared, &stages, &configuration, &stop)?;
+    Ok(Running {
+        grpc,
+        http,
+        stop,
+        doors,
+        keepers,
+        stages,
+        intake,
+        storage: shared.storage,
+    })
+}
+
+/// Says what was read from where, and what the operator should know.
+pub fn introduce(configuration: &Configuration) {
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        "observability analysis platform"
+    );
+    for file in &configuration.files {
+        tracing::info!(source = %file.source, "{}", file.name);
+    }
+    for notice in &configuration.notices {
+        notice.log();
+    }
+}
+
+/// Creates the storage structures, tries until the store is there, then returns (`-Dmode=init`).
+pub async fn init(configuration: Configuration) -> anyhow::Result<()> {
+    let clock = Clock::System;
+    let settings = Arc::new(configuration.settings.clone());
+    let zone = zone(&settings)?;
+    let program = stages::compile(&configuration)?;
+    let schema = stages::schema(&program, &settings);
+    let storage = stages::store(&settings, &zone, &clock).await?;
+    keeper::install(&storage, &schema).await;
+    keeper::add_templates(&storage, &answers::templates(&configuration)?).await?;
+    Ok(())
+}
+
+/// Whether only the storage structures are to be created.
+pub fn is_init(configuration: &Configuration) -> bool {
+    configuration.settings.mode == RunMode::Init
+}
+
+impl Running {
+    /// Address of the gRPC port.
+    pub fn grpc_addr(&self) -> SocketAddr {
+        self.grpc
+    }
+
+    /// Address of the HTTP port.
+    pub fn http_addr(&self) -> SocketAddr {
+        self.http
+    }
+
+    /// Waits until all that was acknowledged so far is stored and visible.
+    pub async fn flush(&self) -> anyhow::Result<()> {
+        self.intake.analyzed().await?;
+        self.stages.flush().await?;
+        self.storage.refresh().await.context("failed to refresh")?;
+        Ok(())
+    }
+
+    /// Ends when a stage fails for good.
+    pub async fn failed(&self) {
+        self.stop.cancelled().await;
+    }
+
+    /// Takes no more, finishes what was acknowledged, writes it, then returns. An error means that not everything could
+    /// be written in time.
+    pub async fn shutdown(self) -> anyhow::Result<()> {
+        let Running {
+            stop,
+            doors,
+            keepers,
+            stages,
+            intake,
+            storage,
+            ..
+        } = self;
+        stop.cancel();
+        let ending = async {
+            doors.ended().await;
+            drop(intake);
+            keepers.ended().await;
+            stages.ended().await;
+        };
+        let outcome = tokio::time::timeout(SHUTDOWN, ending).await;
+        drop(storage);
+        outcome.with_context(|| {
+            format!(
+                "storage did not take everything within {} s, the rest is lost",
+                SHUTDOWN.as_secs()
+            )
+        })
+    }
+}
+
+fn zone(settings: &Settings) -> anyhow::Result<Zone> {
+    use jiff::tz::TimeZone;
+    let tz = match settings.time_zone.as_deref() {
+        None => TimeZone::system(),
+        Some(name) => TimeZone::get(name)
+            .or_else(|_| TimeZone::posix(name))
+            .with_context(|| {
+                format!("time zone {name:?} is not known; use a name such as Asia/Shanghai or UTC")
+            })?,
+    };
+    Ok(Zone::new(tz))
+}
+
+/// What the store is called in the log.
+fn store_name(settings: &Settings) -> String {
+    match &settings.storage {
+        StorageSettings::Embedded(embedded) => {
+            format!("embedded, in {}", embedded.dir.display())
+        }
+        StorageSettings::Elasticsearch(es) => {
+            format!("Elasticsearch at {}", es.cluster_nodes.join(", "))
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! What the query side needs, put together from the other parts.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+
+use super::Shared;
+use super::stages::Stages;
+use crate::analyzer::AddressBook;
+use crate::config::{Configuration, StorageSettings};
+use crate::query::service::template_file;
+use crate::query::{AliasLookup, Components, QueryContext, QueryLimits, QueryMetrics};
+use crate::storage::{Store, UiTemplate};
+
+/// Lets topology see which service answers at an address.
+struct Residents(Arc<AddressBook>);
+
+impl AliasLookup for Residents {
+    fn service_of(&self, address: &str) -> Option<String> {
+        self.0.find(address).map(|r| r.service_id.clone())
+    }
+}
+
+/// The dashboards that ship with the server, or that the operator put in their place.
+pub(super) fn templates(configuration: &Configuration) -> anyhow::Result<Vec<UiTemplate>> {
+    const FILE: &str = "ui-initialized-templates.yml";
+    let text = configuration.file(FILE).map_or("", |f| f.text.as_str());
+    template_file::parse(text).with_context(|| format!("{FILE} cannot be used"))
+}
+
+/// The context of all queries.
+pub(super) fn context(
+    shared: &Shared,
+    stages: &Stages,
+    configuration: &Configuration,
+) -> anyhow::Result<Arc<QueryContext<Store>>> {
+    const COMPONENTS: &str = "component-libraries.yml";
+    let text = configuration
+        .file(COMPONENTS)
+        .map_or("", |f| f.text.as_str());
+    let components =
+        Components::parse(text).with_context(|| format!("{COMPONENTS} cannot be used"))?;
+    let limits = match &shared.settings.storage {
+        StorageSettings::Embedded(embedded) => QueryLimits {
+            metadata: embedded.metadata_query_max_size,
+            ..QueryLimits::default()
+        },
+        StorageSettings::Elasticsearch(es) => QueryLimits {
+            metadata: es.metadata_query_max_size,
+            trace_segments: es.segment_query_max_size,
+            ..QueryLimits::default()
+        },
+    };
+    Ok(Arc::new(QueryContext {
+        storage: Arc::clone(&shared.storage),
+        schema: Arc::clone(&stages.schema),
+        zone: shared.zone.clone(),
+        clock: shared.clock.clone(),
+        components: Arc::new(components),
+        aliases: Arc::new(Residents(Arc::clone(&stages.addresses))),
+        templates: templates(configuration)?,
+        limits,
+        metrics: QueryMetrics::register(shared.registry.prometheus())?,
+    }))
+}

@@ -1,0 +1,210 @@
+//! The ports: bound when everything behind them is ready, served until the stop.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::Context;
+use axum::Router;
+use tokio_util::sync::CancellationToken;
+
+use super::task::Tasks;
+use super::{GRACE, Shared, store_name};
+use crate::config::{Secret, Settings, TelemetrySettings};
+use crate::journal::Intake;
+use crate::query::QueryContext;
+use crate::query::graphql::Api;
+use crate::query::http::{self as query_http, HttpSettings};
+use crate::receiver::http::{Timeouts, serve};
+use crate::receiver::{self, Enabled, GrpcOptions, HttpOptions, ReceiverMetrics, Receivers};
+use crate::storage::Store;
+use crate::telemetry;
+
+/// What all ports share while they are opened.
+struct Opening<'a> {
+    settings: &'a Settings,
+    receivers: Receivers,
+    on: Enabled,
+    tasks: Tasks,
+    stop: &'a CancellationToken,
+}
+
+/// Opens every port that the settings ask for; returns the addresses of the core gRPC and HTTP ports.
+pub(super) async fn open(
+    shared: &Shared,
+    intake: &Intake,
+    context: Arc<QueryContext<Store>>,
+    stop: &CancellationToken,
+) -> anyhow::Result<(Tasks, SocketAddr, SocketAddr)> {
+    let metrics = ReceiverMetrics::new(shared.registry.prometheus())?;
+    let mut opening = Opening {
+        settings: &shared.settings,
+        receivers: Receivers::new(intake.clone(), metrics),
+        on: enabled(&shared.settings),
+        tasks: Tasks::new(stop),
+        stop,
+    };
+    let grpc = opening.grpc_ports().await?;
+    let http = opening.http_ports(context).await?;
+    opening.telemetry_port(shared).await?;
+    tracing::info!(address = %grpc, "agents report here (gRPC)");
+    tracing::info!(address = %http, "the UI asks and HTTP agents report here (HTTP)");
+    tracing::info!(store = store_name(&shared.settings), "data is stored here");
+    Ok((opening.tasks, grpc, http))
+}
+
+impl Opening<'_> {
+    /// The core port, and the receivers' own if they have one.
+    async fn grpc_ports(&mut self) -> anyhow::Result<SocketAddr> {
+        let settings = self.settings;
+        let core = &settings.core;
+        let own = settings
+            .receiver_sharing
+            .as_ref()
+            .filter(|sharing| sharing.grpc_port != 0);
+        let token = match &self.settings.receiver_sharing {
+            Some(sharing) if own.is_none() => sharing.authentication.clone(),
+            _ => Secret::default(),
+        };
+        let address = self
+            .serve_grpc(
+                GrpcOptions {
+                    receivers: if own.is_some() {
+                        Enabled::NONE
+                    } else {
+                        self.on
+                    },
+                    max_message_bytes: core.max_message_size,
+                    max_streams_per_connection: core.max_concurrent_calls_per_connection,
+                    tls: core.grpc_ssl.clone(),
+                    token,
+                    grace: GRACE,
+                },
+                &core.grpc_host,
+                core.grpc_port,
+            )
+            .await?;
+        if let Some(sharing) = own {
+            let options = GrpcOptions {
+                receivers: self.on,
+                max_message_bytes: sharing.max_message_size,
+                max_streams_per_connection: sharing.max_concurrent_calls_per_connection,
+                tls: sharing.grpc_ssl.clone(),
+                token: sharing.authentication.clone(),
+                grace: GRACE,
+            };
+            self.serve_grpc(options, &sharing.grpc_host, sharing.grpc_port)
+                .await?;
+        }
+        Ok(address)
+    }
+
+    async fn http_ports(
+        &mut self,
+        context: Arc<QueryContext<Store>>,
+    ) -> anyhow::Result<SocketAddr> {
+        let settings = self.settings;
+        let core = &settings.core;
+        let own = settings
+            .receiver_sharing
+            .as_ref()
+            .filter(|sharing| sharing.port != 0);
+        let mut routes = Router::new();
+        if let Some(query) = &self.settings.query {
+            let api = Api::build().context("the query schema is not usable")?;
+            let http = HttpSettings {
+                context_path: core.rest_context_path.clone(),
+                path: query.path.clone(),
+                ..HttpSettings::default()
+            };
+            routes = routes.merge(query_http::router(api, context, http));
+        }
+        match own {
+            None => routes = routes.merge(self.twins(&core.rest_context_path)?),
+            Some(sharing) => {
+                let twins = self.twins(&sharing.context_path)?;
+                let timeouts = Timeouts {
+                    idle: sharing.jetty_idle_time_out,
+                    grace: GRACE,
+                };
+                self.serve_http(twins, &sharing.host, sharing.port, timeouts)
+                    .await?;
+            }
+        }
+        let timeouts = Timeouts {
+            idle: core.rest_idle_time_out,
+            grace: GRACE,
+        };
+        self.serve_http(routes, &core.rest_host, core.rest_port, timeouts)
+            .await
+    }
+
+    async fn telemetry_port(&mut self, shared: &Shared) -> anyhow::Result<()> {
+        let TelemetrySettings::Prometheus { host, port } = &self.settings.telemetry else {
+            return Ok(());
+        };
+        let listener = telemetry::server::bind(host, *port)
+            .await
+            .with_context(|| format!("failed to listen on {host}:{port} (telemetry)"))?;
+        tracing::info!(address = %listener.local_addr()?, "metrics of the server itself (Prometheus)");
+        let registry = shared.registry.clone();
+        let stop = self.stop.clone();
+        self.tasks.spawn("telemetry", async move {
+            Ok(telemetry::server::serve(listener, registry, stop).await?)
+        });
+        Ok(())
+    }
+
+    /// The HTTP forms of the receivers.
+    fn twins(&self, context_path: &str) -> anyhow::Result<Router> {
+        let options = HttpOptions {
+            receivers: self.on,
+            context_path: context_path.to_owned(),
+            ..HttpOptions::default()
+        };
+        Ok(self.receivers.http(&options)?)
+    }
+
+    async fn serve_grpc(
+        &mut self,
+        options: GrpcOptions,
+        host: &str,
+        port: u16,
+    ) -> anyhow::Result<SocketAddr> {
+        let server = self.receivers.grpc(options)?;
+        let listener = receiver::bind(&format!("{host}:{port}")).await?;
+        let address = listener.local_addr()?;
+        let stop = self.stop.clone();
+        let serving = async move { Ok(server.serve(listener, stop).await?) };
+        self.tasks.spawn("grpc", serving);
+        Ok(address)
+    }
+
+    async fn serve_http(
+        &mut self,
+        routes: Router,
+        host: &str,
+        port: u16,
+        timeouts: Timeouts,
+    ) -> anyhow::Result<SocketAddr> {
+        let listener = receiver::bind(&format!("{host}:{port}")).await?;
+        let address = listener.local_addr()?;
+        let routes = routes.fallback(query_http::fallback);
+        let stop = self.stop.clone();
+        self.tasks.spawn("http", async move {
+            serve(listener, routes, timeouts, stop).await;
+            Ok(())
+        });
+        Ok(address)
+    }
+}
+
+fn enabled(settings: &Settings) -> Enabled {
+    let on = &settings.receivers;
+    Enabled {
+        trace: on.trace && settings.agent_analyzer.is_some(),
+        register: on.register,
+        jvm: on.jvm,
+        clr: on.clr,
+        profile: on.profile,
+    }
+}

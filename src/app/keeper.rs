@@ -1,0 +1,184 @@
+//! What is done now and then: creating what the store lacks, learning addresses from other nodes, deleting old days.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::Shared;
+use super::answers;
+use super::stages::Stages;
+use super::task::Tasks;
+use crate::analyzer::AddressBook;
+use crate::config::{Configuration, StorageSettings};
+use crate::model::schema::Schema;
+use crate::storage::{Backend, Expiry, StorageError, Store, UiTemplate};
+
+const MINUTE_MS: i64 = 60_000;
+const DAY_MS: i64 = 24 * 60 * MINUTE_MS;
+/// Between two looks for addresses that other nodes learned (8.1.0 spec, B.7).
+const ADDRESS_PERIOD: Duration = Duration::from_secs(10);
+/// How far back such a look goes.
+const ADDRESS_WINDOW_MS: i64 = 10 * MINUTE_MS;
+/// Between two checks that the indices of today exist.
+const INSTALL_PERIOD: Duration = Duration::from_secs(60);
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// Starts the keepers; they end with `stop`.
+pub(super) fn start(
+    shared: &Shared,
+    stages: &Stages,
+    configuration: &Configuration,
+    stop: &CancellationToken,
+) -> anyhow::Result<Tasks> {
+    let templates = answers::templates(configuration)?;
+    let mut tasks = Tasks::new(stop);
+    let until_stop = |task: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>| {
+        let stop = stop.clone();
+        async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = task => {}
+            }
+            Ok(())
+        }
+    };
+    let keeper = Keeper {
+        shared: shared.clone(),
+        schema: Arc::clone(&stages.schema),
+        addresses: Arc::clone(&stages.addresses),
+    };
+    let layout = keeper.clone();
+    tasks.spawn(
+        "storage-layout",
+        until_stop(Box::pin(async move { layout.layout(templates).await })),
+    );
+    let addresses = keeper.clone();
+    tasks.spawn(
+        "addresses",
+        until_stop(Box::pin(async move { addresses.addresses().await })),
+    );
+    if shared.settings.core.enable_data_keeper_executor {
+        tasks.spawn(
+            "data-keeper",
+            until_stop(Box::pin(async move { keeper.expiry().await })),
+        );
+    }
+    Ok(tasks)
+}
+
+/// Creates what is missing; tries until the store is there.
+pub(super) async fn install(storage: &Store, schema: &Schema) {
+    let mut pause = FIRST_PAUSE;
+    let mut is_waiting = false;
+    while let Err(error) = storage.install(schema).await {
+        if !is_waiting {
+            tracing::warn!(%error, "waiting for storage");
+            is_waiting = true;
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+    if is_waiting {
+        tracing::info!("storage is there");
+    }
+}
+
+/// Stores the dashboards whose names are free.
+pub(super) async fn add_templates(
+    storage: &Store,
+    templates: &[UiTemplate],
+) -> Result<(), StorageError> {
+    for template in templates {
+        storage.add_ui_template(template).await?;
+    }
+    Ok(())
+}
+
+#[derive(Debug, Clone)]
+struct Keeper {
+    shared: Shared,
+    schema: Arc<Schema>,
+    addresses: Arc<AddressBook>,
+}
+
+impl Keeper {
+    async fn layout(&self, templates: Vec<UiTemplate>) {
+        let storage = &self.shared.storage;
+        install(storage, &self.schema).await;
+        while let Err(error) = add_templates(storage, &templates).await {
+            tracing::warn!(%error, "dashboards are not stored yet");
+            tokio::time::sleep(LONGEST_PAUSE).await;
+        }
+        let is_elasticsearch = matches!(
+            self.shared.settings.storage,
+            StorageSettings::Elasticsearch(_)
+        );
+        let mut day = self.today();
+        loop {
+            tokio::time::sleep(INSTALL_PERIOD).await;
+            let today = self.today();
+            if is_elasticsearch && today != day {
+                match storage.install(&self.schema).await {
+                    Ok(()) => day = today,
+                    Err(error) => tracing::warn!(%error, "indices of today are not created yet"),
+                }
+            }
+        }
+    }
+
+    fn today(&self) -> u64 {
+        let shared = &self.shared;
+        shared.zone.day(shared.clock.now_ms()).unwrap_or(0)
+    }
+
+    async fn addresses(&self) {
+        let shared = &self.shared;
+        loop {
+            if shared.storage.is_installed() {
+                let window = if self.addresses.is_empty() {
+                    i64::from(shared.settings.core.metrics_data_ttl) * DAY_MS
+                } else {
+                    ADDRESS_WINDOW_MS
+                };
+                let since = (shared.clock.now_ms() - window).max(0);
+                let since = shared.zone.minute(since).unwrap_or(0);
+                let limit = match &shared.settings.storage {
+                    StorageSettings::Embedded(_) => 10_000,
+                    StorageSettings::Elasticsearch(es) => es.result_window_max_size,
+                };
+                match shared.storage.address_aliases(since, limit).await {
+                    Ok(aliases) => {
+                        self.addresses.learn(&aliases);
+                    }
+                    Err(error) => tracing::debug!(%error, "addresses could not be read"),
+                }
+            }
+            tokio::time::sleep(ADDRESS_PERIOD).await;
+        }
+    }
+
+    async fn expiry(&self) {
+        let core = &self.shared.settings.core;
+        loop {
+            tokio::time::sleep(core.data_keeper_execute_period).await;
+            let day = |ttl: u32| {
+                let then = self.shared.clock.now_ms() - i64::from(ttl) * DAY_MS;
+                self.shared.zone.day(then).unwrap_or(0)
+            };
+            let expiry = Expiry {
+                records: day(core.record_data_ttl),
+                metrics: day(core.metrics_data_ttl),
+            };
+            let storage = &self.shared.storage;
+            match storage.remove_expired(&self.schema, expiry).await {
+                Ok(removed) if removed.is_empty() => {}
+                Ok(removed) => {
+                    tracing::info!(removed = removed.join(", "), "expired days deleted");
+                }
+                Err(error) => tracing::warn!(%error, "expired days could not be deleted"),
+            }
+        }
+    }
+}

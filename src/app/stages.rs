@@ -1,0 +1,245 @@
+//! The inner stages: analyzers, shards, writers and the store behind them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use super::Shared;
+use super::analysis::{Analysis, AnalysisMetrics};
+use super::task::Tasks;
+use crate::analyzer::naming::NameLimits;
+use crate::analyzer::{AddressBook, Analyzer, AnalyzerSettings};
+use crate::config::{Configuration, Settings, SlowThresholds, StorageSettings};
+use crate::dsl::oal::{self, OalProgram};
+use crate::journal::{Intake, Limits};
+use crate::model::schema::Schema;
+use crate::model::time_bucket::Zone;
+use crate::storage::elasticsearch::Elasticsearch;
+use crate::storage::embedded::Embedded;
+use crate::storage::writer::{Lane, WriterMetrics, lane};
+use crate::storage::{Store, StoreKind};
+use crate::stream::shard::Dependencies;
+use crate::stream::{ApdexThresholds, Input, Plan, Shard, ShardMetrics, StreamOptions};
+use crate::telemetry::Throttle;
+use crate::util::clock::Clock;
+
+/// What one process may hold if nothing else is said.
+const DEFAULT_BUDGET: u64 = 256 << 20;
+/// Lots of facts that may wait for one shard.
+const SHARD_INBOX: usize = 256;
+/// How long a receiver waits for room.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Rough bytes of one metric row in memory, for turning the budget into a number of rows.
+const BYTES_PER_ROW: u64 = 1024;
+
+/// The running inner stages.
+#[derive(Debug)]
+pub(super) struct Stages {
+    pub(super) schema: Arc<Schema>,
+    pub(super) addresses: Arc<AddressBook>,
+    shards: Vec<mpsc::Sender<Input>>,
+    lanes: Vec<Lane>,
+    tasks: Tasks,
+}
+
+impl Stages {
+    /// Writes everything that was analysed and waits for it.
+    pub(super) async fn flush(&self) -> anyhow::Result<()> {
+        for shard in &self.shards {
+            let (done, is_done) = oneshot::channel();
+            shard
+                .send(Input::Flush(done))
+                .await
+                .context("aggregation is gone")?;
+            is_done.await.context("aggregation is gone")?;
+        }
+        for lane in &self.lanes {
+            lane.drained().await;
+        }
+        Ok(())
+    }
+
+    /// Lets every stage see its inbox close and waits until the last row is written.
+    pub(super) async fn ended(self) {
+        let Stages {
+            shards,
+            lanes,
+            tasks,
+            ..
+        } = self;
+        drop(shards);
+        drop(lanes);
+        tasks.ended().await;
+    }
+}
+
+/// The OAL scripts as one program, or all their mistakes.
+pub(super) fn compile(configuration: &Configuration) -> anyhow::Result<OalProgram> {
+    match oal::compile(&configuration.oal_scripts()) {
+        Ok(program) => Ok(program),
+        Err(diagnostics) => {
+            let lines: Vec<String> = diagnostics.iter().map(|d| d.to_string()).collect();
+            bail!("the OAL scripts have mistakes:\n{}", lines.join("\n"))
+        }
+    }
+}
+
+/// The storage models of a program.
+pub(super) fn schema(program: &OalProgram, settings: &Settings) -> Schema {
+    let extra = settings.core.active_extra_model_columns;
+    Schema::build(&program.metrics, &program.disabled, extra)
+}
+
+/// Opens the selected store; an Elasticsearch need not be there yet.
+pub(super) async fn store(
+    settings: &Settings,
+    zone: &Zone,
+    clock: &Clock,
+) -> anyhow::Result<Store> {
+    let kind = match &settings.storage {
+        StorageSettings::Embedded(embedded) => {
+            let dir = embedded.dir.clone();
+            let opened = tokio::task::spawn_blocking(move || Embedded::open(&dir)).await?;
+            StoreKind::Embedded(opened.context("failed to open the embedded store")?)
+        }
+        StorageSettings::Elasticsearch(es) => {
+            let store = Elasticsearch::new((&**es).into(), zone.clone(), clock.clone());
+            StoreKind::Elasticsearch(store.context("storage.elasticsearch cannot be used")?)
+        }
+    };
+    Ok(Store::new(kind))
+}
+
+/// Starts writers, shards and analyzers, in this order, and returns the way in.
+pub(super) fn start(
+    shared: &Shared,
+    program: &OalProgram,
+    configuration: &Configuration,
+    stop: &CancellationToken,
+) -> anyhow::Result<(Stages, Intake)> {
+    let settings = &shared.settings;
+    let registry = shared.registry.prometheus();
+    let budget = settings.memory_budget.unwrap_or(DEFAULT_BUDGET);
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let schema = Arc::new(schema(program, settings));
+    let thresholds = apdex_thresholds(configuration)?;
+    let plan = Arc::new(Plan::build(&program.metrics, &schema, thresholds));
+    let addresses = Arc::new(AddressBook::new(
+        settings.core.max_size_of_network_address_alias,
+    ));
+    let mut tasks = Tasks::new(stop);
+    let mut lanes = Vec::new();
+    let writer_metrics = WriterMetrics::new(registry)?;
+    let mut open_lane = |name, bytes: u64| {
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+        let storage = Arc::clone(&shared.storage);
+        let (lane, writer) = lane(name, storage, bytes, writer_metrics.clone());
+        tasks.spawn(name, async move {
+            writer.run().await;
+            Ok(())
+        });
+        lanes.push(lane.clone());
+        lane
+    };
+    let metrics_lane = open_lane("metrics-writer", budget / 8);
+    let records_lane = open_lane("records-writer", budget / 4);
+    let options = StreamOptions {
+        flush_interval: settings.core.persistent_period,
+        with_hours: settings.core.downsampling_hour,
+        with_days: settings.core.downsampling_day,
+        max_rows: (budget / 2 / BYTES_PER_ROW) as usize / cores,
+        ..StreamOptions::default()
+    };
+    let shard_metrics = ShardMetrics::new(registry)?;
+    let mut shards = Vec::new();
+    for _ in 0..cores {
+        let (sender, inbox) = mpsc::channel(SHARD_INBOX);
+        let dependencies = Dependencies {
+            plan: Arc::clone(&plan),
+            schema: Arc::clone(&schema),
+            storage: Arc::clone(&shared.storage),
+            lane: metrics_lane.clone(),
+            addresses: Arc::clone(&addresses),
+            zone: shared.zone.clone(),
+            clock: shared.clock.clone(),
+            metrics: shard_metrics.clone(),
+        };
+        let shard = Shard::new(dependencies, options);
+        tasks.spawn("stream-shard", async move {
+            shard.run(inbox).await;
+            Ok(())
+        });
+        shards.push(sender);
+    }
+    let limits = Limits {
+        queued_bytes: (budget / 8) as usize,
+        patience: PATIENCE,
+    };
+    let (intake, inboxes) = Intake::new(cores, limits);
+    let analysis_metrics = AnalysisMetrics::new(registry)?;
+    let analyzer_settings = Arc::new(analyzer_settings(settings));
+    for inbox in inboxes {
+        let analysis = Analysis {
+            analyzer: Analyzer::new(
+                Arc::clone(&analyzer_settings),
+                &schema,
+                shared.zone.clone(),
+                shared.clock.clone(),
+                Arc::clone(&addresses),
+            ),
+            shards: shards.clone(),
+            records: records_lane.clone(),
+            metrics: analysis_metrics.clone(),
+            log: Throttle::new(shared.clock.clone()),
+        };
+        tasks.spawn("analyzer", analysis.run(inbox));
+    }
+    let stages = Stages {
+        schema,
+        addresses,
+        shards,
+        lanes,
+        tasks,
+    };
+    Ok((stages, intake))
+}
+
+fn analyzer_settings(settings: &Settings) -> AnalyzerSettings {
+    let names = NameLimits {
+        service: settings.core.service_name_max_length,
+        instance: settings.core.instance_name_max_length,
+        endpoint: settings.core.endpoint_name_max_length,
+    };
+    match &settings.agent_analyzer {
+        Some(analyzer) => AnalyzerSettings {
+            names,
+            sample_rate: i32::try_from(analyzer.sample_rate).unwrap_or(i32::MAX),
+            slow_statements: analyzer.slow_db_access_threshold.clone(),
+            max_statement_length: analyzer.max_slow_sql_length,
+            is_trace_analysis_on: analyzer.trace_analysis,
+        },
+        // Without the module there is no trace receiver either, so these are never looked at.
+        None => AnalyzerSettings {
+            names,
+            sample_rate: 10_000,
+            slow_statements: SlowThresholds {
+                by_type: Vec::new(),
+                default: 10_000,
+            },
+            max_statement_length: 2000,
+            is_trace_analysis_on: false,
+        },
+    }
+}
+
+/// Milliseconds by service from `service-apdex-threshold.yml`.
+fn apdex_thresholds(configuration: &Configuration) -> anyhow::Result<ApdexThresholds> {
+    const FILE: &str = "service-apdex-threshold.yml";
+    let text = configuration.file(FILE).map_or("", |f| f.text.as_str());
+    let entries: Option<std::collections::HashMap<String, i64>> = serde_norway::from_str(text)
+        .with_context(|| format!("{FILE} is not a list of `service: milliseconds`"))?;
+    Ok(ApdexThresholds::new(entries.unwrap_or_default()))
+}

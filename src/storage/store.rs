@@ -1,0 +1,178 @@
+//! The store of this process: one of the backends, closed for writing until its structures exist.
+//!
+//! Writing before that would let Elasticsearch guess mappings, so rows wait in memory until [`Backend::install`] succeeded.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::backend::Backend;
+use super::elasticsearch::Elasticsearch;
+use super::embedded::Embedded;
+use super::query::*;
+use super::{StorageError, WriteOutcome};
+use crate::model::row::{Row, RowKey};
+use crate::model::schema::{Model, Schema};
+
+type Answer<T> = Result<T, StorageError>;
+
+/// Which backend.
+#[derive(Debug)]
+pub enum StoreKind {
+    Embedded(Embedded),
+    Elasticsearch(Elasticsearch),
+}
+
+/// A backend that knows whether it may be written to.
+#[derive(Debug)]
+pub struct Store {
+    kind: StoreKind,
+    is_installed: AtomicBool,
+}
+
+impl Store {
+    pub fn new(kind: StoreKind) -> Store {
+        Store {
+            kind,
+            is_installed: AtomicBool::new(false),
+        }
+    }
+
+    /// The backend, for what only one of them can do.
+    pub fn kind(&self) -> &StoreKind {
+        &self.kind
+    }
+
+    /// Whether templates, indices or files exist.
+    pub fn is_installed(&self) -> bool {
+        self.is_installed.load(Ordering::Acquire)
+    }
+
+    fn writable(&self) -> Answer<()> {
+        if self.is_installed() {
+            return Ok(());
+        }
+        let missing = "its templates and indices are not created yet";
+        Err(StorageError::Unavailable(missing.to_owned()))
+    }
+}
+
+/// Passes a call to the backend.
+macro_rules! pass {
+    ($store:expr, $method:ident($($argument:expr),*)) => {
+        match &$store.kind {
+            StoreKind::Embedded(backend) => backend.$method($($argument),*).await,
+            StoreKind::Elasticsearch(backend) => backend.$method($($argument),*).await,
+        }
+    };
+}
+
+impl Backend for Store {
+    async fn install(&self, schema: &Schema) -> Answer<()> {
+        pass!(self, install(schema))?;
+        self.is_installed.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    async fn write(&self, rows: &[Row]) -> Answer<Vec<WriteOutcome>> {
+        self.writable()?;
+        pass!(self, write(rows))
+    }
+
+    async fn load(&self, keys: &[RowKey]) -> Answer<Vec<Option<Row>>> {
+        self.writable()?;
+        pass!(self, load(keys))
+    }
+
+    async fn aggregate(
+        &self,
+        model: &Model,
+        entity_id: &str,
+        range: BucketRange,
+    ) -> Answer<Option<f64>> {
+        pass!(self, aggregate(model, entity_id, range))
+    }
+
+    async fn top_n(&self, model: &Model, filter: &TopNFilter) -> Answer<Vec<TopNEntity>> {
+        pass!(self, top_n(model, filter))
+    }
+
+    async fn sampled_records(
+        &self,
+        model: &Model,
+        filter: &TopNFilter,
+    ) -> Answer<Vec<SampledRecord>> {
+        pass!(self, sampled_records(model, filter))
+    }
+
+    async fn services(&self, filter: &ServiceFilter, limit: usize) -> Answer<Vec<ServiceTraffic>> {
+        pass!(self, services(filter, limit))
+    }
+
+    async fn instances(
+        &self,
+        service_id: &str,
+        alive_since: u64,
+        limit: usize,
+    ) -> Answer<Vec<InstanceTraffic>> {
+        pass!(self, instances(service_id, alive_since, limit))
+    }
+
+    async fn endpoints(
+        &self,
+        service_id: &str,
+        keyword: &str,
+        limit: usize,
+    ) -> Answer<Vec<EndpointTraffic>> {
+        pass!(self, endpoints(service_id, keyword, limit))
+    }
+
+    async fn address_aliases(&self, since: u64, limit: usize) -> Answer<Vec<AddressAlias>> {
+        pass!(self, address_aliases(since, limit))
+    }
+
+    async fn relations(
+        &self,
+        model: &Model,
+        range: BucketRange,
+        filter: &RelationFilter,
+    ) -> Answer<Vec<Relation>> {
+        pass!(self, relations(model, range, filter))
+    }
+
+    async fn segments(&self, filter: &SegmentFilter) -> Answer<Page<SegmentBrief>> {
+        pass!(self, segments(filter))
+    }
+
+    async fn trace(&self, trace_id: &str, limit: usize) -> Answer<Vec<SegmentData>> {
+        pass!(self, trace(trace_id, limit))
+    }
+
+    async fn alarms(&self, filter: &AlarmFilter) -> Answer<Page<AlarmRow>> {
+        pass!(self, alarms(filter))
+    }
+
+    async fn ui_templates(&self, including_disabled: bool) -> Answer<Vec<UiTemplate>> {
+        pass!(self, ui_templates(including_disabled))
+    }
+
+    async fn add_ui_template(&self, template: &UiTemplate) -> Answer<bool> {
+        self.writable()?;
+        pass!(self, add_ui_template(template))
+    }
+
+    async fn replace_ui_template(&self, template: &UiTemplate) -> Answer<bool> {
+        self.writable()?;
+        pass!(self, replace_ui_template(template))
+    }
+
+    async fn remove_expired(&self, schema: &Schema, expiry: Expiry) -> Answer<Vec<String>> {
+        pass!(self, remove_expired(schema, expiry))
+    }
+
+    async fn refresh(&self) -> Answer<()> {
+        pass!(self, refresh())
+    }
+
+    async fn ping(&self) -> Answer<()> {
+        pass!(self, ping())
+    }
+}
