@@ -10,7 +10,6 @@ mod health;
 pub mod http;
 mod jvm;
 mod listen;
-mod log_limit;
 mod management;
 mod metrics;
 mod profile;

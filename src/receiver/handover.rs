@@ -7,8 +7,10 @@ use oap_proto::{RawMessage, agent::Commands};
 use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
-use super::{ReceiverMetrics, log_limit::LogLimit};
+use super::ReceiverMetrics;
 use crate::journal::{Intake, Message, Refused};
+use crate::telemetry::Throttle;
+use crate::util::clock::Clock;
 
 /// How a message came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,13 +33,13 @@ impl Protocol {
 pub(super) struct Handover {
     intake: Intake,
     pub(super) metrics: ReceiverMetrics,
-    limits: Arc<Limits>,
+    throttles: Arc<Throttles>,
 }
 
-#[derive(Debug, Default)]
-struct Limits {
-    refused: LogLimit,
-    unreadable: LogLimit,
+#[derive(Debug)]
+struct Throttles {
+    refused: Throttle,
+    unreadable: Throttle,
 }
 
 impl Handover {
@@ -45,7 +47,10 @@ impl Handover {
         Self {
             intake,
             metrics,
-            limits: Arc::default(),
+            throttles: Arc::new(Throttles {
+                refused: Throttle::new(Clock::System),
+                unreadable: Throttle::new(Clock::System),
+            }),
         }
     }
 
@@ -79,8 +84,14 @@ impl Handover {
                 Refused::Closed => "closed",
             };
             self.count_refused(kind, reason, count);
-            if let Some(unsaid) = self.limits.refused.due() {
-                tracing::warn!(kind, reason, messages = count, unsaid, "messages refused");
+            if let Some(held_back) = self.throttles.refused.admit() {
+                tracing::warn!(
+                    kind,
+                    reason,
+                    messages = count,
+                    held_back,
+                    "messages refused"
+                );
             }
         }
         outcome
@@ -110,8 +121,8 @@ impl Handover {
     /// Counts and logs one request or stream that broke before its message could be read.
     pub(super) fn unreadable(&self, kind: &str, reason: &str, error: &dyn std::fmt::Display) {
         self.count_refused(kind, reason, 1);
-        if let Some(unsaid) = self.limits.unreadable.due() {
-            tracing::warn!(kind, reason, %error, unsaid, "message rejected");
+        if let Some(held_back) = self.throttles.unreadable.admit() {
+            tracing::warn!(kind, reason, %error, held_back, "message rejected");
         }
     }
 }

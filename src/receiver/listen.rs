@@ -14,7 +14,9 @@ use tokio::time::Sleep;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::server::Connected;
 
-use super::{ReceiveError, log_limit::LogLimit};
+use super::ReceiveError;
+use crate::telemetry::Throttle;
+use crate::util::clock::Clock;
 
 /// Opens a port. `address` is `host:port`; port 0 takes any free one.
 pub async fn bind(address: &str) -> Result<TcpListener, ReceiveError> {
@@ -39,8 +41,8 @@ pub(super) fn connections(
     opening: Duration,
     severed: CancellationToken,
 ) -> impl Stream<Item = io::Result<Connection>> + Send {
-    let state = (listener, severed, LogLimit::default());
-    stream::unfold(state, move |(listener, severed, limit)| async move {
+    let state = (listener, severed, Throttle::new(Clock::System));
+    stream::unfold(state, move |(listener, severed, throttle)| async move {
         loop {
             match listener.accept().await {
                 Ok((socket, _)) => {
@@ -55,11 +57,11 @@ pub(super) fn connections(
                         }),
                         severed: Box::pin(severed.child_token().cancelled_owned()),
                     };
-                    return Some((Ok(connection), (listener, severed, limit)));
+                    return Some((Ok(connection), (listener, severed, throttle)));
                 }
                 Err(error) => {
-                    if let Some(unsaid) = limit.due() {
-                        tracing::warn!(%error, unsaid, "failed to accept a connection");
+                    if let Some(held_back) = throttle.admit() {
+                        tracing::warn!(%error, held_back, "failed to accept a connection");
                     }
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }

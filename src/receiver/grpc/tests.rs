@@ -14,7 +14,7 @@ use oap_proto::v3::clr_metric_report_service_client::ClrMetricReportServiceClien
 use oap_proto::v3::management_service_client::ManagementServiceClient as V3Management;
 use oap_proto::v3::profile_task_client::ProfileTaskClient as V3Profile;
 use oap_proto::v3::trace_segment_report_service_client::TraceSegmentReportServiceClient as V3Trace;
-use prometheus::Registry;
+
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -25,6 +25,7 @@ use tonic::{Code, Request};
 use super::*;
 use crate::journal::{Batch, Intake, Limits, Message};
 use crate::receiver::{ReceiverMetrics, Receivers, bind};
+use crate::telemetry::Registry;
 
 /// A running server and the other end of its intake.
 struct Running {
@@ -46,7 +47,7 @@ impl Running {
             patience: Duration::from_millis(50),
         };
         let (intake, mut inboxes) = Intake::new(1, limits);
-        let metrics = ReceiverMetrics::new(&Registry::new()).unwrap();
+        let metrics = ReceiverMetrics::new(&Registry::new("127.0.0.1", 0)).unwrap();
         let server = Receivers::new(intake, metrics.clone())
             .grpc(options)
             .unwrap();

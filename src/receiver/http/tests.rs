@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use oap_proto::agent::{InstancePingPkg, InstanceProperties, KeyStringValuePair, SegmentObject};
-use prometheus::Registry;
+
 use proptest::prelude::*;
 use reqwest::Client;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::journal::{Batch, Intake, Limits};
 use crate::receiver::{ReceiverMetrics, bind};
+use crate::telemetry::Registry;
 
 struct Running {
     address: SocketAddr,
@@ -32,7 +33,7 @@ fn handover(queued_bytes: usize) -> (Handover, mpsc::Receiver<Batch>) {
         patience: Duration::from_millis(50),
     };
     let (intake, mut inboxes) = Intake::new(1, limits);
-    let metrics = ReceiverMetrics::new(&Registry::new()).unwrap();
+    let metrics = ReceiverMetrics::new(&Registry::new("127.0.0.1", 0)).unwrap();
     (Handover::new(intake, metrics), inboxes.remove(0))
 }
 
