@@ -35,7 +35,7 @@ pub(super) async fn open(
     context: Arc<QueryContext<Store>>,
     stop: &CancellationToken,
 ) -> anyhow::Result<(Tasks, SocketAddr, SocketAddr)> {
-    let metrics = ReceiverMetrics::new(shared.registry.prometheus())?;
+    let metrics = ReceiverMetrics::new(&shared.registry)?;
     let mut opening = Opening {
         settings: &shared.settings,
         receivers: Receivers::new(intake.clone(), metrics),
