@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 use serde_norway::Value;
 
-/// Name of a component number that the file does not have.
+/// Name of a component number that the file does not have, if it has no number 0 either.
 const UNKNOWN_COMPONENT: &str = "N/A";
 /// Server of a component without a mapping.
 const UNKNOWN_SERVER: &str = "Unknown";
@@ -99,9 +99,10 @@ impl Components {
         Ok(())
     }
 
-    /// Name of a number, `N/A` if there is none.
+    /// Name of a number; an unknown number has the name of number 0, which is `Unknown` in the shipped file.
     pub fn name(&self, id: i64) -> &str {
-        self.name_by_id.get(&id).map_or(UNKNOWN_COMPONENT, |n| n)
+        let name = self.name_by_id.get(&id).or_else(|| self.name_by_id.get(&0));
+        name.map_or(UNKNOWN_COMPONENT, |n| n)
     }
 
     /// Number of a name.
@@ -139,7 +140,8 @@ mod tests {
         let components = Components::parse(SHIPPED).unwrap();
         assert_eq!(components.name(1), "Tomcat");
         assert_eq!(components.name(0), "Unknown");
-        assert_eq!(components.name(999_999), "N/A");
+        assert_eq!(components.name(999_999), "Unknown");
+        assert_eq!(Components::default().name(999_999), "N/A");
         let mysql = components.id("mysql-connector-java").unwrap();
         assert_eq!(components.server(mysql), "Mysql");
         assert_eq!(components.server(1), "Unknown");

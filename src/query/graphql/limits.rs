@@ -7,7 +7,7 @@ use async_graphql::parser::types::{ExecutableDocument, Selection, SelectionSet};
 
 /// Brackets within brackets.
 const MAX_NESTING: usize = 64;
-/// Fields of an operation with its fragments unfolded. Dashboards have a few hundred.
+/// Fields of an operation with its fragments unfolded, and everything else that repeats. Dashboards have a few hundred.
 const MAX_FIELDS: usize = 10_000;
 
 /// Checks the nesting of brackets outside of texts and comments.
@@ -72,10 +72,14 @@ fn after_line(text: &str) -> Option<&str> {
 
 /// Checks that fragments do not contain themselves and that no operation unfolds to too many fields.
 pub(super) fn check_size(document: &ExecutableDocument) -> Result<(), String> {
+    check(document.fragments.len())?;
+    check(document.operations.iter().count())?;
     let mut sizes = HashMap::new();
     for (_, operation) in document.operations.iter() {
-        let size = size_of(&operation.node.selection_set.node, document, &mut sizes)?;
-        check(size)?;
+        let operation = &operation.node;
+        let declared = operation.variable_definitions.len() + operation.directives.len();
+        let selected = size_of(&operation.selection_set.node, document, &mut sizes)?;
+        check(declared + selected)?;
     }
     Ok(())
 }
@@ -96,6 +100,7 @@ fn size_of<'a>(
 ) -> Result<usize, String> {
     let mut size = 0usize;
     for item in &set.items {
+        size += item.node.directives().len();
         size += match &item.node {
             Selection::Field(field) => {
                 1 + size_of(&field.node.selection_set.node, document, sizes)?
@@ -177,6 +182,7 @@ mod tests {
         assert!(size(&text).unwrap_err().contains("more than"));
         assert!(size("{ ...a } fragment a on Query { ...a }").is_err());
         assert!(size("{ ...a }").is_err());
+        assert!(size(&format!("{{ version {} }}", "@a ".repeat(10_001))).is_err());
         assert!(size("{ ...a ...a } fragment a on Query { version }").is_ok());
     }
 }
