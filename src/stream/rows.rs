@@ -197,11 +197,9 @@ impl Rows {
                 let cells = row.cells.get(item.model.entity_columns.len()..)?;
                 item.function.from_cells(cells)
             });
-            if let (Some(mut stored), Some(value)) = (stored, slot.value.take()) {
-                item.function.merge(&mut stored, &value);
+            if let (Some(mut stored), Some(value)) = (stored, &slot.value) {
+                item.function.merge(&mut stored, value);
                 slot.value = Some(stored);
-            } else if slot.value.is_none() {
-                slot.is_dirty = false;
             }
         }
     }
