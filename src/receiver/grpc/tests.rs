@@ -23,14 +23,14 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 use tonic::{Code, Request};
 
 use super::*;
-use crate::journal::{Batch, Intake, Limits, Message};
+use crate::journal::{Intake, Limits, Message, Work};
 use crate::receiver::{ReceiverMetrics, Receivers, bind};
 use crate::telemetry::Registry;
 
 /// A running server and the other end of its intake.
 struct Running {
     address: SocketAddr,
-    inbox: mpsc::Receiver<Batch>,
+    inbox: mpsc::Receiver<Work>,
     metrics: ReceiverMetrics,
     shutdown: CancellationToken,
     done: JoinHandle<Result<(), ReceiveError>>,
@@ -71,7 +71,10 @@ impl Running {
     }
 
     async fn next(&mut self) -> Vec<Message> {
-        self.inbox.recv().await.unwrap().messages
+        match self.inbox.recv().await {
+            Some(Work::Batch(batch)) => batch.messages,
+            other => panic!("no batch but {other:?}"),
+        }
     }
 
     fn rejected(&self, reason: &str) -> u64 {

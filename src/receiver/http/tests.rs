@@ -14,20 +14,20 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::journal::{Batch, Intake, Limits};
+use crate::journal::{Intake, Limits, Work};
 use crate::receiver::{ReceiverMetrics, bind};
 use crate::telemetry::Registry;
 
 struct Running {
     address: SocketAddr,
-    inbox: mpsc::Receiver<Batch>,
+    inbox: mpsc::Receiver<Work>,
     metrics: ReceiverMetrics,
     shutdown: CancellationToken,
     done: JoinHandle<()>,
     client: Client,
 }
 
-fn handover(queued_bytes: usize) -> (Handover, mpsc::Receiver<Batch>) {
+fn handover(queued_bytes: usize) -> (Handover, mpsc::Receiver<Work>) {
     let limits = Limits {
         queued_bytes,
         patience: Duration::from_millis(50),
@@ -55,6 +55,13 @@ impl Running {
             done: tokio::spawn(serve(listener, router, timeouts, shutdown.clone())),
             shutdown,
             client: Client::builder().no_proxy().build().unwrap(),
+        }
+    }
+
+    async fn next(&mut self) -> Vec<Message> {
+        match self.inbox.recv().await {
+            Some(Work::Batch(batch)) => batch.messages,
+            other => panic!("no batch but {other:?}"),
         }
     }
 
@@ -107,15 +114,12 @@ async fn segments_are_handed_over_and_answered_with_nothing() {
         .ask("POST", "/v3/segment", r#"{"traceId":"t1"}"#)
         .await;
     assert_eq!(got, answer(200, JSON, ""));
-    assert_eq!(server.inbox.recv().await.unwrap().messages, [trace("t1")]);
+    assert_eq!(server.next().await, [trace("t1")]);
 
     let body = "[{\"trace\nId\":\"t\r\n2\"},\n{\"traceId\":\"t3\"}]";
     let got = server.ask("POST", "/v3/segments", body).await;
     assert_eq!(got, answer(200, JSON, ""));
-    assert_eq!(
-        server.inbox.recv().await.unwrap().messages,
-        [trace("t2"), trace("t3")]
-    );
+    assert_eq!(server.next().await, [trace("t2"), trace("t3")]);
 
     let got = server.ask("POST", "/v3/segments", "[]").await;
     assert_eq!(got, answer(200, JSON, ""));
@@ -151,7 +155,7 @@ async fn management_is_handed_over_and_answered_with_an_empty_object() {
         }],
     };
     assert_eq!(
-        server.inbox.recv().await.unwrap().messages,
+        server.next().await,
         [Message::InstanceProperties(
             properties.encode_to_vec().into()
         )]
@@ -164,7 +168,7 @@ async fn management_is_handed_over_and_answered_with_an_empty_object() {
         service_instance: "i".into(),
     };
     assert_eq!(
-        server.inbox.recv().await.unwrap().messages,
+        server.next().await,
         [Message::KeepAlive(ping.encode_to_vec().into())]
     );
 
