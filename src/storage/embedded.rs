@@ -350,6 +350,39 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_a_killed_process_leaves_has_every_acknowledged_batch() {
+        let dir = tempfile::tempdir().unwrap();
+        let left = tempfile::tempdir().unwrap();
+        let schema = schema();
+        let cpm = schema.model("service_cpm").unwrap();
+        let store = Embedded::open(dir.path()).unwrap();
+        for n in 0..10 {
+            let rows = [metric(cpm, "a", 202_009_150_000 + n, 7)];
+            store.write(&rows).await.unwrap();
+        }
+        // Nothing is closed: the batches are in the write-ahead log only.
+        for entry in std::fs::read_dir(dir.path()).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|e| e != "db-shm") {
+                std::fs::copy(&path, left.path().join(path.file_name().unwrap())).unwrap();
+            }
+        }
+        let after = Embedded::open(left.path()).unwrap();
+        let all = range(202_009_150_000, 202_009_150_009);
+        let count = schema.model("service_count").unwrap();
+        assert_eq!(after.aggregate(cpm, "a", all).await.unwrap(), Some(7.0));
+        let keys: Vec<_> = (0..10)
+            .map(|n| RowKey {
+                model: Arc::clone(cpm),
+                id: format!("{}_a", 202_009_150_000u64 + n),
+                time_bucket: None,
+            })
+            .collect();
+        assert!(after.load(&keys).await.unwrap().iter().all(Option::is_some));
+        assert_eq!(after.aggregate(count, "a", all).await.unwrap(), None);
+    }
+
+    #[tokio::test]
     async fn expired_days_are_deleted() {
         let dir = tempfile::tempdir().unwrap();
         let schema = schema();

@@ -18,12 +18,14 @@ use crate::storage::{BucketRange, StorageError};
 const FORMAT_VERSION: i64 = 1;
 /// How long to wait for another process that holds a lock on a file.
 const LOCK_WAIT: Duration = Duration::from_secs(5);
+/// Bytes of a page; several segments fit in one.
+const PAGE_BYTES: i64 = 8 * 1024;
 /// KiB of page cache of a connection that writes; filled only as far as needed.
-const WRITE_CACHE_KIB: i64 = 8 * 1024;
+const WRITE_CACHE_KIB: i64 = 16 * 1024;
 /// KiB of page cache of a connection that reads; the operating system caches as well.
 const READ_CACHE_KIB: i64 = 2 * 1024;
 /// Pages in the write-ahead log before they are moved to the database: pages written often are moved once.
-const CHECKPOINT_PAGES: i64 = 4_000;
+const CHECKPOINT_PAGES: i64 = 8_000;
 /// Bytes that the write-ahead log is cut back to after such a move.
 const LOG_BYTES: i64 = 64 << 20;
 /// Prepared statements kept per connection; a day has some seventy tables.
@@ -241,7 +243,7 @@ fn version(conn: &Connection, path: &Path) -> Result<i64, StorageError> {
 }
 
 fn format(conn: &Connection) -> rusqlite::Result<()> {
-    conn.pragma_update(None, "page_size", 4096)?;
+    conn.pragma_update(None, "page_size", PAGE_BYTES)?;
     conn.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
     conn.pragma_update(None, "user_version", FORMAT_VERSION)
 }

@@ -25,12 +25,25 @@ const ALARM: &str = "alarm_record";
 struct Where {
     sql: Vec<String>,
     values: Vec<Value>,
+    is_by_region: bool,
 }
 
 impl Where {
     fn add(&mut self, condition: &str, value: impl Into<Value>) {
         self.sql.push(condition.to_owned());
         self.values.push(value.into());
+    }
+
+    /// The values to ask with, one set after the other.
+    fn per_region(&self, conn: &Connection) -> rusqlite::Result<Vec<Vec<Value>>> {
+        if !self.is_by_region {
+            return Ok(vec![self.values.clone()]);
+        }
+        let rest = self.values.get(1..).unwrap_or_default();
+        let regions = table::regions(conn, SEGMENT)?;
+        Ok(regions
+            .map(|r| [&[Value::Integer(r)], rest].concat())
+            .collect())
     }
 
     fn sql(&self) -> String {
@@ -72,15 +85,11 @@ pub(super) fn segments(
     ];
     for file in pool.files.days(Family::Records, filter.range) {
         pool.query(file, |conn| {
-            if table::has(conn, SEGMENT, &columns)? {
-                collect(
-                    conn,
-                    &scan,
-                    &conditions.values,
-                    &mut phrase,
-                    file,
-                    &mut hits,
-                )?;
+            if !table::has(conn, SEGMENT, &columns)? {
+                return Ok(());
+            }
+            for values in conditions.per_region(conn)? {
+                collect(conn, &scan, &values, &mut phrase, file, &mut hits)?;
             }
             Ok(())
         })?;
@@ -102,20 +111,23 @@ pub(super) fn segments(
     })
 }
 
-/// The narrowest condition may use its index; `+` keeps the planner from guessing another one.
+/// The narrowest condition may use its index; `+` keeps the planner from guessing another one. `is_by_region` asks for a query
+/// per region, its first parameter.
 fn segment_conditions(filter: &SegmentFilter) -> Where {
     let mut conditions = Where::default();
-    let mut is_driven = false;
     for (column, value) in [
         ("trace_id", &filter.trace_id),
         ("endpoint_id", &filter.endpoint_id),
         ("service_instance_id", &filter.instance_id),
         ("service_id", &filter.service_id),
     ] {
-        if let Some(value) = value {
-            let plus = if is_driven { "+" } else { "" };
-            conditions.add(&format!("{plus}{column} = ?"), value.clone());
-            is_driven = true;
+        let Some(value) = value else { continue };
+        if conditions.is_by_region {
+            conditions.add(&format!("+{column} = ?"), value.clone());
+        } else {
+            conditions.is_by_region = true;
+            conditions.add(&format!("{} = ?", table::REGION), 0);
+            conditions.add(&format!("{column} = ?"), value.clone());
         }
     }
     if let Some(range) = filter.range {
@@ -166,29 +178,29 @@ pub(super) fn trace(
         "data_binary",
     ];
     let sql = format!(
-        "SELECT {} FROM {SEGMENT} WHERE trace_id = ?1 ORDER BY rowid LIMIT ?2",
-        columns.join(", ")
+        "SELECT {} FROM {SEGMENT} WHERE {} = ?1 AND trace_id = ?2 LIMIT ?3",
+        columns.join(", "),
+        table::REGION
     );
     let mut found = Vec::new();
     for file in pool.files.days(Family::Records, None) {
-        let left = i64::try_from(limit - found.len()).unwrap_or(i64::MAX);
-        if left == 0 {
-            break;
-        }
         pool.query(file, |conn| {
             if !table::has(conn, SEGMENT, &columns)? {
                 return Ok(());
             }
             let mut statement = conn.prepare_cached(&sql)?;
-            let mut rows = statement.query((trace_id, left))?;
-            while let Some(row) = rows.next()? {
-                let data = row.get_ref(3)?.as_blob_or_null()?.unwrap_or_default();
-                found.push(SegmentData {
-                    segment_id: text(row, 0)?,
-                    service_id: text(row, 1)?,
-                    instance_id: text(row, 2)?,
-                    data: Bytes::copy_from_slice(data),
-                });
+            for region in table::regions(conn, SEGMENT)? {
+                let left = i64::try_from(limit - found.len()).unwrap_or(i64::MAX);
+                let mut rows = statement.query((region, trace_id, left))?;
+                while let Some(row) = rows.next()? {
+                    let data = row.get_ref(3)?.as_blob_or_null()?.unwrap_or_default();
+                    found.push(SegmentData {
+                        segment_id: text(row, 0)?,
+                        service_id: text(row, 1)?,
+                        instance_id: text(row, 2)?,
+                        data: Bytes::copy_from_slice(data),
+                    });
+                }
             }
             Ok(())
         })?;

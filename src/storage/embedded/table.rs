@@ -1,9 +1,11 @@
 //! How a model looks as a table: columns, keys, indexes, and rows in and out of SQLite.
 //!
 //! Names are those of the model, so any SQLite tool shows what 8.1.0 would store. A metric is keyed by bucket and entity,
-//! which its id consists of: rows of one minute lie together, so writing appends. Everything else is keyed by its id.
+//! which its id consists of: rows of one minute lie together, so writing appends. Everything else is keyed by its id, super
+//! datasets by bucket and id: a row that is written again has the same bucket, and ids alone would scatter writes over the file.
 
 use std::collections::HashSet;
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -17,6 +19,11 @@ use crate::model::schema::{ColumnType, Model, ModelKind};
 const ID: &str = "id";
 const TIME_BUCKET: &str = "time_bucket";
 const ENTITY_ID: &str = "entity_id";
+/// Position of a row in the order of arrival, in tables of super datasets.
+const SEQ: &str = "seq";
+/// First column of indexes by what is scattered in time, such as trace ids. Rows that arrive together share a region, so writing
+/// touches one small part of the index however long the day gets; a query looks into each region.
+pub(super) const REGION: &str = "seq >> 16";
 
 /// Whether a model's rows are keyed by bucket and entity.
 pub(super) fn is_metric(model: &Model) -> bool {
@@ -37,6 +44,12 @@ fn declarations(model: &Model) -> Vec<(&str, &'static str)> {
         ]
     } else if model.kind == ModelKind::Management {
         vec![(ID, "TEXT NOT NULL PRIMARY KEY")]
+    } else if model.is_super_dataset {
+        vec![
+            (SEQ, "INTEGER PRIMARY KEY"),
+            (ID, "TEXT NOT NULL"),
+            (TIME_BUCKET, "INTEGER NOT NULL"),
+        ]
     } else {
         vec![
             (ID, "TEXT NOT NULL PRIMARY KEY"),
@@ -59,38 +72,25 @@ fn declarations(model: &Model) -> Vec<(&str, &'static str)> {
     list
 }
 
-/// Columns of the indexes beside the key. Those of `segment` hold all that a trace list filters and sorts by.
-fn indexes(model: &Model) -> &'static [&'static [&'static str]] {
+/// Names and columns of the indexes beside the key. Those of `segment` hold all that a trace list filters and sorts by.
+fn indexes(model: &Model) -> Vec<(&'static str, String)> {
+    let plain = |names: &[&'static str]| names.iter().map(|n| (*n, (*n).to_owned())).collect();
     match model.name.as_str() {
-        "segment" => &[
-            &["trace_id"],
-            &["time_bucket", "start_time", "latency", "is_error"],
-            &[
-                "service_id",
-                "time_bucket",
-                "start_time",
-                "latency",
-                "is_error",
-            ],
-            &[
-                "service_instance_id",
-                "time_bucket",
-                "start_time",
-                "latency",
-                "is_error",
-            ],
-            &[
-                "endpoint_id",
-                "time_bucket",
-                "start_time",
-                "latency",
-                "is_error",
-            ],
-        ],
-        "instance_traffic" | "endpoint_traffic" => &[&["service_id"]],
-        "profile_task_segment_snapshot" => &[&["time_bucket"], &["task_id"], &["segment_id"]],
-        _ if model.kind == ModelKind::Record => &[&["time_bucket"]],
-        _ => &[],
+        "segment" => {
+            let listed = "time_bucket, start_time, latency, is_error";
+            let mut list = vec![
+                (TIME_BUCKET, listed.to_owned()),
+                ("trace_id", format!("{REGION}, trace_id")),
+            ];
+            for entity in ["service_id", "service_instance_id", "endpoint_id"] {
+                list.push((entity, format!("{REGION}, {entity}, {listed}")));
+            }
+            list
+        }
+        "instance_traffic" | "endpoint_traffic" => plain(&["service_id"]),
+        "profile_task_segment_snapshot" => plain(&[TIME_BUCKET, "task_id", "segment_id"]),
+        _ if model.kind == ModelKind::Record => plain(&[TIME_BUCKET]),
+        _ => vec![],
     }
 }
 
@@ -108,6 +108,8 @@ pub(super) fn ensure(conn: &Connection, model: &Model) -> rusqlite::Result<()> {
         if is_metric(model) {
             parts.push(format!("PRIMARY KEY ({TIME_BUCKET}, {ENTITY_ID})"));
             options = " WITHOUT ROWID";
+        } else if model.is_super_dataset {
+            parts.push(format!("UNIQUE ({TIME_BUCKET}, {ID})"));
         }
         conn.execute_batch(&format!(
             "CREATE TABLE {table} ({}){options}",
@@ -124,24 +126,20 @@ pub(super) fn ensure(conn: &Connection, model: &Model) -> rusqlite::Result<()> {
             ))?;
         }
     }
-    for parts in indexes(model) {
-        if parts
-            .iter()
-            .any(|part| !declared.iter().any(|(name, _)| name == part))
-        {
-            continue;
-        }
-        let index = quoted(&format!(
-            "{}_by_{}",
-            model.name,
-            parts.first().unwrap_or(&ID)
-        ));
-        let parts = parts.join(", ");
+    for (name, parts) in indexes(model) {
+        let index = quoted(&format!("{}_by_{name}", model.name));
         conn.execute_batch(&format!(
             "CREATE INDEX IF NOT EXISTS {index} ON {table} ({parts})"
         ))?;
     }
     Ok(())
+}
+
+/// Regions of a super dataset's table.
+pub(super) fn regions(conn: &Connection, table: &str) -> rusqlite::Result<Range<i64>> {
+    let sql = format!("SELECT max(seq) >> 16 FROM {}", quoted(table));
+    let last: Option<i64> = conn.prepare_cached(&sql)?.query_row([], |row| row.get(0))?;
+    Ok(0..last.map_or(0, |last| last + 1))
 }
 
 /// Columns that a table has, empty if there is no such table.
@@ -310,7 +308,7 @@ mod tests {
             ),
             (
                 "segment",
-                "id time_bucket segment_id trace_id statement service_id service_instance_id endpoint_name endpoint_id \
+                "seq id time_bucket segment_id trace_id statement service_id service_instance_id endpoint_name endpoint_id \
                  start_time end_time latency is_error version data_binary",
             ),
         ] {

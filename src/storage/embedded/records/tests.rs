@@ -228,7 +228,7 @@ fn a_list_without_names_reads_only_an_index() {
         (
             "service",
             &|f| f.service_id = Some("a".into()),
-            "COVERING INDEX segment_by_service_id",
+            "COVERING INDEX segment_by_service_id (<expr>=? AND service_id=? AND time_bucket>? AND time_bucket<?)",
         ),
         (
             "instance",
@@ -389,4 +389,36 @@ fn sampled_records_by_latency() {
             "{model} {limit}"
         );
     }
+}
+
+#[test]
+fn lists_and_traces_look_into_every_region() {
+    let store = store();
+    let file = store.files.days(Family::Records, None)[1];
+    let conn = Connection::open(store.files.path(file)).unwrap();
+    // As if many segments had arrived in between.
+    let moved = conn.execute("UPDATE segment SET seq = seq + 200000 WHERE id = 's4'", []);
+    assert_eq!(moved.unwrap(), 1);
+    let by_trace = SegmentFilter {
+        trace_id: Some("t1".to_owned()),
+        range: None,
+        ..filter()
+    };
+    assert_eq!(segments(&store.pool, &by_trace).unwrap().total, 3);
+    let by_service = SegmentFilter {
+        service_id: Some("a".to_owned()),
+        ..filter()
+    };
+    assert_eq!(segments(&store.pool, &by_service).unwrap().total, 4);
+    assert_eq!(trace(&store.pool, "t1", 9).unwrap().len(), 3);
+    assert_eq!(trace(&store.pool, "t1", 2).unwrap().len(), 2);
+}
+
+#[test]
+fn a_segment_written_again_replaces_the_first() {
+    let store = store();
+    let again = ["t9", "a", "a1", "a-users", "/api/other"];
+    store.write(&[segment(&store, 4, DAY_2, again, 1, false)]);
+    let page = segments(&store.pool, &filter()).unwrap();
+    assert_eq!((page.total, page.items[1].trace_id.as_str()), (5, "t9"));
 }
