@@ -3,6 +3,10 @@
 mod elasticsearch_store;
 mod es_console;
 mod golden;
+mod graphql;
 mod layering;
 mod peers;
+mod sender;
+mod server;
 mod storage_contract;
+mod waiting;
