@@ -1,5 +1,6 @@
 //! The integration tests, one binary: real servers, real agents, a real Elasticsearch, recorded data of the original.
 
+mod agents;
 mod captures;
 mod elasticsearch_store;
 mod es_console;
