@@ -7,6 +7,7 @@ mod es_console;
 mod golden;
 mod graphql;
 mod layering;
+mod oal_edit;
 mod peers;
 mod sender;
 mod server;
