@@ -1,0 +1,98 @@
+//! A store that takes everything and keeps nothing, so that what is left is the cost of getting there.
+
+use oap::model::row::{Row, RowKey};
+use oap::model::schema::{Model, Schema};
+use oap::storage::*;
+
+use super::Answer;
+
+pub(crate) struct NullStore;
+
+impl Backend for NullStore {
+    async fn install(&self, _: &Schema) -> Answer<()> {
+        Ok(())
+    }
+
+    async fn write(&self, rows: &[Row]) -> Answer<Vec<WriteOutcome>> {
+        Ok(vec![WriteOutcome::Stored; rows.len()])
+    }
+
+    async fn load(&self, keys: &[RowKey]) -> Answer<Vec<Option<Row>>> {
+        Ok(keys.iter().map(|_| None).collect())
+    }
+
+    async fn aggregate(&self, _: &Model, _: &str, _: BucketRange) -> Answer<Option<f64>> {
+        Ok(None)
+    }
+
+    async fn top_n(&self, _: &Model, _: &TopNFilter) -> Answer<Vec<TopNEntity>> {
+        Ok(vec![])
+    }
+
+    async fn sampled_records(&self, _: &Model, _: &TopNFilter) -> Answer<Vec<SampledRecord>> {
+        Ok(vec![])
+    }
+
+    async fn services(&self, _: &ServiceFilter, _: usize) -> Answer<Vec<ServiceTraffic>> {
+        Ok(vec![])
+    }
+
+    async fn instances(&self, _: &str, _: u64, _: usize) -> Answer<Vec<InstanceTraffic>> {
+        Ok(vec![])
+    }
+
+    async fn endpoints(&self, _: &str, _: &str, _: usize) -> Answer<Vec<EndpointTraffic>> {
+        Ok(vec![])
+    }
+
+    async fn address_aliases(&self, _: u64, _: usize) -> Answer<Vec<AddressAlias>> {
+        Ok(vec![])
+    }
+
+    async fn relations(
+        &self,
+        _: &Model,
+        _: BucketRange,
+        _: &RelationFilter,
+    ) -> Answer<Vec<Relation>> {
+        Ok(vec![])
+    }
+
+    async fn segments(&self, _: &SegmentFilter) -> Answer<Page<SegmentBrief>> {
+        Ok(Page {
+            items: vec![],
+            total: 0,
+        })
+    }
+
+    async fn trace(&self, _: &str, _: usize) -> Answer<Vec<SegmentData>> {
+        Ok(vec![])
+    }
+
+    async fn alarms(&self, _: &AlarmFilter) -> Answer<Page<AlarmRow>> {
+        Ok(Page {
+            items: vec![],
+            total: 0,
+        })
+    }
+
+    async fn ui_templates(&self, _: bool) -> Answer<Vec<UiTemplate>> {
+        Ok(vec![])
+    }
+
+    async fn add_ui_template(&self, _: &UiTemplate) -> Answer<bool> {
+        Ok(true)
+    }
+
+    async fn replace_ui_template(&self, _: &UiTemplate) -> Answer<bool> {
+        Ok(true)
+    }
+
+    async fn remove_expired(&self, _: &Schema, _: Expiry) -> Answer<Vec<String>> {
+        Ok(vec![])
+    }
+
+    async fn ping(&self) -> Answer<()> {
+        Ok(())
+    }
+}
