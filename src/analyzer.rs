@@ -35,6 +35,8 @@ pub enum Reject {
     IdTooLong,
     #[error("time_out_of_range")]
     TimeOutOfRange,
+    #[error("too_large")]
+    TooLarge,
 }
 
 /// Analyses messages one after another. Not shared: each analyzer task owns one, with its own caches.

@@ -16,7 +16,7 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Configuration, RunMode, Settings, StorageSettings};
+use crate::config::{self, Configuration, RunMode, Settings, StorageSettings};
 use crate::journal::Intake;
 use crate::model::time_bucket::Zone;
 use crate::storage::{Backend, Store};
@@ -176,15 +176,11 @@ impl Running {
 }
 
 fn zone(settings: &Settings) -> anyhow::Result<Zone> {
-    use jiff::tz::TimeZone;
-    let tz = match settings.time_zone.as_deref() {
-        None => TimeZone::system(),
-        Some(name) => TimeZone::get(name)
-            .or_else(|_| TimeZone::posix(name))
-            .with_context(|| {
-                format!("time zone {name:?} is not known; use a name such as Asia/Shanghai or UTC")
-            })?,
-    };
+    let name = settings.time_zone.as_deref();
+    let tz = config::time_zone(name).with_context(|| {
+        let name = name.unwrap_or_default();
+        format!("time zone {name:?} is not known; use a name such as Asia/Shanghai or UTC")
+    })?;
     Ok(Zone::new(tz))
 }
 

@@ -24,6 +24,7 @@ mod storage;
 mod telemetry;
 #[cfg(test)]
 mod tests;
+mod zone;
 
 pub use analyzer::{AnalyzerSettings, SlowThresholds};
 pub use cli::{Arguments, Command, UsageError};
@@ -37,6 +38,7 @@ pub use secret::Secret;
 pub use settings::{ClusterSettings, QuerySettings, RunMode, Settings};
 pub use storage::{EmbeddedSettings, EsProtocol, EsSettings, StorageSettings};
 pub use telemetry::TelemetrySettings;
+pub use zone::time_zone;
 
 use crate::telemetry::LogSettings;
 

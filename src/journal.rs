@@ -129,7 +129,10 @@ impl Intake {
             };
             let turn = self.next.fetch_add(1, Ordering::Relaxed) % self.analyzers.len();
             let analyzer = self.analyzers.get(turn).ok_or(Refused::Closed)?;
-            analyzer.send(Work::Batch(batch)).await.map_err(|_| Refused::Closed)
+            analyzer
+                .send(Work::Batch(batch))
+                .await
+                .map_err(|_| Refused::Closed)
         })
         .await
         .map_err(|_| Refused::Overloaded)?

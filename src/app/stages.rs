@@ -107,7 +107,9 @@ pub(super) async fn store(
         }
         StorageSettings::Elasticsearch(es) => {
             let store = Elasticsearch::new((&**es).into(), zone.clone(), clock.clone());
-            StoreKind::Elasticsearch(store.context("storage.elasticsearch cannot be used")?)
+            StoreKind::Elasticsearch(Box::new(
+                store.context("storage.elasticsearch cannot be used")?,
+            ))
         }
     };
     Ok(Store::new(kind))

@@ -7,7 +7,7 @@ use super::telemetry::read_log;
 use super::{
     AnalyzerSettings, Arguments, ClusterSettings, ConfigError, CoreSettings, EmbeddedSettings,
     Environment, EnvoySettings, EsSettings, JavaOpts, Notice, Problem, QuerySettings,
-    ReceiverSettings, Settings, SharingSettings, StorageSettings, TelemetrySettings,
+    ReceiverSettings, Settings, SharingSettings, StorageSettings, TelemetrySettings, time_zone,
 };
 
 /// Types and checks what the file, the environment and `JAVA_OPTS` say.
@@ -26,6 +26,7 @@ pub fn settings(
     };
     let (log, problems) = read_log(environment);
     builder.findings.problems.extend(problems);
+    let time_zone = builder.time_zone(java, environment);
     let (without_effect, unknown) = builder.check_modules();
     let core = builder.module("core", CoreSettings::read);
     let storage = builder.storage(arguments);
@@ -60,13 +61,9 @@ pub fn settings(
             notices.push(notice(items));
         }
     }
-    let time_zone = java
-        .property("user.timezone")
-        .or_else(|| environment.get("TZ"))
-        .filter(|zone| !zone.is_empty());
     let settings = Settings {
         mode: java.mode(),
-        time_zone: time_zone.map(str::to_owned),
+        time_zone,
         memory_budget: java.max_heap_bytes,
         log,
         cluster: ClusterSettings::Standalone,
@@ -88,6 +85,25 @@ struct Builder<'a> {
 }
 
 impl Builder<'_> {
+    /// Name of the time zone, which must exist.
+    fn time_zone(&mut self, java: &JavaOpts, environment: &Environment) -> Option<String> {
+        let of_java = java
+            .property("user.timezone")
+            .map(|z| ("-Duser.timezone", z));
+        let (path, name) = of_java
+            .or_else(|| environment.get("TZ").map(|z| ("TZ", z)))
+            .filter(|(_, name)| !name.is_empty())?;
+        if time_zone(Some(name)).is_none() {
+            self.findings.problems.push(Problem {
+                path: path.to_owned(),
+                value: Some(name.to_owned()),
+                origin: String::new(),
+                expected: "a time zone such as UTC or Asia/Shanghai".to_owned(),
+            });
+        }
+        Some(name.to_owned())
+    }
+
     /// Compares the selection with what exists. Returns the modules without effect and the unknown ones.
     fn check_modules(&mut self) -> (Vec<String>, Vec<String>) {
         let mut without_effect = Vec::new();

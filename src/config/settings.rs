@@ -11,6 +11,7 @@ use crate::telemetry::LogSettings;
 pub struct Settings {
     pub mode: RunMode,
     /// `-Duser.timezone`, else `TZ`; `None` is the zone of the machine. Decides every time bucket.
+    /// [`super::time_zone`] knows it.
     pub time_zone: Option<String>,
     /// `-Xmx` in bytes: what all queues, values and caches together may take.
     pub memory_budget: Option<u64>,

@@ -220,12 +220,14 @@ fn every_problem_is_listed_with_path_value_and_expectation() {
             ("SW_TELEMETRY", "so11y"),
             ("OAP_LOG_FORMAT", "xml"),
             ("OAP_LOG", "oap=loud"),
+            ("TZ", "Mars/Base"),
         ],
     );
     insta::assert_snapshot!(lines.join("\n"), @r#"
     telemetry.selector is "so11y" (from SW_TELEMETRY), expected one of none, prometheus, or - for none
     OAP_LOG_FORMAT is "xml", expected plain or json
     OAP_LOG is "oap=loud", expected levels as info or info,oap::storage=debug
+    TZ is "Mars/Base", expected a time zone such as UTC or Asia/Shanghai
     cluster.selector is "kubernetes" (from SW_CLUSTER), expected standalone, this server has no other
     receiver_zipkin.selector is "default" (from SW_RECEIVER_ZIPKIN), expected -, this server does not have the module
     module receiver-sharing-server is missing, expected a provider, receiver-register, receiver-trace, receiver-jvm, receiver-clr, receiver-profile, service-mesh, istio-telemetry, envoy-metric needs it

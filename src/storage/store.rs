@@ -18,7 +18,7 @@ type Answer<T> = Result<T, StorageError>;
 #[derive(Debug)]
 pub enum StoreKind {
     Embedded(Embedded),
-    Elasticsearch(Elasticsearch),
+    Elasticsearch(Box<Elasticsearch>),
 }
 
 /// A backend that knows whether it may be written to.
