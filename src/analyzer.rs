@@ -3,6 +3,7 @@
 //! Nothing is aggregated, stored or awaited here. A message that makes no sense is rejected whole, with a reason.
 
 pub mod address;
+mod bounds;
 pub mod clr;
 pub mod entities;
 pub mod fact;
@@ -72,6 +73,7 @@ impl Analyzer {
 
     /// Adds what a message means to `facts`; on rejection nothing of it is added.
     pub fn analyze(&mut self, message: &Message, facts: &mut Facts) -> Result<(), Reject> {
+        bounds::check(message.bytes())?;
         match message {
             Message::Segment(bytes) => self.segment(bytes, facts),
             Message::JvmMetrics(bytes) => self.jvm_metrics(bytes, facts),

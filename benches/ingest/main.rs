@@ -127,7 +127,13 @@ async fn pipeline<S: Backend + 'static>(
     let addresses = Arc::new(AddressBook::new(1_000_000));
     let mut tasks = tokio::task::JoinSet::new();
     let mut open_lane = |name| {
-        let (lane, writer) = lane(name, Arc::clone(&storage), 64 << 20, writer_metrics.clone());
+        let (lane, writer) = lane(
+            name,
+            Arc::clone(&storage),
+            64 << 20,
+            Duration::from_millis(200),
+            writer_metrics.clone(),
+        );
         tasks.spawn(writer.run());
         lane
     };

@@ -32,6 +32,8 @@ const DEFAULT_BUDGET: u64 = 256 << 20;
 const SHARD_INBOX: usize = 256;
 /// How long a receiver waits for room.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long rows for Elasticsearch may wait for company; `flushInterval` can only shorten it.
+const MAX_LINGER: Duration = Duration::from_secs(1);
 /// Rough bytes of one metric row in memory, for turning the budget into a number of rows.
 const BYTES_PER_ROW: u64 = 1024;
 
@@ -135,10 +137,14 @@ pub(super) fn start(
     let mut tasks = Tasks::new(stop);
     let mut lanes = Vec::new();
     let writer_metrics = WriterMetrics::new(registry)?;
+    let linger = match &settings.storage {
+        StorageSettings::Embedded(_) => Duration::from_millis(200),
+        StorageSettings::Elasticsearch(es) => es.flush_interval.min(MAX_LINGER),
+    };
     let mut open_lane = |name, bytes: u64| {
         let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
         let storage = Arc::clone(&shared.storage);
-        let (lane, writer) = lane(name, storage, bytes, writer_metrics.clone());
+        let (lane, writer) = lane(name, storage, bytes, linger, writer_metrics.clone());
         tasks.spawn(name, async move {
             writer.run().await;
             Ok(())

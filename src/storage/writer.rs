@@ -104,6 +104,7 @@ pub struct LaneWriter<S> {
     queued: Arc<AtomicUsize>,
     is_away: Arc<AtomicBool>,
     storage: Arc<S>,
+    linger: Duration,
     metrics: WriterMetrics,
 }
 
@@ -120,14 +121,18 @@ const MAX_ORDERS: usize = 4096;
 const MAX_ROWS_PER_WRITE: usize = 5000;
 /// How long a full lane of a working store may hold up whoever fills it.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How often a store that answers may refuse the same row "for now"; beyond, it would hold up all others for ever. About a
+/// quarter of an hour.
+const MAX_REFUSALS: u32 = 100;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
-/// A lane that holds at most about `max_bytes`, and its task.
+/// A lane that holds at most about `max_bytes`, and its task, which waits `linger` for more rows to write together.
 pub fn lane<S: Backend>(
     name: &'static str,
     storage: Arc<S>,
     max_bytes: usize,
+    linger: Duration,
     metrics: WriterMetrics,
 ) -> (Lane, LaneWriter<S>) {
     let (sender, orders) = mpsc::channel(MAX_ORDERS);
@@ -145,6 +150,7 @@ pub fn lane<S: Backend>(
         queued: Arc::clone(&lane.queued),
         is_away: Arc::clone(&lane.is_away),
         storage,
+        linger,
         metrics,
     };
     (lane, writer)
@@ -207,48 +213,58 @@ impl Lane {
 impl<S: Backend> LaneWriter<S> {
     /// Works until every [`Lane`] is dropped and all is written.
     pub async fn run(mut self) {
-        let mut next = self.orders.recv().await;
-        while let Some(order) = next.take() {
+        while let Some(order) = self.orders.recv().await {
             match order {
-                Order::Notify(done) => {
-                    // Whoever asked may have given up.
-                    done.send(()).unwrap_or_default();
-                    next = self.orders.recv().await;
-                }
-                Order::Write(mut rows, mut bytes) => {
-                    while rows.len() < MAX_ROWS_PER_WRITE {
-                        match self.orders.try_recv() {
-                            Ok(Order::Write(more, more_bytes)) => {
-                                rows.extend(more);
-                                bytes += more_bytes;
-                            }
-                            Ok(other) => {
-                                next = Some(other);
-                                break;
-                            }
-                            Err(_) => break,
-                        }
-                    }
+                Order::Notify(done) => answer(done),
+                Order::Write(rows, bytes) => {
+                    let (rows, bytes, waiting) = self.gather(rows, bytes).await;
                     self.store(rows).await;
                     self.queued.fetch_sub(bytes, Ordering::Relaxed);
                     let gauge = self.metrics.queued.with_label_values(&[self.name]);
                     gauge.set(self.queued.load(Ordering::Relaxed) as i64);
-                    if next.is_none() {
-                        next = self.orders.recv().await;
+                    if let Some(done) = waiting {
+                        answer(done);
                     }
                 }
             }
         }
     }
 
+    /// Adds what else comes within the linger time, until someone waits for what was queued so far.
+    async fn gather(
+        &mut self,
+        mut rows: Vec<Row>,
+        mut bytes: usize,
+    ) -> (Vec<Row>, usize, Option<oneshot::Sender<()>>) {
+        let deadline = tokio::time::Instant::now() + self.linger;
+        while rows.len() < MAX_ROWS_PER_WRITE {
+            match tokio::time::timeout_at(deadline, self.orders.recv()).await {
+                Ok(Some(Order::Write(more, more_bytes))) => {
+                    rows.extend(more);
+                    bytes += more_bytes;
+                }
+                Ok(Some(Order::Notify(done))) => return (rows, bytes, Some(done)),
+                Ok(None) | Err(_) => break,
+            }
+        }
+        (rows, bytes, None)
+    }
+
     async fn store(&self, mut rows: Vec<Row>) {
         let mut pause = FIRST_PAUSE;
+        let mut refusals = 0;
         while !rows.is_empty() {
             match self.storage.write(&rows).await {
                 Ok(outcomes) => {
                     if self.is_away.swap(false, Ordering::Relaxed) {
                         tracing::info!(lane = self.name, "storage is back, writing resumes");
                     }
+                    refusals += 1;
+                    let outcomes = if refusals < MAX_REFUSALS {
+                        outcomes
+                    } else {
+                        outcomes.into_iter().map(given_up).collect()
+                    };
                     rows = self.settle(rows, outcomes);
                 }
                 Err(error) => {
@@ -287,6 +303,20 @@ impl<S: Backend> LaneWriter<S> {
             tracing::warn!(model, id, reason, rejected, "rows rejected by storage");
         }
         again
+    }
+}
+
+/// Whoever asked may have given up.
+fn answer(done: oneshot::Sender<()>) {
+    done.send(()).unwrap_or_default();
+}
+
+fn given_up(outcome: WriteOutcome) -> WriteOutcome {
+    match outcome {
+        WriteOutcome::Retry(reason) => {
+            WriteOutcome::Rejected(format!("refused {MAX_REFUSALS} times: {reason}"))
+        }
+        other => other,
     }
 }
 
