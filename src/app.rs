@@ -16,7 +16,7 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{self, Configuration, RunMode, Settings, StorageSettings};
+use crate::config::{self, Configuration, FileSource, RunMode, Settings, StorageSettings};
 use crate::journal::Intake;
 use crate::model::time_bucket::Zone;
 use crate::storage::{Backend, Store};
@@ -95,8 +95,16 @@ pub fn introduce(configuration: &Configuration) {
         version = env!("CARGO_PKG_VERSION"),
         "observability analysis platform"
     );
-    for file in &configuration.files {
-        tracing::info!(source = %file.source, "{}", file.name);
+    let (built_in, own): (Vec<_>, Vec<_>) = configuration
+        .files
+        .iter()
+        .partition(|file| file.source == FileSource::BuiltIn);
+    for file in own {
+        tracing::info!(file = file.name, source = %file.source, "configuration file");
+    }
+    if !built_in.is_empty() {
+        let names: Vec<&str> = built_in.iter().map(|file| file.name).collect();
+        tracing::info!(files = names.join(" "), "built-in configuration");
     }
     for notice in &configuration.notices {
         notice.log();

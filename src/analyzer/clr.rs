@@ -25,11 +25,7 @@ impl Analyzer {
         {
             return Err(Reject::IdTooLong);
         }
-        let minutes = message
-            .metrics
-            .iter()
-            .map(|m| self.zone.minute(m.time).ok_or(Reject::TimeOutOfRange))
-            .collect::<Result<Vec<u64>, Reject>>()?;
+        let minutes = self.minutes(message.metrics.iter().map(|m| m.time))?;
         let entities = self
             .entities
             .runtime(CLR, service, instance, |service_id, instance_id| {

@@ -58,7 +58,7 @@ impl InstanceEntities {
 }
 
 /// Cached sets of entities per kind; beyond this many the cache starts over, which costs time but no data.
-const MAX_SETS: usize = 100_000;
+const MAX_SETS: usize = 50_000;
 
 /// The cache.
 #[derive(Debug, Default)]

@@ -29,11 +29,7 @@ impl Analyzer {
         if service.is_empty() || instance.is_empty() {
             return Err(Reject::MissingId);
         }
-        let minutes = message
-            .metrics
-            .iter()
-            .map(|m| self.zone.minute(m.time).ok_or(Reject::TimeOutOfRange))
-            .collect::<Result<Vec<u64>, Reject>>()?;
+        let minutes = self.minutes(message.metrics.iter().map(|m| m.time))?;
         let entities = self
             .entities
             .runtime(JVM, service, instance, |service_id, instance_id| {
@@ -59,6 +55,15 @@ impl Analyzer {
             });
         }
         Ok(())
+    }
+}
+
+impl Analyzer {
+    /// Minute buckets of the times of a report, or none at all.
+    pub(super) fn minutes(&self, times: impl Iterator<Item = i64>) -> Result<Vec<u64>, Reject> {
+        times
+            .map(|time| self.zone.minute(time).ok_or(Reject::TimeOutOfRange))
+            .collect()
     }
 }
 

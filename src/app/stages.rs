@@ -29,7 +29,7 @@ use crate::util::clock::Clock;
 /// What one process may hold if nothing else is said.
 const DEFAULT_BUDGET: u64 = 256 << 20;
 /// Lots of facts that may wait for one shard.
-const SHARD_INBOX: usize = 256;
+const SHARD_INBOX: usize = 32;
 /// How long a receiver waits for room.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long rows for Elasticsearch may wait for company; `flushInterval` can only shorten it.

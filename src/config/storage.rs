@@ -37,7 +37,7 @@ pub struct EsSettings {
     /// Used only if user and password are both set.
     pub user: String,
     pub password: Secret,
-    /// Java properties with `user`, `password`, `trustStorePass`.
+    /// Java properties with `user`, `password`, `trustStorePass`; read at start.
     pub secrets_management_file: Option<PathBuf>,
     /// Days per index. The original reads it but does nothing with it for `elasticsearch7`; so does this server.
     pub day_step: u32,
@@ -93,7 +93,7 @@ impl EsSettings {
     /// Reads `storage.elasticsearch` or `storage.elasticsearch7`.
     pub(super) fn read(s: &mut Section<'_>) -> EsSettings {
         s.without_effect(&["dayStep"]);
-        EsSettings {
+        let mut settings = EsSettings {
             name_space: s.text("nameSpace", "").to_lowercase(),
             cluster_nodes: cluster_nodes(s),
             protocol: EsProtocol::read(s),
@@ -114,6 +114,27 @@ impl EsSettings {
             segment_query_max_size: s.count("segmentQueryMaxSize", 200),
             profile_task_query_max_size: s.count("profileTaskQueryMaxSize", 200),
             advanced: advanced(s),
+        };
+        settings.read_secrets(s);
+        settings
+    }
+
+    /// Takes user and passwords from the secrets file, which win over those of the settings.
+    fn read_secrets(&mut self, s: &mut Section<'_>) {
+        let Some(path) = &self.secrets_management_file else {
+            return;
+        };
+        let Ok(text) = std::fs::read_to_string(path) else {
+            s.problem("secretsManagementFile", "a readable file of properties");
+            return;
+        };
+        for (key, value) in properties(&text) {
+            match key {
+                "user" => self.user = value.to_owned(),
+                "password" => self.password = Secret::new(value),
+                "trustStorePass" => self.trust_store_pass = Secret::new(value),
+                _ => {}
+            }
         }
     }
 }
@@ -129,6 +150,15 @@ impl EsProtocol {
             }
         }
     }
+}
+
+/// `key=value` lines of a Java properties file; `#` and `!` begin a comment.
+fn properties(text: &str) -> impl Iterator<Item = (&str, &str)> {
+    text.lines()
+        .map(str::trim)
+        .filter(|line| !line.starts_with(['#', '!']))
+        .filter_map(|line| line.split_once(['=', ':']))
+        .map(|(key, value)| (key.trim(), value.trim()))
 }
 
 fn cluster_nodes(s: &mut Section<'_>) -> Vec<String> {

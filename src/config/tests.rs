@@ -42,6 +42,37 @@ fn problems(application: Option<&str>, variables: &[(&str, &str)]) -> Vec<String
 }
 
 #[test]
+fn a_secrets_file_wins_over_the_settings() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("secrets.properties");
+    std::fs::write(
+        &path,
+        "# rotated\nuser = elastic\npassword: a=b:c\n\nother=1\n",
+    )
+    .unwrap();
+    let load_with = |path: &str| {
+        load(
+            None,
+            &[
+                ("SW_STORAGE", "elasticsearch7"),
+                ("SW_ES_USER", "old"),
+                ("SW_ES_SECRETS_MANAGEMENT_FILE", path),
+            ],
+        )
+    };
+    let loaded = load_with(path.to_str().unwrap()).unwrap();
+    let StorageSettings::Elasticsearch(es) = &loaded.settings.storage else {
+        panic!("{loaded:?}");
+    };
+    assert_eq!(
+        (es.user.as_str(), es.password.expose()),
+        ("elastic", "a=b:c")
+    );
+    let error = load_with("/no/such/file").unwrap_err().to_string();
+    assert!(error.contains("secretsManagementFile"), "{error}");
+}
+
+#[test]
 fn without_any_setting_the_server_stands_alone() {
     let loaded = load(None, &[]).unwrap();
     let s = &loaded.settings;

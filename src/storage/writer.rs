@@ -121,7 +121,7 @@ const MAX_ORDERS: usize = 4096;
 const MAX_ROWS_PER_WRITE: usize = 5000;
 /// How long a full lane of a working store may hold up whoever fills it.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How often a store that answers may refuse the same row "for now"; beyond, it would hold up all others for ever. About a
+/// How often a store that answers may put off the same row; beyond, that row would hold up all others for ever. About a
 /// quarter of an hour.
 const MAX_REFUSALS: u32 = 100;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);

@@ -57,6 +57,8 @@ struct MetricRow {
     slots: Box<[Slot]>,
     /// Epoch milliseconds of the last change.
     touched_ms: i64,
+    /// Epoch milliseconds when it was last handed over to be written.
+    handed_ms: i64,
 }
 
 /// Buckets up to these may have rows in the store that this process does not hold.
@@ -135,6 +137,7 @@ impl Rows {
                 place.insert(MetricRow {
                     slots: increments.iter().map(|_| slot()).collect(),
                     touched_ms: now_ms,
+                    handed_ms: i64::MIN,
                 })
             }
         };
@@ -205,7 +208,7 @@ impl Rows {
     }
 
     /// Takes rows to write: whole and changed. Hour and day rows only if `with_coarse`.
-    pub(super) fn take_changed(&mut self, plan: &Plan, with_coarse: bool) -> Vec<Row> {
+    pub(super) fn take_changed(&mut self, plan: &Plan, with_coarse: bool, now_ms: i64) -> Vec<Row> {
         let mut changed = Vec::new();
         for (key, row) in &mut self.rows {
             if !with_coarse && Downsampling::of(key.bucket) != Some(Downsampling::Minute) {
@@ -218,6 +221,7 @@ impl Rows {
                     && let Some(value) = &slot.value
                 {
                     slot.is_dirty = false;
+                    row.handed_ms = now_ms;
                     changed.push(to_row(key, item, value));
                 }
             }
@@ -225,14 +229,16 @@ impl Rows {
         changed
     }
 
-    /// Forgets rows that are written, over and quiet. Their buckets are read back should they change again.
-    pub(super) fn evict(&mut self, now: Horizon, now_ms: i64) {
+    /// Forgets rows that are over, quiet and stored: all that was handed over until `stored_ms` is. Their buckets are read
+    /// back should they change again, which must not find an older version.
+    pub(super) fn evict(&mut self, now: Horizon, now_ms: i64, stored_ms: i64) {
         let horizon = &mut self.horizon;
         let mut now = now;
         self.rows.retain(|key, row| {
             let is_quiet = now_ms - row.touched_ms > LINGER_MS;
             let is_over = key.bucket < *now.of(key.bucket);
-            let stays = !is_quiet || !is_over || row.slots.iter().any(|s| s.is_dirty);
+            let is_stored = row.handed_ms <= stored_ms && !row.slots.iter().any(|s| s.is_dirty);
+            let stays = !is_quiet || !is_over || !is_stored;
             if !stays {
                 let horizon = horizon.of(key.bucket);
                 *horizon = key.bucket.max(*horizon);

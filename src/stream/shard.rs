@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+use tokio::sync::oneshot::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior};
 
@@ -107,6 +108,10 @@ pub struct Shard<S> {
     loading: Option<Loading>,
     waiting: Vec<oneshot::Sender<()>>,
     coarse_due: Instant,
+    /// When rows were handed over that the lane has not stored yet, and its answer.
+    storing: Option<(i64, oneshot::Receiver<()>)>,
+    /// Everything handed over until then is stored; epoch milliseconds.
+    stored_ms: i64,
     counted: (i64, i64),
 }
 
@@ -129,6 +134,8 @@ impl<S: Backend + 'static> Shard<S> {
             loading: None,
             waiting: Vec::new(),
             coarse_due: Instant::now() + options.coarse_flush_interval,
+            storing: None,
+            stored_ms: i64::MIN,
             counted: (0, 0),
             deps,
             options,
@@ -294,15 +301,31 @@ impl<S: Backend + 'static> Shard<S> {
         if with_coarse {
             self.coarse_due = Instant::now() + self.options.coarse_flush_interval;
         }
-        let mut rows = self.rows.take_changed(&self.deps.plan, with_coarse);
+        let now_ms = self.deps.clock.now_ms();
+        let mut rows = self.rows.take_changed(&self.deps.plan, with_coarse, now_ms);
         rows.extend(self.metadata.take_changed());
         self.deps.lane.write(rows).await;
         for done in self.waiting.drain(..) {
             self.deps.lane.notify(done).await;
         }
-        let now_ms = self.deps.clock.now_ms();
-        self.rows.evict(horizon(&self.deps.zone, now_ms), now_ms);
+        self.learn_stored(now_ms).await;
+        let now = horizon(&self.deps.zone, now_ms);
+        self.rows.evict(now, now_ms, self.stored_ms);
         self.count();
+    }
+
+    /// Keeps up with what the lane has stored of what it was given.
+    async fn learn_stored(&mut self, now_ms: i64) {
+        if let Some((handed_ms, answer)) = &mut self.storing {
+            match answer.try_recv() {
+                Ok(()) => self.stored_ms = *handed_ms,
+                Err(TryRecvError::Empty) => return,
+                Err(TryRecvError::Closed) => {}
+            }
+        }
+        let (done, answer) = oneshot::channel();
+        self.deps.lane.notify(done).await;
+        self.storing = Some((now_ms, answer));
     }
 
     fn count(&mut self) {
