@@ -61,7 +61,7 @@ struct MetricRow {
     handed_ms: i64,
 }
 
-/// Buckets up to these may have rows in the store that this process does not hold.
+/// One bucket of each precision, up to which something holds.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Horizon {
     pub minute: u64,
@@ -70,6 +70,10 @@ pub(super) struct Horizon {
 }
 
 impl Horizon {
+    fn includes(mut self, bucket: u64) -> bool {
+        bucket <= *self.of(bucket)
+    }
+
     fn of(&mut self, bucket: u64) -> &mut u64 {
         match Downsampling::of(bucket) {
             Some(Downsampling::Day) => &mut self.day,
@@ -93,8 +97,18 @@ const LINGER_MS: i64 = 120_000;
 #[derive(Debug)]
 pub(super) struct Rows {
     rows: KeyMap<MetricRow>,
+    /// Buckets up to these may have rows in the store that this process does not hold.
     horizon: Horizon,
     max_rows: usize,
+}
+
+/// When a merge happens.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Now {
+    /// Epoch milliseconds.
+    pub ms: i64,
+    /// The last buckets that a clock may be ahead to without being read back for that.
+    pub ahead: Horizon,
 }
 
 impl Rows {
@@ -117,10 +131,10 @@ impl Rows {
         entity: &Arc<Entity>,
         bucket: u64,
         increments: &[Option<Value>],
-        now_ms: i64,
+        now: Now,
     ) -> bool {
         let is_full = self.rows.len() >= self.max_rows;
-        let is_whole = bucket > *self.horizon.of(bucket);
+        let is_whole = !self.horizon.includes(bucket) && now.ahead.includes(bucket);
         let key = Key {
             entity: Arc::clone(entity),
             bucket,
@@ -136,12 +150,12 @@ impl Rows {
                 };
                 place.insert(MetricRow {
                     slots: increments.iter().map(|_| slot()).collect(),
-                    touched_ms: now_ms,
+                    touched_ms: now.ms,
                     handed_ms: i64::MIN,
                 })
             }
         };
-        row.touched_ms = now_ms;
+        row.touched_ms = now.ms;
         let items = plan.items(entity.scope);
         for ((slot, increment), item) in row.slots.iter_mut().zip(increments).zip(items) {
             let Some(increment) = increment else { continue };

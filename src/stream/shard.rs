@@ -12,7 +12,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use super::StreamOptions;
 use super::metadata::Metadata;
 use super::plan::Plan;
-use super::rows::{Horizon, Key, KeyMap, Missing, Ready, Rows};
+use super::rows::{Horizon, Key, KeyMap, Missing, Now, Ready, Rows};
 use crate::analyzer::{AddressBook, Fact};
 use crate::model::metrics::Value;
 use crate::model::row::{Row, RowKey};
@@ -86,6 +86,9 @@ pub struct Dependencies<S> {
     pub metrics: ShardMetrics,
 }
 
+/// How far agents' clocks may be ahead. For buckets until then after a start, and beyond it at any time, the store is asked:
+/// an earlier process may have written them.
+const AHEAD_MS: i64 = 10 * 60 * 1000;
 /// Rows read per flush at most; the rest waits for the next one.
 const MAX_READ_BACK: usize = 20_000;
 
@@ -126,7 +129,7 @@ impl<S> std::fmt::Debug for Shard<S> {
 
 impl<S: Backend + 'static> Shard<S> {
     pub fn new(deps: Dependencies<S>, options: StreamOptions) -> Shard<S> {
-        let started = horizon(&deps.zone, deps.clock.now_ms());
+        let started = horizon(&deps.zone, deps.clock.now_ms() + AHEAD_MS);
         Shard {
             rows: Rows::new(started, options.max_rows),
             metadata: Metadata::new(&deps.schema, options.max_metadata),
@@ -222,7 +225,11 @@ impl<S: Backend + 'static> Shard<S> {
     }
 
     fn merge_pending(&mut self) {
-        let now_ms = self.deps.clock.now_ms();
+        let ms = self.deps.clock.now_ms();
+        let now = Now {
+            ms,
+            ahead: horizon(&self.deps.zone, ms + AHEAD_MS),
+        };
         let plan = &self.deps.plan;
         let options = &self.options;
         let mut shed = 0;
@@ -231,7 +238,7 @@ impl<S: Backend + 'static> Shard<S> {
             let day = options.with_days.then_some(bucket / 10_000);
             for bucket in [Some(bucket), hour, day].into_iter().flatten() {
                 let rows = &mut self.rows;
-                if !rows.merge(plan, &entity, bucket, &increments, now_ms) {
+                if !rows.merge(plan, &entity, bucket, &increments, now) {
                     shed += 1;
                 }
             }
