@@ -12,6 +12,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{Backend, WriteOutcome};
 use crate::model::row::{Cell, Row};
+use crate::telemetry::Throttle;
+use crate::util::clock::Clock;
 
 /// Counters of all lanes.
 #[derive(Debug, Clone)]
@@ -106,6 +108,7 @@ pub struct LaneWriter<S> {
     storage: Arc<S>,
     linger: Duration,
     metrics: WriterMetrics,
+    log: Throttle,
 }
 
 impl<S> std::fmt::Debug for LaneWriter<S> {
@@ -116,7 +119,10 @@ impl<S> std::fmt::Debug for LaneWriter<S> {
     }
 }
 
-const MAX_ORDERS: usize = 4096;
+/// A bound for the memory of many small orders; about as many segments as fit into a lane's bytes.
+const MAX_ORDERS: usize = 65_536;
+/// Room kept so that those who saw it at the same time can all use it.
+const SPARE_ORDERS: usize = 256;
 /// Rows that go to the store in one write.
 const MAX_ROWS_PER_WRITE: usize = 5000;
 /// How long a full lane of a working store may hold up whoever fills it.
@@ -152,14 +158,16 @@ pub fn lane<S: Backend>(
         storage,
         linger,
         metrics,
+        log: Throttle::new(Clock::System),
     };
     (lane, writer)
 }
 
 impl Lane {
-    /// Whether the lane is below its bound.
+    /// Whether the lane is below its bounds.
     pub fn has_room(&self) -> bool {
         self.queued.load(Ordering::Relaxed) < self.max_bytes
+            && self.orders.capacity() > SPARE_ORDERS
     }
 
     /// Queues rows whatever the bound: for whoever asks [`Lane::has_room`] first.
@@ -254,25 +262,40 @@ impl<S: Backend> LaneWriter<S> {
         let mut pause = FIRST_PAUSE;
         let mut refusals = 0;
         while !rows.is_empty() {
-            match self.storage.write(&rows).await {
+            let offered = rows.len();
+            let refusal = match self.storage.write(&rows).await {
                 Ok(outcomes) => {
-                    if self.is_away.swap(false, Ordering::Relaxed) {
-                        tracing::info!(lane = self.name, "storage is back, writing resumes");
-                    }
+                    debug_assert_eq!(outcomes.len(), offered, "one outcome per row");
                     refusals += 1;
                     let outcomes = if refusals < MAX_REFUSALS {
                         outcomes
                     } else {
                         outcomes.into_iter().map(given_up).collect()
                     };
-                    rows = self.settle(rows, outcomes);
+                    let (again, reason) = self.settle(rows, outcomes);
+                    rows = again;
+                    reason
                 }
                 Err(error) => {
                     self.metrics.failed.inc();
-                    if !self.is_away.swap(true, Ordering::Relaxed) {
-                        tracing::warn!(lane = self.name, %error, "storage does not take writes, waiting");
-                    }
+                    Some(error.to_string())
                 }
+            };
+            let reason = refusal.as_deref().unwrap_or_default();
+            // A store that answers but takes nothing is as good as none.
+            let is_away = rows.len() == offered;
+            let was_away = self.is_away.swap(is_away, Ordering::Relaxed);
+            if was_away && !is_away {
+                tracing::info!(lane = self.name, "storage is back, writing resumes");
+            }
+            if is_away && !was_away {
+                tracing::warn!(
+                    lane = self.name,
+                    reason,
+                    "storage does not take writes, waiting"
+                );
+            } else if !rows.is_empty() {
+                self.say_waiting(rows.len(), reason);
             }
             if !rows.is_empty() {
                 tokio::time::sleep(pause).await;
@@ -281,28 +304,46 @@ impl<S: Backend> LaneWriter<S> {
         }
     }
 
-    /// Counts outcomes and keeps the rows to try again.
-    fn settle(&self, rows: Vec<Row>, outcomes: Vec<WriteOutcome>) -> Vec<Row> {
+    fn say_waiting(&self, rows: usize, reason: &str) {
+        if let Some(held_back) = self.log.admit() {
+            let queued_bytes = self.queued.load(Ordering::Relaxed);
+            tracing::warn!(
+                lane = self.name,
+                rows,
+                queued_bytes,
+                reason,
+                held_back,
+                "rows wait to be written again"
+            );
+        }
+    }
+
+    /// Counts outcomes; returns the rows to try again and why the first of them was refused.
+    fn settle(&self, rows: Vec<Row>, outcomes: Vec<WriteOutcome>) -> (Vec<Row>, Option<String>) {
         let mut again = Vec::new();
-        let mut first_reason = None;
+        let mut why_again = None;
+        let mut first_rejected = None;
         let mut rejected = 0usize;
         for (row, outcome) in rows.into_iter().zip(outcomes) {
             let model = row.model.name.as_str();
             match outcome {
                 WriteOutcome::Stored => self.metrics.stored.with_label_values(&[model]).inc(),
-                WriteOutcome::Retry(_) => again.push(row),
+                WriteOutcome::Retry(reason) => {
+                    why_again.get_or_insert(reason);
+                    again.push(row);
+                }
                 WriteOutcome::Rejected(reason) => {
                     self.metrics.rejected.with_label_values(&[model]).inc();
                     rejected += 1;
-                    first_reason.get_or_insert((row.model.name.clone(), row.id, reason));
+                    first_rejected.get_or_insert((row.model.name.clone(), row.id, reason));
                 }
             }
         }
         self.metrics.retried.inc_by(again.len() as u64);
-        if let Some((model, id, reason)) = first_reason {
+        if let Some((model, id, reason)) = first_rejected {
             tracing::warn!(model, id, reason, rejected, "rows rejected by storage");
         }
-        again
+        (again, why_again)
     }
 }
 
