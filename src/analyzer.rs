@@ -26,7 +26,7 @@ use crate::util::clock::Clock;
 use entities::Entities;
 
 /// Why a message was rejected. The text is also the value of the `reason` label.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum Reject {
     #[error("undecodable")]
     Undecodable,
@@ -39,6 +39,9 @@ pub enum Reject {
     #[error("too_large")]
     TooLarge,
 }
+
+/// A clock that is further ahead is wrong, and every day has files or indices of its own, which would stay until then.
+const MAX_AHEAD_MS: i64 = 24 * 60 * 60 * 1000;
 
 /// Analyses messages one after another. Not shared: each analyzer task owns one, with its own caches.
 #[derive(Debug)]
@@ -81,5 +84,12 @@ impl Analyzer {
             Message::InstanceProperties(bytes) => self.instance_properties(bytes, facts),
             Message::KeepAlive(bytes) => self.keep_alive(bytes, facts),
         }
+    }
+
+    /// Second bucket of an instant that an agent reports.
+    fn second(&self, epoch_ms: i64) -> Result<u64, Reject> {
+        let latest = self.clock.now_ms().saturating_add(MAX_AHEAD_MS);
+        let second = (epoch_ms <= latest).then(|| self.zone.second(epoch_ms));
+        second.flatten().ok_or(Reject::TimeOutOfRange)
     }
 }

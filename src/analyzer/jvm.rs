@@ -62,7 +62,7 @@ impl Analyzer {
     /// Minute buckets of the times of a report, or none at all.
     pub(super) fn minutes(&self, times: impl Iterator<Item = i64>) -> Result<Vec<u64>, Reject> {
         times
-            .map(|time| self.zone.minute(time).ok_or(Reject::TimeOutOfRange))
+            .map(|time| Ok(self.second(time)? / 100))
             .collect()
     }
 }

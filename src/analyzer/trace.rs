@@ -47,10 +47,7 @@ impl Analyzer {
                 };
                 let bucket = match last.and_then(same_second) {
                     Some(bucket) => bucket,
-                    None => self
-                        .zone
-                        .second(span.start_time)
-                        .ok_or(Reject::TimeOutOfRange)?,
+                    None => self.second(span.start_time)?,
                 };
                 last = Some((span.start_time, bucket));
                 Ok(bucket)

@@ -28,7 +28,8 @@ impl Analyzer {
         }
         let starts = segment.spans.iter().map(|s| s.start_time);
         let start = starts.filter(|t| *t != 0).min().unwrap_or(0);
-        let end = segment.spans.iter().map(|s| s.end_time).max().unwrap_or(0);
+        let ends = segment.spans.iter().map(|s| s.end_time);
+        let end = ends.fold(0, i64::max);
         let is_error = segment.spans.iter().any(|s| s.is_error);
         let names = self.settings.names;
         let endpoint = segment
@@ -49,7 +50,7 @@ impl Analyzer {
         facts.records.push(Row {
             model: Arc::clone(model),
             id: segment.trace_segment_id.clone(),
-            time_bucket: self.zone.second(start).ok_or(Reject::TimeOutOfRange)?,
+            time_bucket: self.second(start)?,
             cells: vec![
                 Cell::text(segment.trace_segment_id.as_str()),
                 Cell::text(segment.trace_id.as_str()),
@@ -60,12 +61,39 @@ impl Analyzer {
                 endpoint_id,
                 Cell::Long(start),
                 Cell::Long(end),
-                Cell::Long(end.wrapping_sub(start).min(i64::from(i32::MAX))),
+                Cell::Long(latency(start, end)),
                 Cell::Long(is_error.into()),
                 Cell::Bytes(bytes.clone()),
                 Cell::Long(VERSION),
             ],
         });
         Ok(())
+    }
+}
+
+/// Milliseconds in 32 bits: what is too long stays at the most, what ends before it began is cut as the original casts it.
+fn latency(start: i64, end: i64) -> i64 {
+    let milliseconds = end.saturating_sub(start);
+    if milliseconds > i64::from(i32::MAX) {
+        i64::from(i32::MAX)
+    } else {
+        i64::from(milliseconds as i32)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::latency;
+
+    #[test]
+    fn a_latency_always_fits_its_column() {
+        for (start, end, want) in [
+            (1_600_167_570_000, 1_600_167_570_200, 200),
+            (1_600_167_570_000, i64::MAX, i64::from(i32::MAX)),
+            (5, 3, -2),
+            (1_600_167_570_000, 0, 1_855_231_408),
+        ] {
+            assert_eq!(latency(start, end), want, "{start} {end}");
+        }
     }
 }
