@@ -1,5 +1,8 @@
 //! The task around an analyzer: batches in, facts to their shards, records to their lane.
 
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
 use prometheus::{IntCounter, IntCounterVec, Opts};
 use tokio::sync::mpsc;
 
@@ -8,6 +11,7 @@ use crate::journal::{Batch, Message, Work};
 use crate::storage::writer::Lane;
 use crate::stream::Input;
 use crate::telemetry::Throttle;
+use crate::util::clock::Clock;
 
 /// Counters of all analyzers.
 #[derive(Debug, Clone)]
@@ -34,13 +38,42 @@ impl AnalysisMetrics {
     }
 }
 
+/// Says a rejection in the log, each kind and reason by itself; shared by all analyzers.
+#[derive(Debug)]
+pub(super) struct RejectLog {
+    clock: Clock,
+    throttles: Mutex<HashMap<(&'static str, Reject), Throttle>>,
+}
+
+impl RejectLog {
+    pub(super) fn new(clock: Clock) -> RejectLog {
+        RejectLog {
+            clock,
+            throttles: Mutex::default(),
+        }
+    }
+
+    fn say(&self, kind: &'static str, reason: Reject, bytes: usize) {
+        let mut throttles = self
+            .throttles
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let throttle = throttles
+            .entry((kind, reason))
+            .or_insert_with(|| Throttle::new(self.clock.clone()));
+        if let Some(held_back) = throttle.admit() {
+            tracing::warn!(kind, %reason, bytes, held_back, "message rejected");
+        }
+    }
+}
+
 /// One analyzer and where its output goes.
 pub(super) struct Analysis {
     pub(super) analyzer: Analyzer,
     pub(super) shards: Vec<mpsc::Sender<Input>>,
     pub(super) records: Lane,
     pub(super) metrics: AnalysisMetrics,
-    pub(super) log: Throttle,
+    pub(super) log: Arc<RejectLog>,
 }
 
 impl Analysis {
@@ -77,12 +110,9 @@ impl Analysis {
 
     fn reject(&self, message: &Message, reject: Reject) {
         let kind = message.kind();
-        let reason = reject.to_string();
-        let counter = self.metrics.rejected.with_label_values(&[kind, &reason]);
+        let label = reject.to_string();
+        let counter = self.metrics.rejected.with_label_values(&[kind, &label]);
         counter.inc();
-        if let Some(unsaid) = self.log.admit() {
-            let bytes = message.bytes().len();
-            tracing::warn!(kind, reason, bytes, unsaid, "message rejected");
-        }
+        self.log.say(kind, reject, message.bytes().len());
     }
 }

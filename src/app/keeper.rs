@@ -22,6 +22,8 @@ const ADDRESS_PERIOD: Duration = Duration::from_secs(10);
 const ADDRESS_WINDOW_MS: i64 = 10 * MINUTE_MS;
 /// Between two checks that the indices of today exist.
 const INSTALL_PERIOD: Duration = Duration::from_secs(60);
+/// Between two looks whether the store is ready for the first reading.
+const INSTALLED_POLL: Duration = Duration::from_millis(20);
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
@@ -71,16 +73,18 @@ pub(super) fn start(
 /// Creates what is missing; tries until the store is there.
 pub(super) async fn install(storage: &Store, schema: &Schema) {
     let mut pause = FIRST_PAUSE;
-    let mut is_waiting = false;
+    let mut said = String::new();
     while let Err(error) = storage.install(schema).await {
-        if !is_waiting {
-            tracing::warn!(%error, "waiting for storage");
-            is_waiting = true;
+        // What it waits for may change: first nobody answers, then the password is wrong.
+        let reason = error.to_string();
+        if reason != said {
+            tracing::warn!(reason, "waiting for storage");
+            said = reason;
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
-    if is_waiting {
+    if !said.is_empty() {
         tracing::info!("storage is there");
     }
 }
@@ -135,27 +139,35 @@ impl Keeper {
 
     async fn addresses(&self) {
         let shared = &self.shared;
+        // Until the first look, calls to known services seem to go to unknown peers: it comes as early as it can.
+        while !shared.storage.is_installed() {
+            tokio::time::sleep(INSTALLED_POLL).await;
+        }
+        let mut failure_pause = FIRST_PAUSE;
         loop {
-            if shared.storage.is_installed() {
-                let window = if self.addresses.is_empty() {
-                    i64::from(shared.settings.core.metrics_data_ttl) * DAY_MS
-                } else {
-                    ADDRESS_WINDOW_MS
-                };
-                let since = (shared.clock.now_ms() - window).max(0);
-                let since = shared.zone.minute(since).unwrap_or(0);
-                let limit = match &shared.settings.storage {
-                    StorageSettings::Embedded(_) => 10_000,
-                    StorageSettings::Elasticsearch(es) => es.result_window_max_size,
-                };
-                match shared.storage.address_aliases(since, limit).await {
-                    Ok(aliases) => {
-                        self.addresses.learn(&aliases);
-                    }
-                    Err(error) => tracing::debug!(%error, "addresses could not be read"),
+            let window = if self.addresses.is_empty() {
+                i64::from(shared.settings.core.metrics_data_ttl) * DAY_MS
+            } else {
+                ADDRESS_WINDOW_MS
+            };
+            let since = (shared.clock.now_ms() - window).max(0);
+            let since = shared.zone.minute(since).unwrap_or(0);
+            let limit = match &shared.settings.storage {
+                StorageSettings::Embedded(_) => 10_000,
+                StorageSettings::Elasticsearch(es) => es.result_window_max_size,
+            };
+            let pause = match shared.storage.address_aliases(since, limit).await {
+                Ok(aliases) => {
+                    self.addresses.learn(&aliases);
+                    failure_pause = ADDRESS_PERIOD;
+                    ADDRESS_PERIOD
                 }
-            }
-            tokio::time::sleep(ADDRESS_PERIOD).await;
+                Err(error) => {
+                    tracing::debug!(%error, "addresses could not be read");
+                    failure_pause
+                }
+            };
+            tokio::time::sleep(pause).await;
         }
     }
 

@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::Shared;
-use super::analysis::{Analysis, AnalysisMetrics};
+use super::analysis::{Analysis, AnalysisMetrics, RejectLog};
 use super::task::Tasks;
 use crate::analyzer::naming::NameLimits;
 use crate::analyzer::{AddressBook, Analyzer, AnalyzerSettings};
@@ -23,7 +23,6 @@ use crate::storage::writer::{Lane, WriterMetrics, lane};
 use crate::storage::{Store, StoreKind};
 use crate::stream::shard::Dependencies;
 use crate::stream::{ApdexThresholds, Input, Plan, Shard, ShardMetrics, StreamOptions};
-use crate::telemetry::Throttle;
 use crate::util::clock::Clock;
 
 /// What one process may hold if nothing else is said.
@@ -188,6 +187,7 @@ pub(super) fn start(
     };
     let (intake, inboxes) = Intake::new(cores, limits);
     let analysis_metrics = AnalysisMetrics::new(registry)?;
+    let reject_log = Arc::new(RejectLog::new(shared.clock.clone()));
     let analyzer_settings = Arc::new(analyzer_settings(settings));
     for inbox in inboxes {
         let analysis = Analysis {
@@ -201,7 +201,7 @@ pub(super) fn start(
             shards: shards.clone(),
             records: records_lane.clone(),
             metrics: analysis_metrics.clone(),
-            log: Throttle::new(shared.clock.clone()),
+            log: Arc::clone(&reject_log),
         };
         tasks.spawn("analyzer", analysis.run(inbox));
     }
