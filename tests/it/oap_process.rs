@@ -1,0 +1,221 @@
+//! The real program in a process of its own, in a folder of its own, with no environment but what a test gives it.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::waiting::wait_until;
+
+/// Far above what a loaded machine needs.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// How to start it.
+#[derive(Debug, Clone)]
+pub struct OapCommand {
+    folder: PathBuf,
+    arguments: Vec<String>,
+    environment: BTreeMap<String, String>,
+}
+
+/// What became of a process that has ended.
+#[derive(Debug)]
+pub struct Ended {
+    pub status: ExitStatus,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+/// A running one; killed when dropped.
+#[derive(Debug)]
+pub struct OapProcess {
+    child: Child,
+    stdout: Lines,
+    stderr: Lines,
+    grpc: String,
+    http: String,
+}
+
+impl OapCommand {
+    /// In a folder, on free ports of the loopback interface.
+    pub fn new(folder: &Path) -> OapCommand {
+        let environment = [
+            ("SW_CORE_GRPC_HOST", "127.0.0.1"),
+            ("SW_CORE_GRPC_PORT", "0"),
+            ("SW_CORE_REST_HOST", "127.0.0.1"),
+            ("SW_CORE_REST_PORT", "0"),
+        ];
+        OapCommand {
+            folder: folder.to_owned(),
+            arguments: vec![],
+            environment: environment
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .into(),
+        }
+    }
+
+    pub fn env(mut self, name: &str, value: &str) -> OapCommand {
+        self.environment.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    pub fn argument(mut self, argument: impl Into<String>) -> OapCommand {
+        self.arguments.push(argument.into());
+        self
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_oap"));
+        command
+            .current_dir(&self.folder)
+            .args(&self.arguments)
+            .env_clear()
+            .envs(&self.environment)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    }
+
+    /// Starts it and waits until it says that both ports are open.
+    pub async fn start(&self) -> Result<OapProcess> {
+        let mut process = self.spawn()?;
+        let ports = wait_until("the ports are open", DEADLINE, async || {
+            let is_over = process.child.try_wait()?.is_some();
+            let address = |what| process.value_of(what, "address");
+            match (address("agents report here"), address("the UI asks")) {
+                (Some(grpc), Some(http)) => Ok(Some((grpc, http))),
+                _ if is_over => Ok(None),
+                _ => anyhow::bail!("not yet: {}", process.log()),
+            }
+        })
+        .await?;
+        (process.grpc, process.http) =
+            ports.with_context(|| format!("it ended: {}", process.log()))?;
+        Ok(process)
+    }
+
+    /// Runs it to its end.
+    pub async fn run(&self) -> Result<Ended> {
+        self.spawn()?.ended().await
+    }
+
+    fn spawn(&self) -> Result<OapProcess> {
+        let mut child = self.command().spawn()?;
+        Ok(OapProcess {
+            stdout: Lines::read(child.stdout.take()),
+            stderr: Lines::read(child.stderr.take()),
+            child,
+            grpc: String::new(),
+            http: String::new(),
+        })
+    }
+}
+
+impl OapProcess {
+    /// `host:port` of the gRPC port.
+    pub fn grpc(&self) -> &str {
+        &self.grpc
+    }
+
+    /// `host:port` of the HTTP port.
+    pub fn http(&self) -> &str {
+        &self.http
+    }
+
+    /// What it has logged so far.
+    pub fn log(&self) -> String {
+        self.stdout.text() + &self.stderr.text()
+    }
+
+    /// Value of a field in the first log line with a text.
+    pub fn value_of(&self, text: &str, field: &str) -> Option<String> {
+        let log = self.log();
+        let line = log.lines().find(|line| line.contains(text))?;
+        let (_, value) = line.split_once(&format!(" {field}="))?;
+        Some(value.split_whitespace().next()?.to_owned())
+    }
+
+    /// Sends SIGTERM.
+    pub fn terminate(&self) -> Result<()> {
+        let kill = format!("kill -TERM {}", self.child.id());
+        let status = Command::new("sh").args(["-c", &kill]).status()?;
+        ensure!(status.success(), "{kill}: {status}");
+        Ok(())
+    }
+
+    /// Waits until it has ended by itself.
+    pub async fn ended(mut self) -> Result<Ended> {
+        let status = wait_until("the process ends", DEADLINE, async || {
+            let status = self.child.try_wait()?;
+            status.with_context(|| format!("still running: {}", self.log()))
+        })
+        .await?;
+        Ok(Ended {
+            status,
+            stdout: self.stdout.whole(),
+            stderr: self.stderr.whole(),
+        })
+    }
+
+    /// Ends it as an operator does; it must say that everything is stored.
+    pub async fn stop(self) -> Result<()> {
+        self.terminate()?;
+        let ended = self.ended().await?;
+        ensure!(ended.status.success(), "{ended:?}");
+        ensure!(ended.stdout.contains("everything is stored"), "{ended:?}");
+        Ok(())
+    }
+}
+
+impl Drop for OapProcess {
+    fn drop(&mut self) {
+        // It may have ended, which is as good.
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+/// Lines of an output, read by a thread of their own.
+#[derive(Debug, Default)]
+struct Lines {
+    text: Arc<Mutex<String>>,
+    reader: Option<thread::JoinHandle<()>>,
+}
+
+impl Lines {
+    fn read(output: Option<impl Read + Send + 'static>) -> Lines {
+        let mut lines = Lines::default();
+        if let Some(output) = output {
+            let text = Arc::clone(&lines.text);
+            lines.reader = Some(thread::spawn(move || {
+                for line in BufReader::new(output).lines().map_while(Result::ok) {
+                    let mut text = text.lock().unwrap_or_else(PoisonError::into_inner);
+                    text.push_str(&line);
+                    text.push('\n');
+                }
+            }));
+        }
+        lines
+    }
+
+    fn text(&self) -> String {
+        self.text
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// All of it, once the process has ended.
+    fn whole(&mut self) -> String {
+        if let Some(reader) = self.reader.take() {
+            reader.join().ok();
+        }
+        self.text()
+    }
+}
