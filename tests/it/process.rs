@@ -183,8 +183,8 @@ async fn each_file_is_looked_for_in_order() -> Result<()> {
     let process = command.start().await?;
     let log = process.log();
     for text in [
-        "path=mine/gateways.yml",
-        "path=config/service-apdex-threshold.yml",
+        "source=mine/gateways.yml",
+        "source=config/service-apdex-threshold.yml",
     ] {
         ensure!(log.contains(text), "{text}: {log}");
     }
