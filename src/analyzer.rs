@@ -2,11 +2,10 @@
 //!
 //! Nothing is aggregated, stored or awaited here. A message that makes no sense is rejected whole, with a reason.
 
-pub mod address;
 mod bounds;
 pub mod clr;
 pub mod entities;
-pub mod fact;
+pub mod facts;
 pub mod jvm;
 pub mod management;
 pub mod naming;
@@ -15,13 +14,14 @@ pub mod trace;
 
 use std::sync::Arc;
 
-pub use address::AddressBook;
-pub use fact::{Fact, Facts};
+pub use facts::Facts;
 pub use settings::AnalyzerSettings;
 
-use crate::journal::Message;
+use crate::model::fact::Fact;
+use crate::model::message::Message;
 use crate::model::schema::{Model, Schema};
 use crate::model::time_bucket::Zone;
+use crate::stream::AddressBook;
 use crate::util::clock::Clock;
 use entities::Entities;
 

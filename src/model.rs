@@ -2,7 +2,9 @@
 
 pub mod attr;
 pub mod entity;
+pub mod fact;
 pub mod id;
+pub mod message;
 pub mod metrics;
 pub mod row;
 pub mod schema;

@@ -4,6 +4,7 @@
 //! day rows. Rows are whole and absolute, so that a write repeated is a write done once. What is stored is read back only
 //! for buckets that began before this process could see all of them.
 
+pub mod addresses;
 pub mod metadata;
 pub mod plan;
 pub mod rows;
@@ -11,6 +12,7 @@ pub mod shard;
 
 use std::time::Duration;
 
+pub use addresses::AddressBook;
 pub use plan::{ApdexThresholds, Plan};
 pub use shard::{Input, Shard, ShardMetrics};
 

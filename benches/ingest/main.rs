@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use oap::analyzer::naming::NameLimits;
-use oap::analyzer::{AddressBook, Analyzer, AnalyzerSettings, Facts};
+use oap::analyzer::{Analyzer, AnalyzerSettings, Facts};
 use oap::config::SlowThresholds;
 use oap::dsl::oal;
 use oap::journal::Message;
@@ -23,7 +23,7 @@ use oap::storage::embedded::Embedded;
 use oap::storage::writer::{WriterMetrics, lane};
 use oap::storage::{Backend, StorageError};
 use oap::stream::shard::Dependencies;
-use oap::stream::{ApdexThresholds, Input, Plan, Shard, ShardMetrics, StreamOptions};
+use oap::stream::{AddressBook, ApdexThresholds, Input, Plan, Shard, ShardMetrics, StreamOptions};
 use oap::util::clock::Clock;
 use tokio::sync::mpsc;
 

@@ -61,9 +61,7 @@ impl Analyzer {
 impl Analyzer {
     /// Minute buckets of the times of a report, or none at all.
     pub(super) fn minutes(&self, times: impl Iterator<Item = i64>) -> Result<Vec<u64>, Reject> {
-        times
-            .map(|time| Ok(self.second(time)? / 100))
-            .collect()
+        times.map(|time| Ok(self.second(time)? / 100)).collect()
     }
 }
 

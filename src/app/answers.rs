@@ -6,11 +6,11 @@ use anyhow::Context;
 
 use super::Shared;
 use super::stages::Stages;
-use crate::analyzer::AddressBook;
 use crate::config::{Configuration, StorageSettings};
 use crate::query::service::template_file;
 use crate::query::{AliasLookup, Components, QueryContext, QueryLimits, QueryMetrics};
 use crate::storage::{Store, UiTemplate};
+use crate::stream::AddressBook;
 
 /// Lets topology see which service answers at an address.
 struct Residents(Arc<AddressBook>);

@@ -9,10 +9,10 @@ use super::Shared;
 use super::answers;
 use super::stages::Stages;
 use super::task::Tasks;
-use crate::analyzer::AddressBook;
 use crate::config::{Configuration, StorageSettings};
 use crate::model::schema::Schema;
 use crate::storage::{Backend, Expiry, StorageError, Store, UiTemplate};
+use crate::stream::AddressBook;
 
 const MINUTE_MS: i64 = 60_000;
 const DAY_MS: i64 = 24 * 60 * MINUTE_MS;

@@ -11,7 +11,7 @@ use super::Shared;
 use super::analysis::{Analysis, AnalysisMetrics, RejectLog};
 use super::task::Tasks;
 use crate::analyzer::naming::NameLimits;
-use crate::analyzer::{AddressBook, Analyzer, AnalyzerSettings};
+use crate::analyzer::{Analyzer, AnalyzerSettings};
 use crate::config::{Configuration, Settings, SlowThresholds, StorageSettings};
 use crate::dsl::oal::{self, OalProgram};
 use crate::journal::{Intake, Limits};
@@ -22,7 +22,9 @@ use crate::storage::embedded::Embedded;
 use crate::storage::writer::{Lane, WriterMetrics, lane};
 use crate::storage::{Store, StoreKind};
 use crate::stream::shard::Dependencies;
-use crate::stream::{ApdexThresholds, Input, Plan, Shard, ShardMetrics, StreamOptions};
+use crate::stream::{
+    AddressBook, ApdexThresholds, Input, Plan, Shard, ShardMetrics, StreamOptions,
+};
 use crate::util::clock::Clock;
 
 /// What one process may hold if nothing else is said.

@@ -2,6 +2,8 @@
 
 use bytes::Bytes;
 
+pub use crate::model::fact::AddressAlias;
+
 /// Inclusive range of time buckets of one precision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BucketRange {
@@ -55,16 +57,6 @@ pub struct InstanceTraffic {
 pub struct EndpointTraffic {
     pub service_id: String,
     pub name: String,
-}
-
-/// Who answers at a network address.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AddressAlias {
-    pub address: String,
-    pub service_id: String,
-    pub instance_id: String,
-    /// Minute bucket.
-    pub last_update: u64,
 }
 
 /// Which rows of a relation stream.

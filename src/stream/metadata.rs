@@ -5,12 +5,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::model::entity::{Entity, EntityField};
+use crate::model::fact::AddressAlias;
 use crate::model::id;
 use crate::model::row::{Cell, Row, RowKey};
 use crate::model::schema::{Model, Schema};
 use crate::model::scope::Scope;
 use crate::model::time_bucket::day_of;
-use crate::storage::AddressAlias;
 
 /// What a metadata row says.
 #[derive(Debug, Clone)]

@@ -10,10 +10,11 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::StreamOptions;
+use super::addresses::AddressBook;
 use super::metadata::Metadata;
 use super::plan::Plan;
 use super::rows::{Horizon, Key, KeyMap, Missing, Now, Ready, Rows};
-use crate::analyzer::{AddressBook, Fact};
+use crate::model::fact::Fact;
 use crate::model::metrics::Value;
 use crate::model::row::{Row, RowKey};
 use crate::model::schema::Schema;

@@ -8,10 +8,10 @@ use crate::analyzer::entities::{End, RequestEntities};
 use crate::analyzer::naming::cut;
 use crate::analyzer::{Analyzer, Fact, Facts};
 use crate::model::entity::Entity;
+use crate::model::fact::AddressAlias;
 use crate::model::id::{self, USER};
 use crate::model::scope::{DetectPoint, NodeType, RequestType};
 use crate::model::source::{Request, RequestNames, Source, Values};
-use crate::storage::AddressAlias;
 
 /// Component of a proxy whose peers are not where the request ends (8.1.0 spec, B.4).
 const NGINX: i32 = 6000;

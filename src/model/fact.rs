@@ -1,11 +1,19 @@
-//! What analysis emits.
+//! What analysis finds out and aggregation merges.
 
 use std::sync::Arc;
 
-use crate::model::entity::Entity;
-use crate::model::row::Row;
-use crate::model::source::Source;
-use crate::storage::AddressAlias;
+use super::entity::Entity;
+use super::source::Source;
+
+/// Who answers at a network address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AddressAlias {
+    pub address: String,
+    pub service_id: String,
+    pub instance_id: String,
+    /// Minute bucket.
+    pub last_update: u64,
+}
 
 /// Something that aggregation merges. The shard that owns a fact follows from [`Fact::hash`].
 #[derive(Debug, Clone)]
@@ -41,40 +49,5 @@ impl Fact {
                 foldhash::fast::FixedState::default().hash_one(&alias.address)
             }
         }
-    }
-}
-
-/// Facts of a batch by shard, and records, which need no merging.
-#[derive(Debug)]
-pub struct Facts {
-    shards: Vec<Vec<Fact>>,
-    pub records: Vec<Row>,
-}
-
-impl Facts {
-    pub fn new(shards: usize) -> Facts {
-        Facts {
-            shards: (0..shards.max(1)).map(|_| Vec::new()).collect(),
-            records: Vec::new(),
-        }
-    }
-
-    /// Adds a fact to its shard.
-    pub fn push(&mut self, fact: Fact) {
-        // The high bits: the low ones place it in the shard's own hash map.
-        let shard = (fact.hash() >> 32) as usize % self.shards.len();
-        if let Some(facts) = self.shards.get_mut(shard) {
-            facts.push(fact);
-        }
-    }
-
-    /// Takes the facts of each shard, in shard order, leaving this empty.
-    pub fn take_shards(&mut self) -> impl Iterator<Item = Vec<Fact>> + '_ {
-        self.shards.iter_mut().map(std::mem::take)
-    }
-
-    /// All facts, for tests and benchmarks.
-    pub fn iter(&self) -> impl Iterator<Item = &Fact> {
-        self.shards.iter().flatten()
     }
 }

@@ -4,8 +4,8 @@
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use crate::model::fact::AddressAlias;
 use crate::model::id;
-use crate::storage::AddressAlias;
 
 /// The real service and instance behind an address.
 #[derive(Debug, PartialEq, Eq)]

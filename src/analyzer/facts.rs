@@ -1,0 +1,39 @@
+//! The output of analysis, sorted by the shard that takes it.
+
+use crate::model::fact::Fact;
+use crate::model::row::Row;
+
+/// Facts of a batch by shard, and records, which need no merging.
+#[derive(Debug)]
+pub struct Facts {
+    shards: Vec<Vec<Fact>>,
+    pub records: Vec<Row>,
+}
+
+impl Facts {
+    pub fn new(shards: usize) -> Facts {
+        Facts {
+            shards: (0..shards.max(1)).map(|_| Vec::new()).collect(),
+            records: Vec::new(),
+        }
+    }
+
+    /// Adds a fact to its shard.
+    pub fn push(&mut self, fact: Fact) {
+        // The high bits: the low ones place it in the shard's own hash map.
+        let shard = (fact.hash() >> 32) as usize % self.shards.len();
+        if let Some(facts) = self.shards.get_mut(shard) {
+            facts.push(fact);
+        }
+    }
+
+    /// Takes the facts of each shard, in shard order, leaving this empty.
+    pub fn take_shards(&mut self) -> impl Iterator<Item = Vec<Fact>> + '_ {
+        self.shards.iter_mut().map(std::mem::take)
+    }
+
+    /// All facts, for tests and benchmarks.
+    pub fn iter(&self) -> impl Iterator<Item = &Fact> {
+        self.shards.iter().flatten()
+    }
+}
