@@ -2,6 +2,13 @@
 
 use bytes::Bytes;
 
+/// Names of kinds that are known before there is a message.
+pub mod kind {
+    pub const SEGMENT: &str = "segment";
+    pub const INSTANCE_PROPERTIES: &str = "instance_properties";
+    pub const KEEP_ALIVE: &str = "keep_alive";
+}
+
 /// What an agent said, still encoded as its protobuf message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Message {
@@ -21,11 +28,11 @@ impl Message {
     /// Name for logs and metrics.
     pub fn kind(&self) -> &'static str {
         match self {
-            Message::Segment(_) => "segment",
-            Message::JvmMetrics(_) => "jvm_metrics",
-            Message::ClrMetrics(_) => "clr_metrics",
-            Message::InstanceProperties(_) => "instance_properties",
-            Message::KeepAlive(_) => "keep_alive",
+            Message::Segment(_) => kind::SEGMENT,
+            Message::JvmMetrics(_) => "jvm",
+            Message::ClrMetrics(_) => "clr",
+            Message::InstanceProperties(_) => kind::INSTANCE_PROPERTIES,
+            Message::KeepAlive(_) => kind::KEEP_ALIVE,
         }
     }
 

@@ -9,6 +9,7 @@ use tonic::{Request, Response, Status};
 
 use super::ReceiverMetrics;
 use crate::journal::{Intake, Message, Refused};
+use crate::model::message::kind;
 use crate::telemetry::Throttle;
 use crate::util::clock::Clock;
 
@@ -60,7 +61,7 @@ impl Handover {
         protocol: Protocol,
         messages: Vec<Message>,
     ) -> Result<(), Refused> {
-        let Some(kind) = messages.first().map(kind) else {
+        let Some(kind) = messages.first().map(Message::kind) else {
             return Ok(());
         };
         let count = messages.len() as u64;
@@ -70,7 +71,7 @@ impl Handover {
             .inc_by(count);
         let began = Instant::now();
         let outcome = self.intake.accept(messages).await;
-        if kind == SEGMENT {
+        if kind == kind::SEGMENT {
             let seconds = began.elapsed().as_secs_f64();
             let latency = self
                 .metrics
@@ -124,23 +125,6 @@ impl Handover {
         if let Some(held_back) = self.throttles.unreadable.admit() {
             tracing::warn!(kind, reason, %error, held_back, "message rejected");
         }
-    }
-}
-
-/// The `kind` label of segments.
-pub(super) const SEGMENT: &str = "segment";
-/// The `kind` label of instance properties.
-pub(super) const INSTANCE_PROPERTIES: &str = "instance_properties";
-/// The `kind` label of keep-alives.
-pub(super) const KEEP_ALIVE: &str = "keep_alive";
-
-fn kind(message: &Message) -> &'static str {
-    match message {
-        Message::Segment(_) => SEGMENT,
-        Message::JvmMetrics(_) => "jvm",
-        Message::ClrMetrics(_) => "clr",
-        Message::InstanceProperties(_) => INSTANCE_PROPERTIES,
-        Message::KeepAlive(_) => KEEP_ALIVE,
     }
 }
 

@@ -21,9 +21,10 @@ use futures_util::StreamExt;
 use prost::Message as _;
 use tokio::sync::Semaphore;
 
-use super::handover::{Handover, INSTANCE_PROPERTIES, KEEP_ALIVE, Protocol, SEGMENT};
+use super::handover::{Handover, Protocol};
 use super::{Enabled, ReceiveError};
 use crate::journal::{Message, Refused};
+use crate::model::message::kind;
 pub use serve::{Timeouts, serve};
 
 /// How the HTTP twins behave.
@@ -82,9 +83,9 @@ impl Twin {
 
     fn kind(self) -> &'static str {
         match self {
-            Twin::Segment | Twin::Segments => SEGMENT,
-            Twin::ReportProperties => INSTANCE_PROPERTIES,
-            Twin::KeepAlive => KEEP_ALIVE,
+            Twin::Segment | Twin::Segments => kind::SEGMENT,
+            Twin::ReportProperties => kind::INSTANCE_PROPERTIES,
+            Twin::KeepAlive => kind::KEEP_ALIVE,
         }
     }
 

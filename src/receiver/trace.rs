@@ -7,8 +7,9 @@ use oap_proto::agent::{Commands, SegmentCollection};
 use oap_proto::{RawMessage, legacy, v3};
 use tonic::{Code, Request, Response, Status, Streaming};
 
-use super::handover::{Handover, Protocol, SEGMENT, nothing_to_do, owned, status};
+use super::handover::{Handover, Protocol, nothing_to_do, owned, status};
 use crate::journal::{Message, Refused};
+use crate::model::message::kind;
 
 /// A group is handed over at this many messages, ...
 const GROUP_MESSAGES: usize = 256;
@@ -63,7 +64,7 @@ impl Trace {
             Code::Internal => "framing",
             _ => return cause,
         };
-        self.0.unreadable(SEGMENT, reason, &cause.message());
+        self.0.unreadable(kind::SEGMENT, reason, &cause.message());
         match reason {
             "too_large" => Status::out_of_range(cause.message()),
             _ => cause,
