@@ -15,7 +15,8 @@ pub trait Backend: Send + Sync {
     /// Creates what is missing (templates, indices, files) for every model; repeatable, safe to race with other nodes.
     fn install(&self, schema: &Schema) -> impl Future<Output = Answer<()>> + Send;
 
-    /// Writes rows; one outcome per row, in order. `Err` means nothing is known to be stored.
+    /// Writes rows; one outcome per row, in order. `Err` means nothing is known to be stored. Of several versions of
+    /// a row only the last is stored, and its outcome is that of all: an earlier one written again later would undo it.
     fn write(&self, rows: &[Row]) -> impl Future<Output = Answer<Vec<WriteOutcome>>> + Send;
 
     /// Reads rows by id, one answer per key, in order. A key without time bucket is looked for on every day.
