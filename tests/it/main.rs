@@ -4,6 +4,8 @@ mod agents;
 mod captures;
 mod elasticsearch_store;
 mod es_console;
+mod failures;
+mod gate;
 mod golden;
 mod graphql;
 mod lanes;
