@@ -332,7 +332,12 @@ mod tests {
         names.sort();
         assert_eq!(
             names,
-            ["meta.db", "metrics-20200915.db", "records-20200915.db"]
+            [
+                "lock",
+                "meta.db",
+                "metrics-20200915.db",
+                "records-20200915.db"
+            ]
         );
 
         let store = Embedded::open(dir.path()).unwrap();

@@ -141,6 +141,17 @@ async fn a_port_in_use_is_named() -> Result<()> {
 }
 
 #[tokio::test]
+async fn data_in_use_is_left_to_who_has_it() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let process = OapCommand::new(folder.path()).start().await?;
+    let ended = OapCommand::new(folder.path()).run().await?;
+    ensure!(ended.status.code() == Some(1), "{ended:?}");
+    ensure!(ended.stderr.contains("data is in use"), "{}", ended.stderr);
+    ensure!(ended.stderr.contains("--data"), "{}", ended.stderr);
+    process.stop().await
+}
+
+#[tokio::test]
 async fn it_starts_from_nothing_and_says_so_in_a_few_lines() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let process = OapCommand::new(folder.path()).start().await?;

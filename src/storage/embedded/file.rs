@@ -4,6 +4,7 @@
 //! What is inside a file is the business of `table`.
 
 use std::collections::BTreeSet;
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
@@ -18,6 +19,10 @@ use crate::storage::{BucketRange, StorageError};
 const FORMAT_VERSION: i64 = 1;
 /// How long to wait for another process that holds a lock on a file.
 const LOCK_WAIT: Duration = Duration::from_secs(5);
+/// Between two looks whether the directory is free.
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
+/// Locked while a process uses the directory; it stays behind, empty.
+const LOCK_FILE: &str = "lock";
 /// Bytes of a page; several segments fit in one.
 const PAGE_BYTES: i64 = 8 * 1024;
 /// KiB of page cache of a connection that writes; filled only as far as needed.
@@ -91,11 +96,40 @@ impl FileKey {
     }
 }
 
-/// The directory and which day files it has.
+/// The directory and which day files it has. No other process uses it meanwhile: rows are written whole, so two would
+/// undo each other's.
 #[derive(Debug)]
 pub(super) struct Files {
     dir: PathBuf,
     known: RwLock<BTreeSet<FileKey>>,
+    /// Locked as long as it is open.
+    _lock: File,
+}
+
+/// Waits a moment for a process that is about to end.
+fn lock(dir: &Path) -> Result<File, StorageError> {
+    let path = dir.join(LOCK_FILE);
+    let failed = |e: std::io::Error| StorageError::Unavailable(format!("{}: {e}", path.display()));
+    let mut options = File::options();
+    let options = options.create(true).truncate(false).write(true);
+    let file = options.open(&path).map_err(failed)?;
+    let mut waited = Duration::ZERO;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::Error(e)) => return Err(failed(e)),
+            Err(TryLockError::WouldBlock) if waited >= LOCK_WAIT => {
+                return Err(StorageError::Unavailable(format!(
+                    "{} is in use by another process; stop that one, or choose another folder with --data",
+                    dir.display()
+                )));
+            }
+            Err(TryLockError::WouldBlock) => {
+                std::thread::sleep(LOCK_PAUSE);
+                waited += LOCK_PAUSE;
+            }
+        }
+    }
 }
 
 impl Files {
@@ -104,6 +138,7 @@ impl Files {
         let failed =
             |e: std::io::Error| StorageError::Unavailable(format!("{}: {e}", dir.display()));
         std::fs::create_dir_all(dir).map_err(failed)?;
+        let lock = lock(dir)?;
         let mut known = BTreeSet::new();
         for entry in std::fs::read_dir(dir).map_err(failed)? {
             let name = entry.map_err(failed)?.file_name();
@@ -112,6 +147,7 @@ impl Files {
         Ok(Files {
             dir: dir.to_owned(),
             known: RwLock::new(known),
+            _lock: lock,
         })
     }
 
