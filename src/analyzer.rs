@@ -34,6 +34,9 @@ pub enum Reject {
     MissingId,
     #[error("id_too_long")]
     IdTooLong,
+    /// A name so long that it is no name; shorter ones are cut to the limits of the settings.
+    #[error("name_too_long")]
+    NameTooLong,
     #[error("time_out_of_range")]
     TimeOutOfRange,
     #[error("too_large")]
@@ -76,7 +79,7 @@ impl Analyzer {
 
     /// Adds what a message means to `facts`; on rejection nothing of it is added.
     pub fn analyze(&mut self, message: &Message, facts: &mut Facts) -> Result<(), Reject> {
-        bounds::check(message.bytes())?;
+        bounds::check(message)?;
         match message {
             Message::Segment(bytes) => self.segment(bytes, facts),
             Message::JvmMetrics(bytes) => self.jvm_metrics(bytes, facts),
@@ -88,8 +91,12 @@ impl Analyzer {
 
     /// Second bucket of an instant that an agent reports.
     fn second(&self, epoch_ms: i64) -> Result<u64, Reject> {
-        let latest = self.clock.now_ms().saturating_add(MAX_AHEAD_MS);
-        let second = (epoch_ms <= latest).then(|| self.zone.second(epoch_ms));
+        let now = self.clock.now_ms();
+        let earliest = now.saturating_sub(self.settings.max_age_ms);
+        let latest = now.saturating_add(MAX_AHEAD_MS);
+        let second = (earliest..=latest)
+            .contains(&epoch_ms)
+            .then(|| self.zone.second(epoch_ms));
         second.flatten().ok_or(Reject::TimeOutOfRange)
     }
 }

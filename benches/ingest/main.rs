@@ -78,6 +78,7 @@ fn analyzer(schema: &Schema, addresses: &Arc<AddressBook>) -> Analyzer {
             default: 200,
         },
         max_statement_length: 2000,
+        max_age_ms: i64::MAX,
         is_trace_analysis_on: true,
     };
     Analyzer::new(

@@ -1,48 +1,104 @@
 //! How much one message may say. Looked at in its encoded form: a few bytes can stand for so much that decoding them
 //! would take a multiple of memory.
 
-use prost::encoding::{DecodeContext, decode_key, skip_field};
+use prost::bytes::Buf;
+use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
 
 use super::Reject;
+use crate::model::message::Message;
 
 const MAX_BYTES: usize = 4 << 20;
-/// Spans of a segment, metrics of a report, properties of an instance. Agents cut a segment at some hundred spans.
-const MAX_FIELDS: usize = 10_000;
+/// Messages inside a message, at any depth. Agents cut a segment at some hundred spans, each with a few tags.
+const MAX_PARTS: usize = 50_000;
+
+/// The repeated messages of a message, by field number.
+struct Shape(&'static [(u32, &'static Shape)]);
+
+const LEAF: Shape = Shape(&[]);
+const LOG: Shape = Shape(&[(2, &LEAF)]);
+/// References, tags and logs.
+const SPAN: Shape = Shape(&[(5, &LEAF), (12, &LEAF), (13, &LOG)]);
+const SEGMENT: Shape = Shape(&[(3, &SPAN)]);
+/// Memory, pools and collections.
+const JVM_METRIC: Shape = Shape(&[(3, &LEAF), (4, &LEAF), (5, &LEAF)]);
+const JVM_METRICS: Shape = Shape(&[(1, &JVM_METRIC)]);
+const CLR_METRICS: Shape = Shape(&[(1, &LEAF)]);
+const PROPERTIES: Shape = Shape(&[(3, &LEAF)]);
 
 /// Refuses what is larger than any agent has reason to send.
-pub(super) fn check(bytes: &[u8]) -> Result<(), Reject> {
-    if bytes.len() > MAX_BYTES {
+pub(super) fn check(message: &Message) -> Result<(), Reject> {
+    let shape = match message {
+        Message::Segment(_) => &SEGMENT,
+        Message::JvmMetrics(_) => &JVM_METRICS,
+        Message::ClrMetrics(_) => &CLR_METRICS,
+        Message::InstanceProperties(_) => &PROPERTIES,
+        Message::KeepAlive(_) => &LEAF,
+    };
+    if message.bytes().len() > MAX_BYTES {
         return Err(Reject::TooLarge);
     }
-    let mut rest = bytes;
-    let mut fields = 0;
-    while !rest.is_empty() {
-        let (tag, wire_type) = decode_key(&mut rest).map_err(|_| Reject::Undecodable)?;
-        skip_field(wire_type, tag, &mut rest, DecodeContext::default())
-            .map_err(|_| Reject::Undecodable)?;
-        fields += 1;
-    }
-    if fields > MAX_FIELDS {
-        return Err(Reject::TooLarge);
+    let mut parts = 0;
+    count(message.bytes(), shape, &mut parts)
+}
+
+/// Adds the messages inside `encoded` to `parts`.
+fn count(encoded: &[u8], shape: &Shape, parts: &mut usize) -> Result<(), Reject> {
+    let undecodable = |_| Reject::Undecodable;
+    let mut rest = encoded;
+    while rest.has_remaining() {
+        let (tag, wire_type) = decode_key(&mut rest).map_err(undecodable)?;
+        let inner = shape.0.iter().find(|(field, _)| *field == tag);
+        let Some((_, inner)) = inner.filter(|_| wire_type == WireType::LengthDelimited) else {
+            skip_field(wire_type, tag, &mut rest, DecodeContext::default()).map_err(undecodable)?;
+            continue;
+        };
+        *parts += 1;
+        if *parts > MAX_PARTS {
+            return Err(Reject::TooLarge);
+        }
+        let length = decode_varint(&mut rest).map_err(undecodable)?;
+        let length = usize::try_from(length).map_err(|_| Reject::Undecodable)?;
+        let (part, after) = rest.split_at_checked(length).ok_or(Reject::Undecodable)?;
+        count(part, inner, parts)?;
+        rest = after;
     }
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
+
+    /// One span with as many bytes of empty references, tags or logs.
+    fn span_with(field: u8, times: usize) -> Vec<u8> {
+        let inner = [field << 3 | 2, 0].repeat(times);
+        let mut segment = vec![0x1a];
+        prost::encoding::encode_varint(inner.len() as u64, &mut segment);
+        segment.extend(inner);
+        segment
+    }
 
     #[test]
     fn a_message_that_says_too_much_is_refused() {
         let empty_spans = |n: usize| [0x1a, 0x00].repeat(n);
         for (what, message, want) in [
             ("nothing", vec![], Ok(())),
-            ("many spans", empty_spans(MAX_FIELDS), Ok(())),
-            ("more", empty_spans(MAX_FIELDS + 1), Err(Reject::TooLarge)),
+            ("many spans", empty_spans(MAX_PARTS), Ok(())),
+            ("more", empty_spans(MAX_PARTS + 1), Err(Reject::TooLarge)),
+            ("references", span_with(5, MAX_PARTS), Err(Reject::TooLarge)),
+            ("tags", span_with(12, MAX_PARTS), Err(Reject::TooLarge)),
+            ("a few logs", span_with(13, 100), Ok(())),
             ("huge", vec![0; MAX_BYTES + 1], Err(Reject::TooLarge)),
             ("cut off", vec![0x1a, 0xff], Err(Reject::Undecodable)),
+            ("cut in a part", vec![0x1a, 9, 1], Err(Reject::Undecodable)),
         ] {
-            assert_eq!(check(&message), want, "{what}");
+            assert_eq!(
+                check(&Message::Segment(Bytes::from(message))),
+                want,
+                "{what}"
+            );
         }
     }
 }

@@ -6,6 +6,7 @@ use prost::Message as _;
 
 use super::entities::InstanceEntities;
 use super::naming::cut;
+use super::trace::check_name;
 use super::{Analyzer, Fact, Facts, Reject};
 use crate::model::entity::{Entity, EntityField as F};
 use crate::model::scope::{NodeType, Scope};
@@ -24,6 +25,8 @@ impl Analyzer {
     pub(super) fn jvm_metrics(&mut self, bytes: &Bytes, facts: &mut Facts) -> Result<(), Reject> {
         let message =
             JvmMetricCollection::decode(bytes.clone()).map_err(|_| Reject::Undecodable)?;
+        check_name(&message.service)?;
+        check_name(&message.service_instance)?;
         let service = cut(&message.service, self.settings.names.service);
         let instance = cut(&message.service_instance, self.settings.names.instance);
         if service.is_empty() || instance.is_empty() {

@@ -8,6 +8,7 @@ use prost::Message as _;
 use serde_json::{Map, Value};
 
 use super::naming::cut;
+use super::trace::check_name;
 use super::{Analyzer, Fact, Facts, Reject};
 use crate::model::scope::NodeType;
 
@@ -45,6 +46,8 @@ impl Analyzer {
         properties: Option<Arc<str>>,
         facts: &mut Facts,
     ) -> Result<(), Reject> {
+        check_name(service)?;
+        check_name(instance)?;
         let service = cut(service, self.settings.names.service);
         let instance = cut(instance, self.settings.names.instance);
         if service.is_empty() || instance.is_empty() {

@@ -12,6 +12,8 @@ pub struct AnalyzerSettings {
     pub slow_statements: SlowThresholds,
     /// UTF-16 units of a statement that are kept.
     pub max_statement_length: usize,
+    /// Data older than this is past every TTL and would only be deleted again.
+    pub max_age_ms: i64,
     /// False stores segments but derives no metrics from them.
     pub is_trace_analysis_on: bool,
 }

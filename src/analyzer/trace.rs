@@ -14,14 +14,18 @@ use super::{Analyzer, Facts, Reject};
 /// Ids longer than this cannot be document ids anywhere.
 pub(super) const MAX_ID_BYTES: usize = 512;
 
+/// Real names have some hundred bytes at most; what is cut is still stored with the segment.
+const MAX_NAME_BYTES: usize = 16 << 10;
+
 impl Analyzer {
     /// Analyses one segment. All checks come first, so a rejected segment leaves nothing behind.
     pub(super) fn segment(&mut self, bytes: &Bytes, facts: &mut Facts) -> Result<(), Reject> {
         let segment = SegmentObject::decode(bytes.clone()).map_err(|_| Reject::Undecodable)?;
+        check_ids(&segment)?;
         if segment.spans.is_empty() {
             return Ok(());
         }
-        check_ids(&segment)?;
+        check_names(&segment)?;
         let buckets = self.second_buckets(&segment)?;
         if self.settings.is_trace_analysis_on {
             for (span, second) in segment.spans.iter().zip(buckets) {
@@ -64,6 +68,31 @@ fn check_ids(segment: &SegmentObject) -> Result<(), Reject> {
     }
     if ids.iter().any(|id| id.len() > MAX_ID_BYTES) {
         return Err(Reject::IdTooLong);
+    }
+    Ok(())
+}
+
+/// Whether all names are short enough to be names.
+fn check_names(segment: &SegmentObject) -> Result<(), Reject> {
+    check_name(&segment.service)?;
+    check_name(&segment.service_instance)?;
+    for span in &segment.spans {
+        check_name(&span.operation_name)?;
+        check_name(&span.peer)?;
+        for reference in &span.refs {
+            check_name(&reference.parent_service)?;
+            check_name(&reference.parent_service_instance)?;
+            check_name(&reference.parent_endpoint)?;
+            check_name(&reference.network_address_used_at_peer)?;
+        }
+    }
+    Ok(())
+}
+
+/// Refuses a name that is no name.
+pub(super) fn check_name(name: &str) -> Result<(), Reject> {
+    if name.len() > MAX_NAME_BYTES {
+        return Err(Reject::NameTooLong);
     }
     Ok(())
 }

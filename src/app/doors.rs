@@ -92,8 +92,10 @@ impl Opening<'_> {
                 token: sharing.authentication.clone(),
                 grace: GRACE,
             };
-            self.serve_grpc(options, &sharing.grpc_host, sharing.grpc_port)
+            let address = self
+                .serve_grpc(options, &sharing.grpc_host, sharing.grpc_port)
                 .await?;
+            tracing::info!(%address, "agents report here (gRPC, a port of their own)");
         }
         Ok(address)
     }
@@ -126,8 +128,10 @@ impl Opening<'_> {
                     idle: sharing.jetty_idle_time_out,
                     grace: GRACE,
                 };
-                self.serve_http(twins, &sharing.host, sharing.port, timeouts)
+                let address = self
+                    .serve_http(twins, &sharing.host, sharing.port, timeouts)
                     .await?;
+                tracing::info!(%address, "agents report here (HTTP, a port of their own)");
             }
         }
         let timeouts = Timeouts {

@@ -36,7 +36,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How long rows for Elasticsearch may wait for company; `flushInterval` can only shorten it.
 const MAX_LINGER: Duration = Duration::from_secs(1);
 /// Rough bytes of one metric row in memory, for turning the budget into a number of rows.
-const BYTES_PER_ROW: u64 = 1024;
+const BYTES_PER_ROW: u64 = 512;
+const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
 /// The running inner stages.
 #[derive(Debug)]
@@ -223,9 +224,15 @@ fn analyzer_settings(settings: &Settings) -> AnalyzerSettings {
         instance: settings.core.instance_name_max_length,
         endpoint: settings.core.endpoint_name_max_length,
     };
+    let days = settings
+        .core
+        .record_data_ttl
+        .max(settings.core.metrics_data_ttl);
+    let max_age_ms = (i64::from(days) + 1) * DAY_MS;
     match &settings.agent_analyzer {
         Some(analyzer) => AnalyzerSettings {
             names,
+            max_age_ms,
             sample_rate: i32::try_from(analyzer.sample_rate).unwrap_or(i32::MAX),
             slow_statements: analyzer.slow_db_access_threshold.clone(),
             max_statement_length: analyzer.max_slow_sql_length,
@@ -234,6 +241,7 @@ fn analyzer_settings(settings: &Settings) -> AnalyzerSettings {
         // Without the module there is no trace receiver either, so these are never looked at.
         None => AnalyzerSettings {
             names,
+            max_age_ms,
             sample_rate: 10_000,
             slow_statements: SlowThresholds {
                 by_type: Vec::new(),

@@ -94,6 +94,11 @@ impl CoreSettings {
             "restAcceptQueueSize",
             "gRPCThreadPoolSize",
             "gRPCThreadPoolQueueSize",
+            "role",
+            "enableDatabaseSession",
+            "topNReportPeriod",
+            "remoteTimeout",
+            "gRPCSslTrustedCAPath",
         ]);
         CoreSettings {
             role: Role::read(s),

@@ -92,7 +92,7 @@ impl EmbeddedSettings {
 impl EsSettings {
     /// Reads `storage.elasticsearch` or `storage.elasticsearch7`.
     pub(super) fn read(s: &mut Section<'_>) -> EsSettings {
-        s.without_effect(&["dayStep"]);
+        s.without_effect(&["dayStep", "trustStorePass"]);
         let mut settings = EsSettings {
             name_space: s.text("nameSpace", "").to_lowercase(),
             cluster_nodes: cluster_nodes(s),

@@ -45,8 +45,8 @@ impl Default for HttpOptions {
         Self {
             receivers: Enabled::ALL,
             context_path: "/".to_owned(),
-            max_body_bytes: 16 * 1024 * 1024,
-            max_requests: 200,
+            max_body_bytes: 8 * 1024 * 1024,
+            max_requests: 64,
         }
     }
 }

@@ -91,7 +91,16 @@ pub(super) struct Missing {
 }
 
 /// How long a row stays after its last change, if its bucket is over.
-const LINGER_MS: i64 = 120_000;
+const LINGER_MS: i64 = 30_000;
+/// How long a row must have been left alone to be forgotten when room is short.
+const QUIET_MS: i64 = 5_000;
+
+impl MetricRow {
+    /// Everything handed over until `stored_ms` is stored, and nothing changed since.
+    fn is_stored(&self, stored_ms: i64) -> bool {
+        self.handed_ms <= stored_ms && !self.slots.iter().any(|s| s.is_dirty)
+    }
+}
 
 /// All rows of a shard.
 #[derive(Debug)]
@@ -122,6 +131,24 @@ impl Rows {
 
     pub(super) fn len(&self) -> usize {
         self.rows.len()
+    }
+
+    /// Makes room for new rows by forgetting those that are stored and were not touched for some seconds, over or not. They
+    /// are read back when they change again, which costs time but no data.
+    pub(super) fn make_room(&mut self, wanted: usize, now_ms: i64, stored_ms: i64) {
+        if self.rows.len() + wanted <= self.max_rows {
+            return;
+        }
+        let horizon = &mut self.horizon;
+        self.rows.retain(|key, row| {
+            let is_quiet = now_ms - row.touched_ms > QUIET_MS;
+            let stays = !is_quiet || !row.is_stored(stored_ms);
+            if !stays {
+                let horizon = horizon.of(key.bucket);
+                *horizon = key.bucket.max(*horizon);
+            }
+            stays
+        });
     }
 
     /// Merges increments into the row of a bucket. `false` if there is no room for a new row.
@@ -251,7 +278,7 @@ impl Rows {
         self.rows.retain(|key, row| {
             let is_quiet = now_ms - row.touched_ms > LINGER_MS;
             let is_over = key.bucket < *now.of(key.bucket);
-            let is_stored = row.handed_ms <= stored_ms && !row.slots.iter().any(|s| s.is_dirty);
+            let is_stored = row.is_stored(stored_ms);
             let stays = !is_quiet || !is_over || !is_stored;
             if !stays {
                 let horizon = horizon.of(key.bucket);

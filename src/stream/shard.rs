@@ -22,6 +22,7 @@ use crate::model::source::Source;
 use crate::model::time_bucket::Zone;
 use crate::storage::writer::Lane;
 use crate::storage::{Backend, StorageError};
+use crate::telemetry::Throttle;
 use crate::util::clock::Clock;
 
 /// What comes into a shard.
@@ -117,6 +118,7 @@ pub struct Shard<S> {
     /// Everything handed over until then is stored; epoch milliseconds.
     stored_ms: i64,
     counted: (i64, i64),
+    shed_log: Throttle,
 }
 
 impl<S> std::fmt::Debug for Shard<S> {
@@ -141,6 +143,7 @@ impl<S: Backend + 'static> Shard<S> {
             storing: None,
             stored_ms: i64::MIN,
             counted: (0, 0),
+            shed_log: Throttle::new(deps.clock.clone()),
             deps,
             options,
         }
@@ -231,6 +234,8 @@ impl<S: Backend + 'static> Shard<S> {
             ms,
             ahead: horizon(&self.deps.zone, ms + AHEAD_MS),
         };
+        let wanted = self.pending.len() * 3;
+        self.rows.make_room(wanted, ms, self.stored_ms);
         let plan = &self.deps.plan;
         let options = &self.options;
         let mut shed = 0;
@@ -251,6 +256,14 @@ impl<S: Backend + 'static> Shard<S> {
         if count > 0 {
             let shed = &self.deps.metrics.shed;
             shed.with_label_values(&[reason]).inc_by(count);
+            if let Some(held_back) = self.shed_log.admit() {
+                tracing::warn!(
+                    reason,
+                    count,
+                    held_back,
+                    "values given up, the memory budget (-Xmx) is too small for so many entities"
+                );
+            }
         }
     }
 

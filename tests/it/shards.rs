@@ -102,6 +102,7 @@ impl Aggregation {
                 default: 200,
             },
             max_statement_length: 2000,
+            max_age_ms: i64::MAX,
             is_trace_analysis_on: true,
         };
         let analyzer = Analyzer::new(

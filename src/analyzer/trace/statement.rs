@@ -15,8 +15,6 @@ use crate::model::row::{Cell, Row};
 
 /// Stands for a statement that the agent reported as empty; such a span has no endpoint name to show instead.
 const NO_STATEMENT: &str = "[No statement]/null";
-/// A peer longer than this cannot be a service id in any store.
-const MAX_PEER_BYTES: usize = 8192;
 
 impl Analyzer {
     pub(super) fn slow_statement(
@@ -31,9 +29,7 @@ impl Analyzer {
             return;
         };
         let latency = i64::from(latency(span));
-        if latency <= self.settings.slow_statements.of(database_type)
-            || span.peer.len() > MAX_PEER_BYTES
-        {
+        if latency <= self.settings.slow_statements.of(database_type) {
             return;
         }
         let statement = match last_tag(span, "db.statement") {
