@@ -7,7 +7,6 @@
 
 mod file;
 mod load;
-mod lock;
 mod metadata;
 mod metrics;
 mod page;
@@ -21,7 +20,6 @@ mod text;
 mod topology;
 mod write;
 
-use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -52,8 +50,6 @@ pub struct Embedded {
     pool: Arc<ReadPool>,
     readers: Arc<Semaphore>,
     writer: Arc<Mutex<Writer>>,
-    /// Held as long as the store is open: another process would overwrite what this one holds in memory.
-    _lock: File,
 }
 
 impl Embedded {
@@ -61,7 +57,6 @@ impl Embedded {
     /// program or not of this store is an error that names it. Blocks on file I/O.
     pub fn open(dir: &Path) -> Answer<Embedded> {
         let files = Arc::new(Files::scan(dir)?);
-        let lock = lock::claim(dir)?;
         for key in files.all() {
             files.open_reader(key)?;
         }
@@ -72,7 +67,6 @@ impl Embedded {
             pool: Arc::new(ReadPool::new(files)),
             readers: Arc::new(Semaphore::new(READERS as usize)),
             writer: Arc::new(Mutex::new(writer)),
-            _lock: lock,
         })
     }
 
