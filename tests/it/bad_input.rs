@@ -156,8 +156,13 @@ fn bad_segments() -> Vec<(&'static str, SegmentObject)> {
         ),
         (
             "too_large",
-            spoilt(|s| s.spans = vec![SpanObject::default(); 20_000]),
+            spoilt(|s| s.spans = vec![SpanObject::default(); 60_000]),
         ),
+        (
+            "name_too_long",
+            spoilt_span(|s| s.operation_name = "x".repeat(MIB)),
+        ),
+        ("name_too_long", spoilt(|s| s.service = "x".repeat(MIB))),
         (
             "id_too_long",
             spoilt(|s| s.trace_segment_id = "x".repeat(600)),
@@ -262,7 +267,7 @@ async fn calls_that_carry_one_message_are_judged_alike() -> Result<()> {
     let crowded = InstanceProperties {
         service: "spoilt".into(),
         service_instance: "i".into(),
-        properties: vec![property; 20_000],
+        properties: vec![property; 60_000],
     };
     let calls = [
         ("/ManagementService/keepAlive", nameless),

@@ -21,7 +21,7 @@ use serde::Deserialize;
 use serde::de::{self, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 /// Objects in one text. An object costs its sender three bytes and us two hundred.
-const MAX_OBJECTS: usize = 50_000;
+const MAX_OBJECTS: usize = 100_000;
 
 /// `SegmentObject`
 pub(super) fn segment(text: &str) -> Result<SegmentObject, serde_json::Error> {
