@@ -248,12 +248,21 @@ impl Rows {
         }
     }
 
-    /// Takes rows to write: whole and changed. Hour and day rows only if `with_coarse`.
-    pub(super) fn take_changed(&mut self, plan: &Plan, with_coarse: bool, now_ms: i64) -> Vec<Row> {
+    /// Takes rows to write, about `limit` at most: whole and changed. Hour and day rows only if `with_coarse`.
+    pub(super) fn take_changed(
+        &mut self,
+        plan: &Plan,
+        with_coarse: bool,
+        limit: usize,
+        now_ms: i64,
+    ) -> Vec<Row> {
         let mut changed = Vec::new();
         for (key, row) in &mut self.rows {
             if !with_coarse && Downsampling::of(key.bucket) != Some(Downsampling::Minute) {
                 continue;
+            }
+            if changed.len() >= limit {
+                break;
             }
             let items = plan.items(key.entity.scope);
             for (slot, item) in row.slots.iter_mut().zip(items) {

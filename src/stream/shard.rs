@@ -94,6 +94,9 @@ const AHEAD_MS: i64 = 10 * 60 * 1000;
 /// Rows read per flush at most; the rest waits for the next one.
 const MAX_READ_BACK: usize = 20_000;
 
+/// Rows handed over at once: made just before they are written, they take a multiple of what they are made from.
+const ROWS_PER_ORDER: usize = 10_000;
+
 type Increments = Box<[Option<Value>]>;
 type Loaded = Result<(Vec<Option<Row>>, Vec<Option<Row>>), StorageError>;
 
@@ -319,13 +322,23 @@ impl<S: Backend + 'static> Shard<S> {
             return;
         }
         let with_coarse = is_awaited || Instant::now() >= self.coarse_due;
-        if with_coarse {
+        let now_ms = self.deps.clock.now_ms();
+        self.deps.lane.write(self.metadata.take_changed()).await;
+        let is_all = loop {
+            let plan = &self.deps.plan;
+            let rows = self
+                .rows
+                .take_changed(plan, with_coarse, ROWS_PER_ORDER, now_ms);
+            let is_all = rows.len() < ROWS_PER_ORDER;
+            self.deps.lane.write(rows).await;
+            // What finds no room stays changed, in place, until the next flush.
+            if is_all || (!is_awaited && !self.deps.lane.has_room()) {
+                break is_all;
+            }
+        };
+        if with_coarse && is_all {
             self.coarse_due = Instant::now() + self.options.coarse_flush_interval;
         }
-        let now_ms = self.deps.clock.now_ms();
-        let mut rows = self.rows.take_changed(&self.deps.plan, with_coarse, now_ms);
-        rows.extend(self.metadata.take_changed());
-        self.deps.lane.write(rows).await;
         for done in self.waiting.drain(..) {
             self.deps.lane.notify(done).await;
         }
