@@ -20,7 +20,7 @@ pub use settings::AnalyzerSettings;
 use crate::model::fact::Fact;
 use crate::model::message::Message;
 use crate::model::schema::{Model, Schema};
-use crate::model::time_bucket::Zone;
+use crate::model::time_bucket::{DAY_MS, Zone};
 use crate::stream::AddressBook;
 use crate::util::clock::Clock;
 use entities::Entities;
@@ -44,7 +44,7 @@ pub enum Reject {
 }
 
 /// A clock that is further ahead is wrong, and every day has files or indices of its own, which would stay until then.
-const MAX_AHEAD_MS: i64 = 24 * 60 * 60 * 1000;
+const MAX_AHEAD_MS: i64 = DAY_MS;
 
 /// Analyses messages one after another. Not shared: each analyzer task owns one, with its own caches.
 #[derive(Debug)]

@@ -12,7 +12,6 @@ mod null_store;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use oap::analyzer::naming::NameLimits;
 use oap::analyzer::{Analyzer, AnalyzerSettings, Facts};
 use oap::config::SlowThresholds;
 use oap::dsl::oal;
@@ -71,15 +70,11 @@ fn schema_and_plan() -> anyhow::Result<(Arc<Schema>, Arc<Plan>)> {
 
 fn analyzer(schema: &Schema, addresses: &Arc<AddressBook>) -> Analyzer {
     let settings = AnalyzerSettings {
-        names: NameLimits::default(),
-        sample_rate: 10_000,
         slow_statements: SlowThresholds {
             by_type: vec![],
             default: 200,
         },
-        max_statement_length: 2000,
-        max_age_ms: i64::MAX,
-        is_trace_analysis_on: true,
+        ..AnalyzerSettings::default()
     };
     Analyzer::new(
         Arc::new(settings),

@@ -165,7 +165,8 @@ impl Entities {
         insert(relations, key, Arc::new(relation_entities(source, dest)))
     }
 
-    /// The runtime metrics of an instance under the given scopes; `own_id` overrides the entity id of a scope.
+    /// The entities of an instance's runtime metrics, made by `make` from its service id and its own id. `tag` tells kinds
+    /// of runtime apart.
     pub fn runtime(
         &mut self,
         tag: u8,

@@ -31,9 +31,4 @@ impl Facts {
     pub fn take_shards(&mut self) -> impl Iterator<Item = Vec<Fact>> + '_ {
         self.shards.iter_mut().map(std::mem::take)
     }
-
-    /// All facts, for tests and benchmarks.
-    pub fn iter(&self) -> impl Iterator<Item = &Fact> {
-        self.shards.iter().flatten()
-    }
 }

@@ -17,3 +17,20 @@ pub struct AnalyzerSettings {
     /// False stores segments but derives no metrics from them.
     pub is_trace_analysis_on: bool,
 }
+
+impl Default for AnalyzerSettings {
+    /// Keeps every segment of any age; a statement is slow after 10 s, as in the original without thresholds.
+    fn default() -> AnalyzerSettings {
+        AnalyzerSettings {
+            names: NameLimits::default(),
+            sample_rate: 10_000,
+            slow_statements: SlowThresholds {
+                by_type: Vec::new(),
+                default: 10_000,
+            },
+            max_statement_length: 2000,
+            max_age_ms: i64::MAX,
+            is_trace_analysis_on: true,
+        }
+    }
+}

@@ -11,11 +11,11 @@ use super::stages::Stages;
 use super::task::Tasks;
 use crate::config::{Configuration, StorageSettings};
 use crate::model::schema::Schema;
+use crate::model::time_bucket::DAY_MS;
 use crate::storage::{Backend, Expiry, StorageError, Store, UiTemplate};
 use crate::stream::AddressBook;
 
 const MINUTE_MS: i64 = 60_000;
-const DAY_MS: i64 = 24 * 60 * MINUTE_MS;
 /// Between two looks for addresses that other nodes learned (8.1.0 spec, B.7).
 const ADDRESS_PERIOD: Duration = Duration::from_secs(10);
 /// How far back such a look goes.

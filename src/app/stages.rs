@@ -12,11 +12,11 @@ use super::analysis::{Analysis, AnalysisMetrics, RejectLog};
 use super::task::Tasks;
 use crate::analyzer::naming::NameLimits;
 use crate::analyzer::{Analyzer, AnalyzerSettings};
-use crate::config::{Configuration, Settings, SlowThresholds, StorageSettings};
+use crate::config::{Configuration, Settings, StorageSettings};
 use crate::dsl::oal::{self, OalProgram};
 use crate::journal::{Intake, Limits};
 use crate::model::schema::Schema;
-use crate::model::time_bucket::Zone;
+use crate::model::time_bucket::{DAY_MS, Zone};
 use crate::storage::elasticsearch::Elasticsearch;
 use crate::storage::embedded::Embedded;
 use crate::storage::writer::{Lane, WriterMetrics, lane};
@@ -37,7 +37,6 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const MAX_LINGER: Duration = Duration::from_secs(1);
 /// Rough bytes of one metric row in memory, for turning the budget into a number of rows.
 const BYTES_PER_ROW: u64 = 512;
-const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
 /// The running inner stages.
 #[derive(Debug)]
@@ -242,13 +241,8 @@ fn analyzer_settings(settings: &Settings) -> AnalyzerSettings {
         None => AnalyzerSettings {
             names,
             max_age_ms,
-            sample_rate: 10_000,
-            slow_statements: SlowThresholds {
-                by_type: Vec::new(),
-                default: 10_000,
-            },
-            max_statement_length: 2000,
             is_trace_analysis_on: false,
+            ..AnalyzerSettings::default()
         },
     }
 }

@@ -4,6 +4,9 @@ use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 
+/// Milliseconds of a day without a change of the clock.
+pub const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+
 /// How fine a bucket is; it shows in the number of digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Downsampling {

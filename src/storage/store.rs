@@ -36,11 +36,6 @@ impl Store {
         }
     }
 
-    /// The backend, for what only one of them can do.
-    pub fn kind(&self) -> &StoreKind {
-        &self.kind
-    }
-
     /// Whether templates, indices or files exist.
     pub fn is_installed(&self) -> bool {
         self.is_installed.load(Ordering::Acquire)

@@ -8,7 +8,6 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use oap::analyzer::naming::NameLimits;
 use oap::analyzer::{Analyzer, AnalyzerSettings, Facts};
 use oap::config::SlowThresholds;
 use oap::dsl::oal;
@@ -95,15 +94,11 @@ impl Aggregation {
         });
         let shards = senders.collect();
         let settings = AnalyzerSettings {
-            names: NameLimits::default(),
-            sample_rate: 10_000,
             slow_statements: SlowThresholds {
                 by_type: vec![],
                 default: 200,
             },
-            max_statement_length: 2000,
-            max_age_ms: i64::MAX,
-            is_trace_analysis_on: true,
+            ..AnalyzerSettings::default()
         };
         let analyzer = Analyzer::new(
             Arc::new(settings),
