@@ -126,11 +126,11 @@ struct Event {
 
 /// What one agent sent, calls in the order they began.
 #[derive(Debug, Default)]
-struct Capture {
+pub struct Capture {
     /// Method and messages.
-    calls: Vec<(String, Vec<Bytes>)>,
+    pub calls: Vec<(String, Vec<Bytes>)>,
     /// `METHOD /path` and body.
-    requests: Vec<(String, Option<Bytes>)>,
+    pub requests: Vec<(String, Option<Bytes>)>,
     /// Ids of the segments.
     segments: BTreeSet<String>,
     /// Services that are called; a service that only calls is not listed.
@@ -193,7 +193,8 @@ fn is_entry(span: &Value) -> bool {
     }
 }
 
-fn captures() -> Result<BTreeMap<String, Capture>> {
+/// Everything recorded, by agent.
+pub fn captures() -> Result<BTreeMap<String, Capture>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/captures");
     let mut captures = BTreeMap::new();
     for entry in std::fs::read_dir(folder)? {

@@ -1,11 +1,13 @@
 //! The integration tests, one binary: real servers, real agents, a real Elasticsearch, recorded data of the original.
 
 mod agents;
+mod arbitrary;
 mod bad_input;
 mod bad_questions;
 mod captures;
 mod elasticsearch_store;
 mod es_console;
+mod every_metric;
 mod failures;
 mod gate;
 mod golden;
