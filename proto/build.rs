@@ -4,22 +4,24 @@
 
 use std::{error::Error, fs, path::PathBuf};
 
-const MESSAGES: [&str; 6] = [
+const MESSAGES: [&str; 7] = [
     "agent/clr.proto",
     "agent/common.proto",
     "agent/jvm.proto",
     "agent/management.proto",
+    "agent/mesh.proto",
     "agent/profile.proto",
     "agent/trace.proto",
 ];
 const SERVICES: [&str; 2] = ["agent/service/legacy.proto", "agent/service/v3.proto"];
-const REPORTS: [&str; 6] = [
+const REPORTS: [&str; 7] = [
     "SegmentObject",
     "ThreadSnapshot",
     "JVMMetricCollection",
     "CLRMetricCollection",
     "InstanceProperties",
     "InstancePingPkg",
+    "ServiceMeshMetric",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

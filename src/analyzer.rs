@@ -8,7 +8,9 @@ pub mod entities;
 pub mod facts;
 pub mod jvm;
 pub mod management;
+pub mod mesh;
 pub mod naming;
+mod request;
 pub mod settings;
 pub mod trace;
 
@@ -86,6 +88,7 @@ impl Analyzer {
             Message::ClrMetrics(bytes) => self.clr_metrics(bytes, facts),
             Message::InstanceProperties(bytes) => self.instance_properties(bytes, facts),
             Message::KeepAlive(bytes) => self.keep_alive(bytes, facts),
+            Message::Mesh(bytes) => self.mesh(bytes, facts),
         }
     }
 

@@ -11,8 +11,10 @@ pub mod http;
 mod jvm;
 mod listen;
 mod management;
+mod mesh;
 mod metrics;
 mod profile;
+mod stream;
 mod trace;
 
 use std::path::PathBuf;
@@ -37,6 +39,8 @@ pub struct Enabled {
     pub clr: bool,
     /// `receiver-profile`
     pub profile: bool,
+    /// `service-mesh`
+    pub mesh: bool,
 }
 
 impl Enabled {
@@ -47,6 +51,7 @@ impl Enabled {
         jvm: true,
         clr: true,
         profile: true,
+        mesh: true,
     };
     /// None: what the core port serves when the sharing server has ports of its own.
     pub const NONE: Enabled = Enabled {
@@ -55,6 +60,7 @@ impl Enabled {
         jvm: false,
         clr: false,
         profile: false,
+        mesh: false,
     };
 }
 

@@ -32,7 +32,7 @@ pub(super) fn check(message: &Message) -> Result<(), Reject> {
         Message::JvmMetrics(_) => &JVM_METRICS,
         Message::ClrMetrics(_) => &CLR_METRICS,
         Message::InstanceProperties(_) => &PROPERTIES,
-        Message::KeepAlive(_) => &LEAF,
+        Message::KeepAlive(_) | Message::Mesh(_) => &LEAF,
     };
     if message.bytes().len() > MAX_BYTES {
         return Err(Reject::TooLarge);

@@ -210,5 +210,6 @@ fn enabled(settings: &Settings) -> Enabled {
         jvm: on.jvm,
         clr: on.clr,
         profile: on.profile,
+        mesh: on.mesh,
     }
 }

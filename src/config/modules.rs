@@ -43,7 +43,7 @@ const MODULES: &[(&str, &[(&str, Support)])] = {
         ("receiver-jvm", &[("default", Works)]),
         ("receiver-clr", &[("default", Works)]),
         ("receiver-profile", &[("default", WithoutEffect)]),
-        ("service-mesh", &[("default", WithoutEffect)]),
+        ("service-mesh", &[("default", Works)]),
         ("istio-telemetry", &[("default", WithoutEffect)]),
         ("envoy-metric", &[("default", WithoutEffect)]),
         ("prometheus-fetcher", &[("default", WithoutEffect)]),

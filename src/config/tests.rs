@@ -105,7 +105,6 @@ fn without_any_setting_the_server_stands_alone() {
         "envoy-metric",
         "istio-telemetry",
         "receiver-profile",
-        "service-mesh",
     ];
     assert_eq!(
         loaded.notices,

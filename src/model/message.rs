@@ -7,6 +7,7 @@ pub mod kind {
     pub const SEGMENT: &str = "segment";
     pub const INSTANCE_PROPERTIES: &str = "instance_properties";
     pub const KEEP_ALIVE: &str = "keep_alive";
+    pub const MESH: &str = "mesh";
 }
 
 /// What an agent said, still encoded as its protobuf message.
@@ -22,6 +23,8 @@ pub enum Message {
     InstanceProperties(Bytes),
     /// `InstancePingPkg`
     KeepAlive(Bytes),
+    /// `ServiceMeshMetric`
+    Mesh(Bytes),
 }
 
 impl Message {
@@ -33,6 +36,7 @@ impl Message {
             Message::ClrMetrics(_) => "clr",
             Message::InstanceProperties(_) => kind::INSTANCE_PROPERTIES,
             Message::KeepAlive(_) => kind::KEEP_ALIVE,
+            Message::Mesh(_) => kind::MESH,
         }
     }
 
@@ -43,7 +47,8 @@ impl Message {
             | Message::JvmMetrics(b)
             | Message::ClrMetrics(b)
             | Message::InstanceProperties(b)
-            | Message::KeepAlive(b) => b,
+            | Message::KeepAlive(b)
+            | Message::Mesh(b) => b,
         }
     }
 }

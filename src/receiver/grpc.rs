@@ -20,7 +20,7 @@ use tonic::service::{Routes, RoutesBuilder};
 use tonic::transport::{Identity, Server, ServerTlsConfig};
 
 use super::handover::Handover;
-use super::{Enabled, ReceiveError, clr, health, jvm, listen, management, profile, trace};
+use super::{Enabled, ReceiveError, clr, health, jvm, listen, management, mesh, profile, trace};
 use crate::config::{Secret, TlsSettings};
 use calls::Calls;
 use token::TokenCheck;
@@ -193,6 +193,13 @@ impl GrpcServer {
                 profile::Profile,
                 legacy::profile_task_server::ProfileTaskServer,
                 v3::profile_task_server::ProfileTaskServer
+            );
+        }
+        if enabled.mesh {
+            add!(
+                mesh::Mesh(self.handover.clone()),
+                legacy::service_mesh_metric_service_server::ServiceMeshMetricServiceServer,
+                v3::service_mesh_metric_service_server::ServiceMeshMetricServiceServer
             );
         }
         // Probes carry no token.

@@ -3,8 +3,9 @@
 use oap_proto::agent::{SegmentObject, SpanObject};
 use serde_json::Value;
 
-use super::span::{latency, push_source};
+use super::span::latency;
 use crate::analyzer::naming::cut;
+use crate::analyzer::request::push_source;
 use crate::analyzer::{Analyzer, Facts};
 use crate::model::scope::{DetectPoint, RequestType};
 use crate::model::source::Request;

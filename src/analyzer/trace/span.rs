@@ -1,17 +1,15 @@
 //! Entry, exit and local spans: who called whom, how long it took, whether it worked (8.1.0 spec, B.2–B.4, B.7).
 
-use std::sync::Arc;
-
 use oap_proto::agent::{RefType, SegmentObject, SegmentReference, SpanLayer, SpanObject};
 
-use crate::analyzer::entities::{End, RequestEntities};
+use crate::analyzer::entities::End;
 use crate::analyzer::naming::cut;
+use crate::analyzer::request::{push_served, push_source};
 use crate::analyzer::{Analyzer, Fact, Facts};
-use crate::model::entity::Entity;
 use crate::model::fact::AddressAlias;
 use crate::model::id::{self, USER};
 use crate::model::scope::{DetectPoint, NodeType, RequestType};
-use crate::model::source::{Request, RequestNames, Source, Values};
+use crate::model::source::Request;
 
 /// Component of a proxy whose peers are not where the request ends (8.1.0 spec, B.4).
 const NGINX: i32 = 6000;
@@ -165,42 +163,6 @@ impl Analyzer {
             self.slow_statement(segment, span, second, facts);
         }
     }
-
-    fn push_relation(
-        &mut self,
-        source: End<'_>,
-        dest: End<'_>,
-        minute: u64,
-        request: Request,
-        facts: &mut Facts,
-    ) {
-        let set = self.entities.relation(source, dest);
-        push_source(&set.service, None, minute, request, facts);
-        for entity in set.instance.iter().chain(&set.endpoint) {
-            push_source(entity, None, minute, request, facts);
-        }
-    }
-}
-
-fn push_served(set: &RequestEntities, minute: u64, request: Request, facts: &mut Facts) {
-    for entity in [&set.all, &set.service, &set.instance, &set.endpoint] {
-        push_source(entity, Some(&set.names), minute, request, facts);
-    }
-}
-
-pub(super) fn push_source(
-    entity: &Arc<Entity>,
-    names: Option<&Arc<RequestNames>>,
-    minute: u64,
-    request: Request,
-    facts: &mut Facts,
-) {
-    facts.push(Fact::Source(Source {
-        entity: Arc::clone(entity),
-        names: names.cloned(),
-        minute,
-        values: Values::Request(request),
-    }));
 }
 
 /// Milliseconds as the original's 32-bit cast gives them.

@@ -9,10 +9,12 @@ use oap_proto::agent::{ProfileTaskCommandQuery, SegmentCollection};
 use oap_proto::health::{HealthCheckRequest, health_client::HealthClient};
 use oap_proto::legacy::jvm_metric_report_service_client::JvmMetricReportServiceClient as LegacyJvm;
 use oap_proto::legacy::management_service_client::ManagementServiceClient as LegacyManagement;
+use oap_proto::legacy::service_mesh_metric_service_client::ServiceMeshMetricServiceClient as LegacyMesh;
 use oap_proto::legacy::trace_segment_report_service_client::TraceSegmentReportServiceClient as LegacyTrace;
 use oap_proto::v3::clr_metric_report_service_client::ClrMetricReportServiceClient as V3Clr;
 use oap_proto::v3::management_service_client::ManagementServiceClient as V3Management;
 use oap_proto::v3::profile_task_client::ProfileTaskClient as V3Profile;
+use oap_proto::v3::service_mesh_metric_service_client::ServiceMeshMetricServiceClient as V3Mesh;
 use oap_proto::v3::trace_segment_report_service_client::TraceSegmentReportServiceClient as V3Trace;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -141,6 +143,17 @@ async fn every_report_is_handed_over_under_both_names() {
         server.next().await,
         [Message::ClrMetrics(b"h".as_slice().into())]
     );
+    let mesh = |bytes: &'static [u8]| Message::Mesh(bytes.into());
+    LegacyMesh::new(channel.clone())
+        .collect(stream::iter([raw(b"i")]))
+        .await
+        .unwrap();
+    assert_eq!(server.next().await, [mesh(b"i")]);
+    V3Mesh::new(channel.clone())
+        .collect(stream::iter([raw(b"j")]))
+        .await
+        .unwrap();
+    assert_eq!(server.next().await, [mesh(b"j")]);
 
     let received = &server.metrics.received;
     assert_eq!(received.with_label_values(&["segment", "grpc"]).get(), 4);

@@ -1,0 +1,303 @@
+//! The table of A.6: what becomes of a call by who saw it, what it spoke and which names are there.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
+
+use super::*;
+use crate::analyzer::AnalyzerSettings;
+use crate::model::fact::Fact;
+use crate::model::id;
+use crate::model::message::Message;
+use crate::model::schema::Schema;
+use crate::model::scope::Scope;
+use crate::model::source::{Source, Values};
+use crate::model::time_bucket::Zone;
+use crate::stream::AddressBook;
+use crate::util::clock::Clock;
+
+/// 2020-09-15 10:59:31 UTC.
+const AT_MS: i64 = 1_600_167_571_000;
+const MINUTE: u64 = 2020_0915_1059;
+
+fn analyzer() -> Analyzer {
+    Analyzer::new(
+        Arc::new(AnalyzerSettings::default()),
+        &Schema::build(&[], &[], false),
+        Zone::utc(),
+        Clock::Fixed(Arc::new(AtomicI64::new(AT_MS))),
+        Arc::new(AddressBook::new(1)),
+    )
+}
+
+fn metric(protocol: MeshProtocol, detect_point: DetectPoint) -> MeshMetric<'static> {
+    MeshMetric {
+        start_ms: AT_MS,
+        source_service: "web",
+        source_instance: "web-1",
+        dest_service: "shop",
+        dest_instance: "shop-1",
+        endpoint: "/order",
+        latency: 30,
+        response_code: 503,
+        status: true,
+        protocol,
+        detect_point,
+    }
+}
+
+fn sources(facts: &mut Facts) -> Vec<Source> {
+    let facts: Vec<Fact> = facts.take_shards().flatten().collect();
+    let sources = facts.into_iter().map(|fact| match fact {
+        Fact::Source(source) => source,
+        other => panic!("no source but {other:?}"),
+    });
+    sources.collect()
+}
+
+/// Scopes and ids of what a call is about.
+fn about(metric: &MeshMetric<'_>) -> Vec<(Scope, String)> {
+    let mut facts = Facts::new(1);
+    analyzer().mesh_metric(metric, &mut facts).unwrap();
+    let sources = sources(&mut facts);
+    let about = sources
+        .iter()
+        .map(|s| (s.entity.scope, s.entity.id.to_string()));
+    about.collect()
+}
+
+/// What a server tells about.
+fn served(service: &str, instance: &str, endpoint: &str) -> Vec<(Scope, String)> {
+    let service_id = id::service_id(service, true);
+    vec![
+        (Scope::All, String::new()),
+        (Scope::Service, service_id.clone()),
+        (
+            Scope::ServiceInstance,
+            id::instance_id(&service_id, instance),
+        ),
+        (Scope::Endpoint, id::endpoint_id(&service_id, endpoint)),
+    ]
+}
+
+fn service_relation() -> (Scope, String) {
+    (Scope::ServiceRelation, "d2Vi.1-c2hvcA==.1".to_owned())
+}
+
+fn instance_relation() -> (Scope, String) {
+    let id = "d2Vi.1_d2ViLTE=-c2hvcA==.1_c2hvcC0x".to_owned();
+    (Scope::ServiceInstanceRelation, id)
+}
+
+#[test]
+fn a_server_tells_about_itself_and_everybody_about_the_relation() {
+    let relations = vec![service_relation(), instance_relation()];
+    let of_server = [served("shop", "shop-1", "/order"), relations.clone()].concat();
+    for (point, want) in [
+        (DetectPoint::Server, &of_server),
+        (DetectPoint::Client, &relations),
+        (DetectPoint::Proxy, &relations),
+        (DetectPoint::Unrecognized, &relations),
+    ] {
+        assert_eq!(
+            about(&metric(MeshProtocol::Http, point)),
+            *want,
+            "{point:?}"
+        );
+    }
+}
+
+#[test]
+fn the_protocol_decides_component_and_request_type() {
+    for (protocol, component_id, ty) in [
+        (MeshProtocol::Http, 49, RequestType::Http),
+        (MeshProtocol::Grpc, 23, RequestType::Grpc),
+        (MeshProtocol::Other, 50, RequestType::Rpc),
+    ] {
+        for point in [DetectPoint::Server, DetectPoint::Client] {
+            let mut facts = Facts::new(1);
+            let metric = metric(protocol, point);
+            analyzer().mesh_metric(&metric, &mut facts).unwrap();
+            for source in sources(&mut facts) {
+                assert_eq!(source.minute, MINUTE);
+                let want = Request {
+                    latency: 30,
+                    status: true,
+                    response_code: 503,
+                    ty,
+                    detect_point: point,
+                    component_id,
+                };
+                assert_eq!(source.values, Values::Request(want), "{protocol:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn names_that_are_not_there() {
+    let call = metric(MeshProtocol::Http, DetectPoint::Server);
+    let of_server = served("shop", "shop-1", "/order");
+    for (what, metric, want) in [
+        (
+            "caller",
+            MeshMetric {
+                source_service: "",
+                ..call
+            },
+            of_server.clone(),
+        ),
+        (
+            "instance of the caller",
+            MeshMetric {
+                source_instance: "",
+                ..call
+            },
+            [of_server.clone(), vec![service_relation()]].concat(),
+        ),
+        (
+            "instance",
+            MeshMetric {
+                dest_instance: "",
+                ..call
+            },
+            [served("shop", "", "/order"), vec![service_relation()]].concat(),
+        ),
+        (
+            "endpoint",
+            MeshMetric {
+                endpoint: "",
+                ..call
+            },
+            [
+                served("shop", "shop-1", ""),
+                vec![service_relation(), instance_relation()],
+            ]
+            .concat(),
+        ),
+    ] {
+        assert_eq!(about(&metric), want, "{what}");
+    }
+}
+
+#[test]
+fn names_are_cut() {
+    let long = "n".repeat(200);
+    let call = MeshMetric {
+        source_service: &long,
+        source_instance: &long,
+        dest_service: &long,
+        dest_instance: &long,
+        endpoint: &long,
+        ..metric(MeshProtocol::Http, DetectPoint::Server)
+    };
+    let name = "n".repeat(70);
+    let service_id = id::service_id(&name, true);
+    let instance_id = id::instance_id(&service_id, &name);
+    let relations = [
+        (
+            Scope::ServiceRelation,
+            id::relation_id(&service_id, &service_id),
+        ),
+        (
+            Scope::ServiceInstanceRelation,
+            id::relation_id(&instance_id, &instance_id),
+        ),
+    ];
+    let want = [served(&name, &name, &"n".repeat(150)), relations.to_vec()].concat();
+    assert_eq!(about(&call), want);
+}
+
+#[test]
+fn a_rejected_call_leaves_nothing() {
+    let call = metric(MeshProtocol::Http, DetectPoint::Server);
+    let huge = "n".repeat(1 << 20);
+    let old = AnalyzerSettings::default().max_age_ms;
+    for (metric, want) in [
+        (
+            MeshMetric {
+                dest_service: "",
+                ..call
+            },
+            Reject::MissingId,
+        ),
+        (
+            MeshMetric {
+                source_instance: &huge,
+                ..call
+            },
+            Reject::NameTooLong,
+        ),
+        (
+            MeshMetric {
+                start_ms: AT_MS + 2 * 86_400_000,
+                ..call
+            },
+            Reject::TimeOutOfRange,
+        ),
+        (
+            MeshMetric {
+                start_ms: AT_MS.saturating_sub(old).saturating_sub(1),
+                ..call
+            },
+            Reject::TimeOutOfRange,
+        ),
+    ] {
+        let mut facts = Facts::new(1);
+        assert_eq!(analyzer().mesh_metric(&metric, &mut facts), Err(want));
+        assert!(sources(&mut facts).is_empty(), "{want:?}");
+    }
+}
+
+#[test]
+fn every_field_of_a_report_is_read() {
+    for (number, protocol) in [
+        (0, RequestType::Http),
+        (1, RequestType::Grpc),
+        (7, RequestType::Rpc),
+    ] {
+        for (point, detect_point) in [
+            (0, DetectPoint::Client),
+            (1, DetectPoint::Server),
+            (2, DetectPoint::Proxy),
+            (7, DetectPoint::Unrecognized),
+        ] {
+            let report = proto::ServiceMeshMetric {
+                start_time: AT_MS,
+                end_time: AT_MS + 30,
+                source_service_name: "web".into(),
+                source_service_instance: "web-1".into(),
+                dest_service_name: "shop".into(),
+                dest_service_instance: "shop-1".into(),
+                endpoint: "/order".into(),
+                latency: 30,
+                response_code: 200,
+                status: true,
+                protocol: number,
+                detect_point: point,
+            };
+            let mut facts = Facts::new(1);
+            let message = Message::Mesh(report.encode_to_vec().into());
+            analyzer().analyze(&message, &mut facts).unwrap();
+            let sources = sources(&mut facts);
+            let is_server = detect_point == DetectPoint::Server;
+            assert_eq!(sources.len(), if is_server { 6 } else { 2 });
+            for source in sources {
+                let Values::Request(request) = source.values else {
+                    panic!("{source:?}");
+                };
+                assert_eq!(request.ty, protocol);
+                assert_eq!(request.detect_point, detect_point);
+                assert_eq!((request.latency, request.response_code), (30, 200));
+                assert!(request.status);
+            }
+        }
+    }
+}
+
+#[test]
+fn bytes_that_are_no_report_are_rejected() {
+    let mut facts = Facts::new(1);
+    let message = Message::Mesh(Bytes::from_static(b"\x1a\x05no"));
+    let outcome = analyzer().analyze(&message, &mut facts);
+    assert_eq!(outcome, Err(Reject::Undecodable));
+}
