@@ -6,6 +6,9 @@ mod bounds;
 pub mod clr;
 pub mod entities;
 pub mod facts;
+pub mod gateways;
+pub mod grouping;
+mod java_regex;
 pub mod jvm;
 pub mod management;
 pub mod mesh;
@@ -26,6 +29,7 @@ use crate::model::time_bucket::{DAY_MS, Zone};
 use crate::stream::AddressBook;
 use crate::util::clock::Clock;
 use entities::Entities;
+use naming::EndpointNames;
 
 /// Why a message was rejected. The text is also the value of the `reason` label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
@@ -56,6 +60,7 @@ pub struct Analyzer {
     clock: Clock,
     addresses: Arc<AddressBook>,
     entities: Entities,
+    endpoints: EndpointNames,
     segment_model: Option<Arc<Model>>,
     statement_model: Option<Arc<Model>>,
 }
@@ -69,6 +74,7 @@ impl Analyzer {
         addresses: Arc<AddressBook>,
     ) -> Analyzer {
         Analyzer {
+            endpoints: EndpointNames::new(Arc::clone(&settings.grouping)),
             settings,
             zone,
             clock,

@@ -5,6 +5,7 @@
 mod analysis;
 mod answers;
 mod doors;
+mod files;
 mod keeper;
 mod stages;
 mod task;
@@ -63,6 +64,7 @@ pub async fn start_with(configuration: Configuration, clock: Clock) -> anyhow::R
     let settings = Arc::new(configuration.settings.clone());
     let zone = zone(&settings)?;
     let program = stages::compile(&configuration)?;
+    let files = files::read(&configuration)?;
     let registry = Registry::new(&settings.core.grpc_host, settings.core.grpc_port);
     let storage = Arc::new(stages::store(&settings, &zone, &clock).await?);
     let shared = Shared {
@@ -73,8 +75,8 @@ pub async fn start_with(configuration: Configuration, clock: Clock) -> anyhow::R
         storage,
     };
     let stop = CancellationToken::new();
-    let (stages, intake) = stages::start(&shared, &program, &configuration, &stop)?;
-    let context = answers::context(&shared, &stages, &configuration)?;
+    let (stages, intake) = stages::start(&shared, &program, &files, &stop)?;
+    let context = answers::context(&shared, &stages, &files, &configuration)?;
     let (doors, grpc, http) = doors::open(&shared, &intake, context, &stop).await?;
     let keepers = keeper::start(&shared, &stages, &configuration, &stop)?;
     Ok(Running {

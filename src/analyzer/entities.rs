@@ -276,7 +276,7 @@ fn relation_entities(source: End<'_>, dest: End<'_>) -> RelationEntities {
 }
 
 /// Tag, then each name with its length in front: no two lists of names have the same key.
-fn write_key(key: &mut Vec<u8>, tag: u8, names: &[&str]) {
+pub(super) fn write_key(key: &mut Vec<u8>, tag: u8, names: &[&str]) {
     key.clear();
     key.push(tag);
     for name in names {

@@ -1,5 +1,9 @@
 //! What operators can change about analysis.
 
+use std::sync::Arc;
+
+use super::gateways::Gateways;
+use super::grouping::EndpointGrouping;
 use super::naming::NameLimits;
 use crate::config::SlowThresholds;
 
@@ -7,6 +11,8 @@ use crate::config::SlowThresholds;
 #[derive(Debug, Clone)]
 pub struct AnalyzerSettings {
     pub names: NameLimits,
+    pub grouping: Arc<EndpointGrouping>,
+    pub gateways: Gateways,
     /// Kept segments of 10,000, by the original's arithmetic.
     pub sample_rate: i32,
     pub slow_statements: SlowThresholds,
@@ -23,6 +29,8 @@ impl Default for AnalyzerSettings {
     fn default() -> AnalyzerSettings {
         AnalyzerSettings {
             names: NameLimits::default(),
+            grouping: Arc::default(),
+            gateways: Gateways::default(),
             sample_rate: 10_000,
             slow_statements: SlowThresholds {
                 by_type: Vec::new(),

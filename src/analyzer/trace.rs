@@ -4,6 +4,8 @@ mod logic;
 mod record;
 mod span;
 mod statement;
+#[cfg(test)]
+mod tests;
 
 use bytes::Bytes;
 use oap_proto::agent::{SegmentObject, SpanObject, SpanType};

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use anyhow::Context;
 
 use super::Shared;
+use super::files::Files;
 use super::stages::Stages;
 use crate::config::{Configuration, StorageSettings};
 use crate::query::service::template_file;
-use crate::query::{AliasLookup, Components, QueryContext, QueryLimits, QueryMetrics};
+use crate::query::{AliasLookup, QueryContext, QueryLimits, QueryMetrics};
 use crate::storage::{Store, UiTemplate};
 use crate::stream::AddressBook;
 
@@ -32,14 +33,9 @@ pub(super) fn templates(configuration: &Configuration) -> anyhow::Result<Vec<UiT
 pub(super) fn context(
     shared: &Shared,
     stages: &Stages,
+    files: &Files,
     configuration: &Configuration,
 ) -> anyhow::Result<Arc<QueryContext<Store>>> {
-    const COMPONENTS: &str = "component-libraries.yml";
-    let text = configuration
-        .file(COMPONENTS)
-        .map_or("", |f| f.text.as_str());
-    let components =
-        Components::parse(text).with_context(|| format!("{COMPONENTS} cannot be used"))?;
     let limits = match &shared.settings.storage {
         StorageSettings::Embedded(embedded) => QueryLimits {
             metadata: embedded.metadata_query_max_size,
@@ -56,7 +52,7 @@ pub(super) fn context(
         schema: Arc::clone(&stages.schema),
         zone: shared.zone.clone(),
         clock: shared.clock.clone(),
-        components: Arc::new(components),
+        components: Arc::clone(&files.components),
         aliases: Arc::new(Residents(Arc::clone(&stages.addresses))),
         templates: templates(configuration)?,
         limits,

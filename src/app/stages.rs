@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Shared;
 use super::analysis::{Analysis, AnalysisMetrics, RejectLog};
+use super::files::Files;
 use super::task::Tasks;
 use crate::analyzer::naming::NameLimits;
 use crate::analyzer::{Analyzer, AnalyzerSettings};
@@ -22,9 +23,7 @@ use crate::storage::embedded::Embedded;
 use crate::storage::writer::{Lane, WriterMetrics, lane};
 use crate::storage::{Store, StoreKind};
 use crate::stream::shard::Dependencies;
-use crate::stream::{
-    AddressBook, ApdexThresholds, Input, Plan, Shard, ShardMetrics, StreamOptions,
-};
+use crate::stream::{AddressBook, Input, Plan, Shard, ShardMetrics, StreamOptions};
 use crate::util::clock::Clock;
 
 /// What one process may hold if nothing else is said.
@@ -122,7 +121,7 @@ pub(super) async fn store(
 pub(super) fn start(
     shared: &Shared,
     program: &OalProgram,
-    configuration: &Configuration,
+    files: &Files,
     stop: &CancellationToken,
 ) -> anyhow::Result<(Stages, Intake)> {
     let settings = &shared.settings;
@@ -130,7 +129,7 @@ pub(super) fn start(
     let budget = settings.memory_budget.unwrap_or(DEFAULT_BUDGET);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let schema = Arc::new(schema(program, settings));
-    let thresholds = apdex_thresholds(configuration)?;
+    let thresholds = files.thresholds.clone();
     let plan = Arc::new(Plan::build(&program.metrics, &schema, thresholds));
     let addresses = Arc::new(AddressBook::new(
         settings.core.max_size_of_network_address_alias,
@@ -190,7 +189,7 @@ pub(super) fn start(
     let (intake, inboxes) = Intake::new(cores, limits);
     let analysis_metrics = AnalysisMetrics::new(registry)?;
     let reject_log = Arc::new(RejectLog::new(shared.clock.clone()));
-    let analyzer_settings = Arc::new(analyzer_settings(settings));
+    let analyzer_settings = Arc::new(analyzer_settings(settings, files));
     for inbox in inboxes {
         let analysis = Analysis {
             analyzer: Analyzer::new(
@@ -217,7 +216,7 @@ pub(super) fn start(
     Ok((stages, intake))
 }
 
-fn analyzer_settings(settings: &Settings) -> AnalyzerSettings {
+fn analyzer_settings(settings: &Settings, files: &Files) -> AnalyzerSettings {
     let names = NameLimits {
         service: settings.core.service_name_max_length,
         instance: settings.core.instance_name_max_length,
@@ -228,30 +227,25 @@ fn analyzer_settings(settings: &Settings) -> AnalyzerSettings {
         .record_data_ttl
         .max(settings.core.metrics_data_ttl);
     let max_age_ms = (i64::from(days) + 1) * DAY_MS;
+    let common = AnalyzerSettings {
+        names,
+        max_age_ms,
+        grouping: Arc::clone(&files.grouping),
+        gateways: files.gateways.clone(),
+        ..AnalyzerSettings::default()
+    };
     match &settings.agent_analyzer {
         Some(analyzer) => AnalyzerSettings {
-            names,
-            max_age_ms,
             sample_rate: i32::try_from(analyzer.sample_rate).unwrap_or(i32::MAX),
             slow_statements: analyzer.slow_db_access_threshold.clone(),
             max_statement_length: analyzer.max_slow_sql_length,
             is_trace_analysis_on: analyzer.trace_analysis,
+            ..common
         },
         // Without the module there is no trace receiver either, so these are never looked at.
         None => AnalyzerSettings {
-            names,
-            max_age_ms,
             is_trace_analysis_on: false,
-            ..AnalyzerSettings::default()
+            ..common
         },
     }
-}
-
-/// Milliseconds by service from `service-apdex-threshold.yml`.
-fn apdex_thresholds(configuration: &Configuration) -> anyhow::Result<ApdexThresholds> {
-    const FILE: &str = "service-apdex-threshold.yml";
-    let text = configuration.file(FILE).map_or("", |f| f.text.as_str());
-    let entries: Option<std::collections::HashMap<String, i64>> = serde_norway::from_str(text)
-        .with_context(|| format!("{FILE} is not a list of `service: milliseconds`"))?;
-    Ok(ApdexThresholds::new(entries.unwrap_or_default()))
 }

@@ -71,6 +71,17 @@ pub struct ConfigFile {
     pub text: String,
 }
 
+impl ConfigFile {
+    /// A file that is part of the program.
+    pub fn built_in(name: &'static str, text: &str) -> ConfigFile {
+        ConfigFile {
+            name,
+            source: FileSource::BuiltIn,
+            text: text.to_owned(),
+        }
+    }
+}
+
 /// The directories to look in, in order.
 #[derive(Debug, Clone)]
 pub struct ConfigDirs(Vec<PathBuf>);
@@ -114,11 +125,7 @@ impl ConfigDirs {
                 });
             }
         }
-        Ok(ConfigFile {
-            name,
-            source: FileSource::BuiltIn,
-            text: built_in.to_owned(),
-        })
+        Ok(ConfigFile::built_in(name, built_in))
     }
 }
 

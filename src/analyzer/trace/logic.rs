@@ -62,10 +62,13 @@ impl Analyzer {
     ) {
         let Some(logic) = logic else { return };
         let names = self.settings.names;
+        let service = cut(&segment.service, names.service);
+        let name = cut(&logic.name, names.endpoint);
+        let group = self.endpoints.group(service, name);
         let set = self.entities.request(
-            cut(&segment.service, names.service),
+            service,
             cut(&segment.service_instance, names.service),
-            cut(&logic.name, names.endpoint),
+            group.as_deref().unwrap_or(name),
         );
         let request = Request {
             latency: logic.latency,

@@ -38,12 +38,13 @@ impl Analyzer {
             .rev()
             .find(|s| s.span_id == 0 || s.span_type() == SpanType::Entry)
             .map(|s| cut(&s.operation_name, names.endpoint));
+        let service = cut(&segment.service, names.service);
+        let group = endpoint.and_then(|name| self.endpoints.group(service, name));
+        let endpoint = group.as_deref().or(endpoint);
         let instance = cut(&segment.service_instance, names.instance);
-        let set = self.entities.request(
-            cut(&segment.service, names.service),
-            instance,
-            endpoint.unwrap_or_default(),
-        );
+        let set = self
+            .entities
+            .request(service, instance, endpoint.unwrap_or_default());
         let name = endpoint.map_or(Cell::Null, Cell::text);
         let endpoint_id = endpoint.map_or(Cell::Null, |_| Cell::Text(Arc::clone(&set.endpoint.id)));
         let statement = format!("{} - {}", endpoint.unwrap_or_default(), segment.trace_id);

@@ -30,6 +30,12 @@ impl Analyzer {
         // The original limits the instance of a served request like a service.
         let instance = cut(&segment.service_instance, names.service);
         let endpoint = cut(&span.operation_name, names.endpoint);
+        // With references the original asks for the group before it knows the service, so there is none.
+        let group = match span.refs.is_empty() {
+            true => self.endpoints.group(service, endpoint),
+            false => None,
+        };
+        let endpoint = group.as_deref().unwrap_or(endpoint);
         let served = self.entities.request(service, instance, endpoint);
         let request = request(span, DetectPoint::Server);
         let dest = End {
@@ -67,12 +73,13 @@ impl Analyzer {
             cut(&reference.parent_endpoint, names.endpoint)
         };
         let parent = cut(&reference.parent_service, names.service);
-        if span.span_layer() == SpanLayer::Mq {
-            let broker = cut(&reference.network_address_used_at_peer, names.service);
+        let address = reference.network_address_used_at_peer.as_str();
+        if span.span_layer() == SpanLayer::Mq || self.settings.gateways.contains(address) {
+            let between = cut(address, names.service);
             return End {
-                service: broker,
-                node_type: NodeType::Mq,
-                instance: broker,
+                service: between,
+                node_type: node_type_of(span.span_layer()),
+                instance: between,
                 endpoint,
                 endpoint_owner: Some(parent),
             };
@@ -99,7 +106,8 @@ impl Analyzer {
         let names = self.settings.names;
         for reference in &span.refs {
             let address = cut(&reference.network_address_used_at_peer, names.service);
-            if reference.ref_type() != RefType::CrossProcess || address.is_empty() {
+            let is_gateway = self.settings.gateways.contains(address);
+            if reference.ref_type() != RefType::CrossProcess || address.is_empty() || is_gateway {
                 continue;
             }
             let service_id = id::service_id(cut(&segment.service, names.service), true);

@@ -24,12 +24,12 @@ impl Analyzer {
         second: u64,
         facts: &mut Facts,
     ) {
-        let (Some(model), Some(database_type)) = (&self.statement_model, last_tag(span, "db.type"))
-        else {
+        let Some(model) = &self.statement_model else {
             return;
         };
         let latency = i64::from(latency(span));
-        if latency <= self.settings.slow_statements.of(database_type) {
+        let mut types = span.tags.iter().filter(|tag| tag.key == "db.type");
+        if !types.any(|ty| latency > self.settings.slow_statements.of(&ty.value)) {
             return;
         }
         let statement = match last_tag(span, "db.statement") {

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
+use crate::config::ConfigFile;
 use crate::model::metrics::{Entrance, Function, MetricDefinition};
 use crate::model::row::{Cell, Row, RowKey};
 use crate::model::schema::{Model, Schema};
@@ -216,6 +217,11 @@ pub(in crate::query) fn row(schema: &Schema, model: &str, id: &str, cells: &[(&s
     row
 }
 
+fn components() -> Components {
+    let file = ConfigFile::built_in("components", "Unknown: {id: 0}\nTomcat: {id: 1}");
+    Components::parse(&file).unwrap().0
+}
+
 /// A context around the store; it is 2020-09-15 10:59:30 UTC, and the file has one dashboard, `APM`.
 pub(in crate::query) fn context(store: FakeStore) -> QueryContext<FakeStore> {
     QueryContext {
@@ -223,7 +229,7 @@ pub(in crate::query) fn context(store: FakeStore) -> QueryContext<FakeStore> {
         schema: Arc::new(schema()),
         zone: Zone::utc(),
         clock: Clock::Fixed(Arc::new(1_600_167_570_000.into())),
-        components: Arc::new(Components::parse("Unknown: {id: 0}\nTomcat: {id: 1}").unwrap()),
+        components: Arc::new(components()),
         aliases: Arc::new(NoAliases),
         templates: vec![UiTemplate {
             name: "APM".into(),

@@ -215,6 +215,7 @@ fn service_behind(address: &str, aliases: &dyn AliasLookup) -> Option<End> {
 mod tests {
     use super::super::call::DetectPoint;
     use super::*;
+    use crate::config::ConfigFile;
 
     struct Aliases;
 
@@ -225,10 +226,10 @@ mod tests {
     }
 
     fn components() -> Components {
-        Components::parse(
-            "Tomcat: {id: 1}\nHttpClient: {id: 2}\nJedis: {id: 3}\nComponent-Server-Mappings: {Jedis: Redis}",
-        )
-        .unwrap()
+        let text = "Tomcat: {id: 1}\nHttpClient: {id: 2}\nJedis: {id: 3}\nComponent-Server-Mappings: {Jedis: Redis}";
+        Components::parse(&ConfigFile::built_in("components", text))
+            .unwrap()
+            .0
     }
 
     fn row(source: (&str, bool), dest: (&str, bool), component_id: i64) -> Relation {
