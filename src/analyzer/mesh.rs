@@ -128,6 +128,8 @@ impl Analyzer {
         };
         if metric.detect_point == DetectPoint::Server {
             let endpoint = cut(metric.endpoint, limits.endpoint);
+            let group = self.endpoints.group(dest.service, endpoint);
+            let endpoint = group.as_deref().unwrap_or(endpoint);
             let served = self.entities.request(dest.service, dest.instance, endpoint);
             push_served(&served, minute, request, facts);
         }

@@ -301,3 +301,24 @@ fn bytes_that_are_no_report_are_rejected() {
     let outcome = analyzer().analyze(&message, &mut facts);
     assert_eq!(outcome, Err(Reject::Undecodable));
 }
+
+#[test]
+fn endpoints_are_grouped_by_the_rules_of_the_called_service() {
+    use crate::analyzer::grouping::EndpointGrouping;
+    use crate::config::ConfigFile;
+    let rules =
+        "grouping: [{service-name: shop, rules: [{endpoint-name: '/{id}', regex: '/\\d+'}]}]";
+    let file = ConfigFile::built_in("endpoint-name-grouping.yml", rules);
+    let mut analyzer = analyzer();
+    let grouping = Arc::new(EndpointGrouping::parse(&file).unwrap().0);
+    analyzer.endpoints = crate::analyzer::naming::EndpointNames::new(grouping);
+    for (service, endpoint) in [("shop", "/{id}"), ("stock", "/7")] {
+        let mut metric = metric(MeshProtocol::Http, DetectPoint::Server);
+        (metric.dest_service, metric.endpoint) = (service, "/7");
+        let mut facts = Facts::new(1);
+        analyzer.mesh_metric(&metric, &mut facts).unwrap();
+        let sources = sources(&mut facts);
+        let want = id::endpoint_id(&id::service_id(service, true), endpoint);
+        assert!(sources.iter().any(|s| *s.entity.id == *want), "{service}");
+    }
+}
