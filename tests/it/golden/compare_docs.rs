@@ -1,7 +1,7 @@
 //! Compares stored documents with the recorded ones, as sets by model, day and id.
 //!
 //! Tables are maps, JSON texts are JSON, segment bytes are decoded, absent is null. A bucket or an index day that is
-//! not of the scenario's day is time of the server: one symbolic value. Documents without a segment id have a
+//! on none of the scenario's days is time of the server: one symbolic value. Documents without a segment id have a
 //! generated id and are matched by content. Additional fields are noted, not counted.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -57,9 +57,9 @@ pub struct Side<'a> {
     pub namespace: &'a str,
 }
 
-/// Compares two sets of documents; `day` is the scenario's.
-pub fn compare(want: Side<'_>, got: Side<'_>, day: &str) -> Report {
-    let (want, got) = (Set::build(want, day), Set::build(got, day));
+/// Compares two sets of documents; `days` are the scenario's.
+pub fn compare(want: Side<'_>, got: Side<'_>, days: &[String]) -> Report {
+    let (want, got) = (Set::build(want, days), Set::build(got, days));
     let mut report = Report::default();
     let keys: BTreeSet<&Key> = want.by_key.keys().chain(got.by_key.keys()).collect();
     for key in keys {
@@ -130,14 +130,14 @@ struct Set {
 }
 
 impl Set {
-    fn build(side: Side<'_>, day: &str) -> Set {
+    fn build(side: Side<'_>, days: &[String]) -> Set {
         let mut set = Set::default();
         for document in side.documents {
-            let (model, index_day) = split_index(&document.index, side.namespace, day);
+            let (model, index_day) = split_index(&document.index, side.namespace, days);
             if IGNORED_MODELS.contains(&model.as_str()) {
                 continue;
             }
-            let fields = normalised(&document.source, day);
+            let fields = normalised(&document.source, days);
             let has_segment_id = fields
                 .get("segment_id")
                 .is_some_and(|id| id.as_str() != Some(""));
@@ -173,7 +173,7 @@ impl Set {
 }
 
 /// Model and day of an index name.
-fn split_index(index: &str, namespace: &str, day: &str) -> (String, String) {
+fn split_index(index: &str, namespace: &str, days: &[String]) -> (String, String) {
     let name = index
         .strip_prefix(namespace)
         .and_then(|rest| rest.strip_prefix('_'))
@@ -182,7 +182,7 @@ fn split_index(index: &str, namespace: &str, day: &str) -> (String, String) {
         Some((model, digits))
             if !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) =>
         {
-            let is_determined = digits == day || digits == "0";
+            let is_determined = digits == "0" || days.iter().any(|day| day == digits);
             let day = if is_determined {
                 digits
             } else {
@@ -194,17 +194,19 @@ fn split_index(index: &str, namespace: &str, day: &str) -> (String, String) {
     }
 }
 
-fn normalised(source: &Map<String, Value>, day: &str) -> Map<String, Value> {
+fn normalised(source: &Map<String, Value>, days: &[String]) -> Map<String, Value> {
     source
         .iter()
         .filter(|(_, v)| !v.is_null())
-        .map(|(name, value)| (name.clone(), field(name, value, day)))
+        .map(|(name, value)| (name.clone(), field(name, value, days)))
         .collect()
 }
 
-fn field(name: &str, value: &Value, day: &str) -> Value {
+fn field(name: &str, value: &Value, days: &[String]) -> Value {
     if let (true, Some(n)) = (BUCKETS.contains(&name), value.as_i64()) {
-        let is_server_time = n > 10_000_000 && !n.to_string().starts_with(day);
+        let text = n.to_string();
+        let is_scenario_time = days.iter().any(|day| text.starts_with(day));
+        let is_server_time = n > 10_000_000 && !is_scenario_time;
         return if is_server_time {
             json!("{SERVER_TIME}")
         } else {

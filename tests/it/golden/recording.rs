@@ -55,6 +55,9 @@ pub struct Question {
     pub response: Value,
     #[serde(default, rename = "compare", deserialize_with = "is_count")]
     pub is_count_only: bool,
+    /// Names are not those of the recording, so another order of equal values is right.
+    #[serde(skip)]
+    pub has_other_names: bool,
 }
 
 /// A raw HTTP request.

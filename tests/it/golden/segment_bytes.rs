@@ -2,6 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
+use super::wire::varint;
+
 /// What a length-delimited field holds.
 enum Kind {
     Text,
@@ -58,16 +60,4 @@ fn message(mut bytes: &[u8], kind_of: fn(u64) -> Kind) -> Option<Value> {
         values.as_array_mut()?.push(value);
     }
     Some(Value::Object(fields))
-}
-
-fn varint(bytes: &mut &[u8]) -> Option<u64> {
-    let mut value = 0u64;
-    for shift in (0..64).step_by(7) {
-        let byte = *bytes.split_off_first()?;
-        value |= u64::from(byte & 127) << shift;
-        if byte < 128 {
-            return Some(value);
-        }
-    }
-    None
 }
