@@ -34,7 +34,7 @@ pub struct Builder {
 pub struct TestServer {
     running: Running,
     console: Option<EsConsole>,
-    _data: TempDir,
+    data: TempDir,
 }
 
 impl TestServer {
@@ -61,6 +61,11 @@ impl TestServer {
     /// A look into Elasticsearch, if that is the store.
     pub fn console(&self) -> Option<&EsConsole> {
         self.console.as_ref()
+    }
+
+    /// Folder of the embedded store.
+    pub fn data_dir(&self) -> &Path {
+        self.data.path()
     }
 
     /// Waits until everything acknowledged is stored and visible.
@@ -131,7 +136,7 @@ impl Builder {
         Ok(TestServer {
             running: app::start(configuration).await?,
             console,
-            _data: data,
+            data,
         })
     }
 }

@@ -1,7 +1,7 @@
 //! Another order, other batches and other doors for the messages of a scenario.
 //!
 //! Only messages between two pauses change places: each phase of the scenario is about one minute, and the first teaches the
-//! addresses that the others call. So nothing depends on the order but which of several components of a relation comes first.
+//! addresses that the others call. Keep-alives stay last in their phase, since an instance's last ping is the last to arrive.
 
 use bytes::Bytes;
 use oap_proto::agent::SegmentCollection;
@@ -121,14 +121,20 @@ fn shuffled_phase(steps: Vec<Step>, dice: &mut Dice) -> Vec<Action> {
         segments = rest;
     }
     dice.shuffle(&mut calls);
+    calls.sort_by_key(is_about_life);
     let mut actions = vec![];
     for call in calls {
         actions.push(Action::Call(call));
-        if dice.below(8) == 0 {
+        if dice.below(16) == 0 {
             actions.push(Action::Flush);
         }
     }
     actions
+}
+
+fn is_about_life(call: &Call) -> bool {
+    let (Door::Grpc { path, .. } | Door::Http { path }) = &call.door;
+    path.starts_with("/ManagementService/") || path.starts_with("/v3/management/")
 }
 
 /// One call with these segments, through a door that takes them.
