@@ -63,8 +63,8 @@ fn main() -> anyhow::Result<()> {
 fn schema_and_plan() -> anyhow::Result<(Arc<Schema>, Arc<Plan>)> {
     let scripts = SCRIPTS.map(|(name, text)| (name.to_owned(), text.to_owned()));
     let program = oal::compile(&scripts).map_err(|d| anyhow::anyhow!("{d:?}"))?;
-    let schema = Schema::build(&program.metrics, &program.disabled, false);
-    let plan = Plan::build(&program.metrics, &schema, ApdexThresholds::new([]));
+    let schema = Schema::build(&program.metrics, &[], &program.disabled, false);
+    let plan = Plan::build(&program.metrics, &[], &schema, ApdexThresholds::new([]));
     Ok((Arc::new(schema), Arc::new(plan)))
 }
 

@@ -9,6 +9,7 @@ use hashbrown::HashMap;
 
 use crate::model::entity::{Entity, EntityField as F};
 use crate::model::id;
+use crate::model::metrics::MeterScope;
 use crate::model::scope::{NodeType, Scope};
 use crate::model::source::RequestNames;
 
@@ -60,6 +61,9 @@ impl InstanceEntities {
 /// Cached sets of entities per kind; beyond this many the cache starts over, which costs time but no data.
 const MAX_SETS: usize = 50_000;
 
+/// First of the tags of metered entities.
+const METERED: u8 = 100;
+
 /// The cache.
 #[derive(Debug, Default)]
 pub struct Entities {
@@ -90,6 +94,25 @@ impl Entities {
         cached(&mut self.services, &self.key, || {
             let id = id::service_id(name, false);
             service_entity(Scope::DatabaseAccess, NodeType::Database, &id, name)
+        })
+    }
+
+    /// What a meter of a real service measures; `member` is the name of the instance or endpoint.
+    pub fn metered(&mut self, scope: MeterScope, service: &str, member: &str) -> Arc<Entity> {
+        let member = match scope {
+            MeterScope::Service => "",
+            MeterScope::Instance | MeterScope::Endpoint => member,
+        };
+        write_key(&mut self.key, METERED + scope as u8, &[service, member]);
+        cached(&mut self.services, &self.key, || {
+            let service_id = id::service_id(service, true);
+            let id = match scope {
+                MeterScope::Service => service_id.clone(),
+                MeterScope::Instance => id::instance_id(&service_id, member),
+                MeterScope::Endpoint => id::endpoint_id(&service_id, member),
+            };
+            let fields = vec![(F::ServiceId, service_id.into())];
+            Entity::new(scope.scope(), NodeType::Normal, id, fields)
         })
     }
 

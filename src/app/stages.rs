@@ -92,7 +92,7 @@ pub(super) fn compile(configuration: &Configuration) -> anyhow::Result<OalProgra
 /// The storage models of a program.
 pub(super) fn schema(program: &OalProgram, settings: &Settings) -> Schema {
     let extra = settings.core.active_extra_model_columns;
-    Schema::build(&program.metrics, &program.disabled, extra)
+    Schema::build(&program.metrics, &[], &program.disabled, extra)
 }
 
 /// Opens the selected store; an Elasticsearch need not be there yet.
@@ -130,7 +130,7 @@ pub(super) fn start(
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let schema = Arc::new(schema(program, settings));
     let thresholds = files.thresholds.clone();
-    let plan = Arc::new(Plan::build(&program.metrics, &schema, thresholds));
+    let plan = Arc::new(Plan::build(&program.metrics, &[], &schema, thresholds));
     let addresses = Arc::new(AddressBook::new(
         settings.core.max_size_of_network_address_alias,
     ));

@@ -79,6 +79,7 @@ impl Attr {
         const POINT: (&str, Attr) = ("detectPoint", Attr::DetectPoint);
         const COMPONENT: (&str, Attr) = ("componentId", Attr::ComponentId);
         match scope {
+            Scope::ServiceMeter | Scope::ServiceInstanceMeter | Scope::EndpointMeter => &[],
             Scope::All => &[NAME, SERVICE, INSTANCE, ENDPOINT, L, S, R, T],
             Scope::Service => &[NAME, INSTANCE, ENDPOINT, L, S, R, T],
             Scope::ServiceInstance => &[NAME, SERVICE, ENDPOINT, L, S, R, T],

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::entity::Entity;
+use super::metrics::MeterInput;
 use super::source::Source;
 
 /// Who answers at a network address.
@@ -15,11 +16,25 @@ pub struct AddressAlias {
     pub last_update: u64,
 }
 
+/// What a meter says about its entity in a minute. Keeps nothing alive.
+#[derive(Debug, Clone)]
+pub struct MeterValue {
+    /// Of a scope of meters.
+    pub entity: Arc<Entity>,
+    /// Minute bucket.
+    pub minute: u64,
+    /// Name of the metric, `meter_<rule name>`.
+    pub name: Arc<str>,
+    pub input: MeterInput,
+}
+
 /// Something that aggregation merges. The shard that owns a fact follows from [`Fact::hash`].
 #[derive(Debug, Clone)]
 pub enum Fact {
     /// A measurement; also keeps the service, instance or endpoint it is about alive.
     Source(Source),
+    /// A value that came ready-made.
+    Meter(MeterValue),
     /// A service exists.
     Service {
         /// Of scope Service.
@@ -44,6 +59,7 @@ impl Fact {
         use std::hash::BuildHasher;
         match self {
             Fact::Source(source) => source.entity.hash_code(),
+            Fact::Meter(value) => value.entity.hash_code(),
             Fact::Service { entity, .. } | Fact::Instance { entity, .. } => entity.hash_code(),
             Fact::Address { alias, .. } => {
                 foldhash::fast::FixedState::default().hash_one(&alias.address)

@@ -1,10 +1,14 @@
-//! Value functions of OAL: what they store, how they take a value, merge and calculate (8.1.0 spec, D.4).
+//! Value functions of scripts and meters: what they store, how they take a value, merge and calculate (8.1.0 spec, D.4, D.5).
 
 mod columns;
 mod definition;
+mod meter;
 mod percentile;
 
-pub use definition::{CompareOp, Entrance, Filter, Literal, MetricDefinition};
+pub use definition::{
+    CompareOp, Entrance, Filter, Literal, MeterDefinition, MeterScope, MetricDefinition,
+};
+pub use meter::{Buckets, Labels, MeterInput, Ranks};
 pub use percentile::PERCENTILE_RANKS;
 
 use super::table::Table;
@@ -39,6 +43,22 @@ pub enum Function {
     },
     /// Component of a relation; the first one wins (8.1.0 spec, E). Not available in scripts.
     Component,
+    /// Meter `avg`: as `LongAvg`, but never 0 when anything positive was taken in.
+    MeterAvg,
+    /// Meter `avgLabeled`: `MeterAvg` per label.
+    AvgLabeled,
+    /// Meter `histogram`: sums by bucket.
+    BucketSum,
+    /// Meter `avgHistogram`: averages by bucket.
+    BucketAvg,
+    /// Meter `percentile`: ranks of sums by bucket.
+    BucketPercentile {
+        ranks: Ranks,
+    },
+    /// Meter `avgHistogramPercentile`: ranks of averages by bucket.
+    BucketAvgPercentile {
+        ranks: Ranks,
+    },
 }
 
 /// What one source contributes.
@@ -86,13 +106,15 @@ pub enum Value {
     Table(Table),
     /// `None` until a source was taken in; 0 is a component too.
     Component(Option<i32>),
+    Labels(Labels),
+    Buckets(Box<Buckets>),
 }
 
 impl Function {
     /// The value before anything was taken in.
     pub fn empty(self) -> Value {
         match self {
-            Function::LongAvg => Value::LongAvg {
+            Function::LongAvg | Function::MeterAvg => Value::LongAvg {
                 summation: 0,
                 count: 0,
             },
@@ -123,6 +145,11 @@ impl Function {
             }
             Function::Percentile { .. } | Function::Rank { .. } => Value::Table(Table::new()),
             Function::Component => Value::Component(None),
+            Function::AvgLabeled => Value::Labels(Labels::default()),
+            Function::BucketSum | Function::BucketAvg => Value::Buckets(Box::default()),
+            Function::BucketPercentile { ranks } | Function::BucketAvgPercentile { ranks } => {
+                Value::Buckets(Box::new(Buckets::new(ranks)))
+            }
         }
     }
 
@@ -185,8 +212,10 @@ impl Function {
         }
     }
 
-    /// Merges another aggregate of the same function into `into`.
-    pub fn merge(self, into: &mut Value, from: &Value) {
+    /// Merges another aggregate of the same function into `into`. False if `from` was left out because the two do not fit
+    /// together: meters with other buckets or ranks, or too many labels.
+    #[must_use]
+    pub fn merge(self, into: &mut Value, from: &Value) -> bool {
         match (into, from) {
             (
                 Value::LongAvg { summation, count },
@@ -253,8 +282,11 @@ impl Function {
             }
             (Value::Table(a), Value::Table(b)) => a.merge(b),
             (Value::Component(a), Value::Component(b)) => *a = a.or(*b),
+            (Value::Labels(a), Value::Labels(b)) => return a.merge(b),
+            (Value::Buckets(a), Value::Buckets(b)) => return a.merge(b),
             _ => {}
         }
+        true
     }
 }
 
@@ -315,7 +347,7 @@ mod tests {
         assert_eq!(max, Value::Long(0));
         let mut min = Function::Min.empty();
         Function::Min.accept(&mut min, Input::Long(-5));
-        Function::Min.merge(&mut min, &Value::Long(3));
+        assert!(Function::Min.merge(&mut min, &Value::Long(3)));
         assert_eq!(min, Value::Long(-5));
     }
 }

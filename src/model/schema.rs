@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::entity::EntityField;
-use super::metrics::{Function, MetricDefinition};
+use super::metrics::{Function, MeterDefinition, MetricDefinition};
 use super::scope::Scope;
 
 /// Type of a column, independent of the backend.
@@ -138,6 +138,12 @@ impl Model {
         Model::metrics(&metric.name, entity_columns, metric.function)
     }
 
+    /// The model of a meter.
+    pub fn of_meter(meter: &MeterDefinition) -> Model {
+        let entity_columns = builtin::meter_entity_columns(meter.function);
+        Model::metrics(&meter.name, entity_columns, meter.function)
+    }
+
     fn metrics(
         name: &str,
         entity_columns: Vec<(&'static str, Option<EntityField>)>,
@@ -179,9 +185,10 @@ pub struct Schema {
 }
 
 impl Schema {
-    /// The built-in models and one per metric; `disabled` names models that scripts switched off.
+    /// The built-in models, one per metric and one per meter; `disabled` names models that scripts switched off.
     pub fn build(
         metrics: &[MetricDefinition],
+        meters: &[MeterDefinition],
         disabled: &[String],
         with_extra_columns: bool,
     ) -> Schema {
@@ -201,6 +208,7 @@ impl Schema {
                 .iter()
                 .map(|m| Arc::new(Model::of_metric(m, with_extra_columns))),
         );
+        models.extend(meters.iter().map(|m| Arc::new(Model::of_meter(m))));
         let by_name = models
             .iter()
             .map(|m| (m.name.clone(), Arc::clone(m)))

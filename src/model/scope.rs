@@ -21,6 +21,10 @@ pub enum Scope {
     ServiceInstanceClrThread = 21,
     EnvoyInstanceMetric = 22,
     ServiceInstanceJvmThread = 33,
+    /// A service as what meters measure; this and the next two are not stored.
+    ServiceMeter = 64,
+    ServiceInstanceMeter = 65,
+    EndpointMeter = 66,
 }
 
 impl Scope {

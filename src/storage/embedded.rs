@@ -61,7 +61,7 @@ impl Embedded {
             files.open_reader(key)?;
         }
         let mut writer = Writer::new(Arc::clone(&files));
-        let builtin = Schema::build(&[], &[], false);
+        let builtin = Schema::build(&[], &[], &[], false);
         writer.ensure(FileKey::Meta, &management(&builtin))?;
         Ok(Embedded {
             pool: Arc::new(ReadPool::new(files)),

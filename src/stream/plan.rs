@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::model::attr::Attr;
+use crate::model::fact::MeterValue;
 use crate::model::metrics::{
-    CompareOp, Entrance, Filter, Function, Input, Literal, MetricDefinition, Value,
+    CompareOp, Entrance, Filter, Function, Input, Literal, MeterDefinition, MetricDefinition, Value,
 };
 use crate::model::schema::{Model, Schema};
 use crate::model::scope::{DetectPoint, Scope};
@@ -51,14 +52,17 @@ pub struct Item {
 #[derive(Debug)]
 pub struct Plan {
     by_scope: Vec<Vec<Item>>,
+    /// Places of meters among the items of their scope, by name.
+    meters: HashMap<String, usize>,
     thresholds: ApdexThresholds,
 }
 
 impl Plan {
-    /// Metrics and the relation streams of `schema`. A metric without a model is left out; the schema is built from the same
-    /// definitions, so there is none.
+    /// Metrics, meters and the relation streams of `schema`. A metric without a model is left out; the schema is built from
+    /// the same definitions, so there is none.
     pub fn build(
         metrics: &[MetricDefinition],
+        meters: &[MeterDefinition],
         schema: &Schema,
         thresholds: ApdexThresholds,
     ) -> Plan {
@@ -68,9 +72,11 @@ impl Plan {
             if by_scope.len() <= at {
                 by_scope.resize_with(at + 1, Vec::new);
             }
-            if let Some(items) = by_scope.get_mut(at) {
-                items.push(item);
-            }
+            let Some(items) = by_scope.get_mut(at) else {
+                return 0;
+            };
+            items.push(item);
+            items.len() - 1
         };
         for metric in metrics {
             if let Some(model) = schema.model(&metric.name) {
@@ -101,8 +107,23 @@ impl Plan {
             };
             add(relation.scope, item);
         }
+        let mut places = HashMap::new();
+        for meter in meters {
+            if let Some(model) = schema.model(&meter.name) {
+                let item = Item {
+                    model: Arc::clone(model),
+                    function: meter.function,
+                    filters: vec![],
+                    // Meters do not come from sources.
+                    entrance: Entrance::One,
+                };
+                let place = add(meter.scope.scope(), item);
+                places.insert(meter.name.clone(), place);
+            }
+        }
         Plan {
             by_scope,
+            meters: places,
             thresholds,
         }
     }
@@ -123,6 +144,20 @@ impl Plan {
                 item.function.accept(value, input);
             }
         }
+    }
+
+    /// Feeds the value of a meter to its item. False if it was left out because it does not fit to what is there.
+    pub fn apply_meter(&self, meter: &MeterValue, values: &mut [Option<Value>]) -> bool {
+        let place = self.meters.get(&*meter.name).copied();
+        let items = self.items(meter.entity.scope);
+        let (Some(item), Some(value)) = (
+            place.and_then(|at| items.get(at)),
+            place.and_then(|at| values.get_mut(at)),
+        ) else {
+            return false;
+        };
+        let value = value.get_or_insert_with(|| item.function.empty());
+        item.function.accept_meter(value, &meter.input)
     }
 
     fn input(&self, entrance: &Entrance, source: &Source) -> Option<Input> {

@@ -109,6 +109,8 @@ pub(super) struct Rows {
     /// Buckets up to these may have rows in the store that this process does not hold.
     horizon: Horizon,
     max_rows: usize,
+    /// Values left out since this was last taken, because they do not fit to what is there.
+    unfit: u64,
 }
 
 /// When a merge happens.
@@ -126,7 +128,13 @@ impl Rows {
             rows: KeyMap::default(),
             horizon,
             max_rows,
+            unfit: 0,
         }
+    }
+
+    /// Takes the number of values that were left out because they do not fit to what is there.
+    pub(super) fn take_unfit(&mut self) -> u64 {
+        std::mem::take(&mut self.unfit)
     }
 
     pub(super) fn len(&self) -> usize {
@@ -187,7 +195,7 @@ impl Rows {
         for ((slot, increment), item) in row.slots.iter_mut().zip(increments).zip(items) {
             let Some(increment) = increment else { continue };
             match &mut slot.value {
-                Some(value) => item.function.merge(value, increment),
+                Some(value) => self.unfit += u64::from(!item.function.merge(value, increment)),
                 none => *none = Some(increment.clone()),
             }
             slot.is_dirty = true;
@@ -242,7 +250,7 @@ impl Rows {
                 item.function.from_cells(cells)
             });
             if let (Some(mut stored), Some(value)) = (stored, &slot.value) {
-                item.function.merge(&mut stored, value);
+                self.unfit += u64::from(!item.function.merge(&mut stored, value));
                 slot.value = Some(stored);
             }
         }

@@ -14,7 +14,7 @@ use super::addresses::AddressBook;
 use super::metadata::Metadata;
 use super::plan::Plan;
 use super::rows::{Horizon, Key, KeyMap, Missing, Now, Ready, Rows};
-use crate::model::fact::Fact;
+use crate::model::fact::{Fact, MeterValue};
 use crate::model::metrics::Value;
 use crate::model::row::{Row, RowKey};
 use crate::model::schema::Schema;
@@ -122,6 +122,7 @@ pub struct Shard<S> {
     stored_ms: i64,
     counted: (i64, i64),
     shed_log: Throttle,
+    unfit_log: Throttle,
 }
 
 impl<S> std::fmt::Debug for Shard<S> {
@@ -147,6 +148,7 @@ impl<S: Backend + 'static> Shard<S> {
             stored_ms: i64::MIN,
             counted: (0, 0),
             shed_log: Throttle::new(deps.clock.clone()),
+            unfit_log: Throttle::new(deps.clock.clone()),
             deps,
             options,
         }
@@ -194,6 +196,10 @@ impl<S: Backend + 'static> Shard<S> {
         for fact in facts {
             let has_room = match fact {
                 Fact::Source(source) => self.source(&source, today),
+                Fact::Meter(value) => {
+                    self.meter(&value);
+                    true
+                }
                 Fact::Service { entity, minute } => self.metadata.touch(&entity, minute, today),
                 Fact::Instance {
                     entity,
@@ -231,6 +237,37 @@ impl<S: Backend + 'static> Shard<S> {
         !is_new || self.metadata.touch(&source.entity, source.minute, today)
     }
 
+    fn meter(&mut self, value: &MeterValue) {
+        let plan = &self.deps.plan;
+        let key = Key {
+            entity: Arc::clone(&value.entity),
+            bucket: value.minute,
+        };
+        let items = plan.items(value.entity.scope).len();
+        let increments = self
+            .pending
+            .entry(key)
+            .or_insert_with(|| std::iter::repeat_with(|| None).take(items).collect());
+        if !plan.apply_meter(value, increments) {
+            self.unfit(1);
+        }
+    }
+
+    /// Counts values that do not fit to what their bucket of time has already.
+    fn unfit(&self, count: u64) {
+        if count > 0 {
+            let shed = &self.deps.metrics.shed;
+            shed.with_label_values(&["unfit"]).inc_by(count);
+            if let Some(held_back) = self.unfit_log.admit() {
+                tracing::warn!(
+                    count,
+                    held_back,
+                    "values of meters given up, their buckets, ranks or number of labels do not fit to earlier ones"
+                );
+            }
+        }
+    }
+
     fn merge_pending(&mut self) {
         let ms = self.deps.clock.now_ms();
         let now = Now {
@@ -253,6 +290,8 @@ impl<S: Backend + 'static> Shard<S> {
             }
         }
         self.shed("rows_full", shed);
+        let unfit = self.rows.take_unfit();
+        self.unfit(unfit);
     }
 
     fn shed(&self, reason: &str, count: u64) {

@@ -34,14 +34,14 @@ fn store(options: ElasticsearchOptions) -> Result<Elasticsearch> {
 
 /// Only the model of endpoints.
 fn schema() -> Schema {
-    let all = Schema::build(&[], &[], false);
+    let all = Schema::build(&[], &[], &[], false);
     let others: Vec<String> = all
         .models()
         .iter()
         .map(|m| m.name.clone())
         .filter(|name| name != "endpoint_traffic")
         .collect();
-    Schema::build(&[], &others, false)
+    Schema::build(&[], &[], &others, false)
 }
 
 fn endpoint(schema: &Schema, name: &str, time_bucket: u64) -> Result<Row> {

@@ -62,8 +62,8 @@ static COMPILED: LazyLock<Result<Compiled, String>> = LazyLock::new(|| {
         .collect();
     let program = oal::compile(&scripts);
     let program = program.map_err(|mistakes| format!("{mistakes:?}"))?;
-    let schema = Schema::build(&program.metrics, &program.disabled, true);
-    let plan = Plan::build(&program.metrics, &schema, ApdexThresholds::new([]));
+    let schema = Schema::build(&program.metrics, &[], &program.disabled, true);
+    let plan = Plan::build(&program.metrics, &[], &schema, ApdexThresholds::new([]));
     Ok(Compiled {
         schema: Arc::new(schema),
         plan: Arc::new(plan),

@@ -28,7 +28,7 @@ struct Fixture {
 }
 
 fn fixture(max_bytes: usize) -> Result<Fixture> {
-    let schema = Schema::build(&[], &[], false);
+    let schema = Schema::build(&[], &[], &[], false);
     let store = Arc::new(MemoryStore::default());
     let registry = Registry::new();
     let metrics = WriterMetrics::new(&registry)?;

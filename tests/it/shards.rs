@@ -8,10 +8,13 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use oap::analyzer::entities::Entities;
 use oap::analyzer::{Analyzer, AnalyzerSettings, Facts};
 use oap::config::SlowThresholds;
 use oap::dsl::oal;
+use oap::model::fact::{Fact, MeterValue};
 use oap::model::message::Message;
+use oap::model::metrics::{Function, MeterDefinition, MeterInput, MeterScope, Ranks};
 use oap::model::row::{Cell, Row};
 use oap::model::schema::{ModelKind, Schema};
 use oap::model::time_bucket::{Downsampling, Zone};
@@ -42,8 +45,19 @@ static COMPILED: LazyLock<Result<Compiled, String>> = LazyLock::new(|| {
     let text = include_str!("../../config/oal/core.oal");
     let program = oal::compile(&[("core.oal".to_owned(), text.to_owned())]);
     let program = program.map_err(|mistakes| format!("{mistakes:?}"))?;
-    let schema = Schema::build(&program.metrics, &program.disabled, false);
-    let plan = Plan::build(&program.metrics, &schema, ApdexThresholds::new([]));
+    let ranks = Ranks::new([50, 90]).ok_or("no ranks")?;
+    let meter = |name: &str, function| MeterDefinition {
+        name: name.to_owned(),
+        scope: MeterScope::Instance,
+        function,
+    };
+    let meters = [
+        meter("meter_load", Function::MeterAvg),
+        meter("meter_latency", Function::BucketAvgPercentile { ranks }),
+    ];
+    let schema = Schema::build(&program.metrics, &meters, &program.disabled, false);
+    let thresholds = ApdexThresholds::new([]);
+    let plan = Plan::build(&program.metrics, &meters, &schema, thresholds);
     Ok(Compiled {
         schema: Arc::new(schema),
         plan: Arc::new(plan),
@@ -121,6 +135,10 @@ impl Aggregation {
         let mut facts = Facts::new(self.shards.len());
         let message = Message::Segment(served.bytes());
         self.analyzer.analyze(&message, &mut facts)?;
+        self.send(facts).await
+    }
+
+    async fn send(&self, mut facts: Facts) -> Result<()> {
         for (shard, facts) in self.shards.iter().zip(facts.take_shards()) {
             shard.send(Input::Facts(facts)).await?;
         }
@@ -223,6 +241,53 @@ async fn late_data_of_a_forgotten_minute_adds_up() -> Result<()> {
             cell("service_resp_time", bucket, "value")? == Some(220),
             "{bucket}"
         );
+    }
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn meters_add_up_after_a_restart_and_drop_what_does_not_fit() -> Result<()> {
+    let fixture = Fixture::new();
+    let entity = Entities::new().metered(MeterScope::Instance, "shop", "pod");
+    let mut dropped = 0;
+    // The third process sends other buckets.
+    for (load, edge) in [(7, 10), (4, 10), (100, 20)] {
+        let process = fixture.start(2)?;
+        let mut facts = Facts::new(2);
+        for (name, input) in [
+            ("meter_load", MeterInput::Long(load)),
+            (
+                "meter_latency",
+                MeterInput::Buckets(vec![(0, 1), (edge, 1)]),
+            ),
+        ] {
+            facts.push(Fact::Meter(MeterValue {
+                entity: Arc::clone(&entity),
+                minute: 202_009_151_059,
+                name: name.into(),
+                input,
+            }));
+        }
+        process.send(facts).await?;
+        process.flush().await?;
+        dropped += count(&process.registry, "stream_shed_total");
+        process.stop().await?;
+    }
+    ensure!(
+        dropped == 3,
+        "one for each of minute, hour and day, {dropped}"
+    );
+    for bucket in ["202009151059", "2020091510", "20200915"] {
+        let id = format!("{bucket}_{SHOP}_cG9k");
+        let row = |model| fixture.store.row(model, &id).context("no row");
+        let load = row("meter_load")?;
+        let numbers = ["summation", "count", "value"].map(|c| load.cell(c).as_long());
+        ensure!(numbers == [111, 3, 37].map(Some), "{numbers:?}");
+        ensure!(load.cell("service_id").as_text() == Some(SHOP));
+        let latency = row("meter_latency")?;
+        let texts = ["count", "value", "ranks"].map(|c| latency.cell(c).as_text());
+        let want = ["0,2|10,2", "50,10|90,9223372036854775807", "50|90"];
+        ensure!(texts == want.map(Some), "{texts:?}");
     }
     Ok(())
 }

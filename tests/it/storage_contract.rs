@@ -279,14 +279,14 @@ fn schema_of(models: &[&str]) -> Schema {
         .into_iter()
         .filter(|m| models.contains(&m.name.as_str()))
         .collect();
-    let everything = Schema::build(&metrics, &[], false);
+    let everything = Schema::build(&metrics, &[], &[], false);
     let disabled: Vec<String> = everything
         .models()
         .iter()
         .map(|m| m.name.clone())
         .filter(|name| !models.contains(&name.as_str()))
         .collect();
-    Schema::build(&metrics, &disabled, false)
+    Schema::build(&metrics, &[], &disabled, false)
 }
 
 fn text(value: &str) -> Cell {

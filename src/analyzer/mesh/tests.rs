@@ -22,7 +22,7 @@ const MINUTE: u64 = 2020_0915_1059;
 fn analyzer() -> Analyzer {
     Analyzer::new(
         Arc::new(AnalyzerSettings::default()),
-        &Schema::build(&[], &[], false),
+        &Schema::build(&[], &[], &[], false),
         Zone::utc(),
         Clock::Fixed(Arc::new(AtomicI64::new(AT_MS))),
         Arc::new(AddressBook::new(1)),

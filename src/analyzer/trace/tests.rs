@@ -50,7 +50,7 @@ fn settings() -> AnalyzerSettings {
 fn analyzer(settings: AnalyzerSettings, addresses: AddressBook) -> Analyzer {
     Analyzer::new(
         Arc::new(settings),
-        &Schema::build(&[], &[], false),
+        &Schema::build(&[], &[], &[], false),
         Zone::utc(),
         Clock::Fixed(Arc::new(AT.into())),
         Arc::new(addresses),
@@ -176,7 +176,7 @@ fn line(fact: &Fact) -> String {
             let (id, ty) = (decoded(&entity.id), entity.node_type);
             format!("service {id} {ty:?} {minute}")
         }
-        Fact::Instance { .. } => panic!("{fact:?}"),
+        Fact::Instance { .. } | Fact::Meter(_) => panic!("{fact:?}"),
         Fact::Address { alias, minute } => {
             let (service, instance) = (decoded(&alias.service_id), decoded(&alias.instance_id));
             let AddressAlias {

@@ -28,7 +28,7 @@ struct Reported;
 
 impl Compiler {
     pub fn new() -> Compiler {
-        let schema = Schema::build(&[], &[], false);
+        let schema = Schema::build(&[], &[], &[], false);
         Compiler {
             program: OalProgram::default(),
             defined: HashMap::new(),

@@ -1,7 +1,9 @@
-//! Between aggregates and stored columns: the columns of each function and the calculated values (8.1.0 spec, D.4).
+//! Between aggregates and stored columns: the columns of each function and the calculated values (8.1.0 spec, D.4,
+//! D.5; storage 2.9).
 
+use super::meter::meter_average;
 use super::percentile::{PERCENTILE_RANKS, values_at};
-use super::{Function, Value};
+use super::{Buckets, Function, Labels, Ranks, Value};
 use crate::model::row::Cell;
 use crate::model::schema::{Column, ColumnType, QueryFunction, ValueColumn, ValueKind};
 use crate::model::table::Table;
@@ -13,8 +15,9 @@ impl Function {
         use ColumnType::{Double, Int, Long, Table};
         let plain = Column::new;
         let quiet = |name, ty| Column::new(name, ty).storage_only();
+        let tables = |names: &[&'static str]| names.iter().map(|n| quiet(*n, Table)).collect();
         match self {
-            Function::LongAvg => vec![
+            Function::LongAvg | Function::MeterAvg => vec![
                 quiet("summation", Long),
                 quiet("count", Long),
                 plain("value", Long),
@@ -52,6 +55,13 @@ impl Function {
                 quiet("detail_group", Table),
             ],
             Function::Component => vec![quiet("component_id", Int)],
+            Function::AvgLabeled => tables(&["summation", "count", "value"]),
+            Function::BucketSum => tables(&["dataset"]),
+            Function::BucketAvg => tables(&["summation", "count", "dataset"]),
+            Function::BucketPercentile { .. } => tables(&["value", "dataset", "ranks"]),
+            Function::BucketAvgPercentile { .. } => {
+                tables(&["value", "summation", "count", "dataset", "ranks"])
+            }
         }
     }
 
@@ -60,8 +70,15 @@ impl Function {
         let (name, kind, function) = match self {
             Function::Percent => ("percentage", ValueKind::Common, QueryFunction::Avg),
             Function::Sum | Function::Count => ("value", ValueKind::Common, QueryFunction::Sum),
-            Function::Histogram { .. } => ("dataset", ValueKind::Histogram, QueryFunction::Avg),
-            Function::Percentile { .. } => ("value", ValueKind::Labeled, QueryFunction::Avg),
+            Function::Histogram { .. } | Function::BucketSum | Function::BucketAvg => {
+                ("dataset", ValueKind::Histogram, QueryFunction::Avg)
+            }
+            Function::Percentile { .. }
+            | Function::AvgLabeled
+            | Function::BucketPercentile { .. }
+            | Function::BucketAvgPercentile { .. } => {
+                ("value", ValueKind::Labeled, QueryFunction::Avg)
+            }
             Function::Rank { .. } => ("value", ValueKind::Histogram, QueryFunction::Avg),
             Function::Component => return None,
             _ => ("value", ValueKind::Common, QueryFunction::Avg),
@@ -78,7 +95,10 @@ impl Function {
         let long = Cell::Long;
         match value {
             Value::LongAvg { summation, count } => {
-                let avg = summation.checked_div(*count).unwrap_or(0);
+                let avg = match self {
+                    Function::MeterAvg => meter_average(*summation, *count),
+                    _ => summation.checked_div(*count).unwrap_or(0),
+                };
                 vec![long(*summation), long(*count), long(avg)]
             }
             Value::DoubleAvg { summation, count } => {
@@ -120,6 +140,31 @@ impl Function {
             }
             Value::Table(table) => self.table_cells(table),
             Value::Component(id) => vec![long(id.unwrap_or(0).into())],
+            Value::Labels(labels) => labels.to_cells(),
+            Value::Buckets(buckets) => self.bucket_cells(buckets),
+        }
+    }
+
+    fn bucket_cells(self, buckets: &Buckets) -> Vec<Cell> {
+        let text = |table: &Table| Cell::text(table.to_text());
+        let (summation, count) = (text(&buckets.summation), text(&buckets.count));
+        let ranks = Cell::text(buckets.ranks.to_text());
+        match self {
+            Function::BucketAvg => vec![summation, count, text(&buckets.averages())],
+            Function::BucketPercentile { .. } => {
+                let values = buckets
+                    .ranks
+                    .values(&buckets.summation, |edge, _| edge.into());
+                vec![Cell::text(values), summation, ranks]
+            }
+            Function::BucketAvgPercentile { .. } => {
+                let dataset = buckets.averages();
+                let values = buckets
+                    .ranks
+                    .values(&dataset, |_, next| next.map_or(i64::MAX, i64::from));
+                vec![Cell::text(values), summation, count, text(&dataset), ranks]
+            }
+            _ => vec![summation],
         }
     }
 
@@ -149,9 +194,17 @@ impl Function {
     pub fn from_cells(self, cells: &[Cell]) -> Option<Value> {
         let long = |i: usize| cells.get(i).and_then(Cell::as_long);
         let double = |i: usize| cells.get(i).and_then(Cell::as_double);
-        let table = |i: usize| cells.get(i).and_then(Cell::as_text).map(Table::from_text);
+        let text = |i: usize| cells.get(i).and_then(Cell::as_text);
+        let table = |i: usize| text(i).map(Table::from_text);
+        let buckets = |summation, count: Option<Table>, ranks: Option<&str>| {
+            Value::Buckets(Box::new(Buckets {
+                summation,
+                count: count.unwrap_or_default(),
+                ranks: ranks.map(Ranks::from_text).unwrap_or_default(),
+            }))
+        };
         Some(match self {
-            Function::LongAvg => Value::LongAvg {
+            Function::LongAvg | Function::MeterAvg => Value::LongAvg {
                 summation: long(0)?,
                 count: long(1)?,
             },
@@ -176,6 +229,11 @@ impl Function {
             Function::Histogram { .. } => Value::Table(table(0)?),
             Function::Percentile { .. } | Function::Rank { .. } => Value::Table(table(2)?),
             Function::Component => Value::Component(Some(long(0)? as i32)),
+            Function::AvgLabeled => Value::Labels(Labels::from_text(text(0)?, text(1)?)),
+            Function::BucketSum => buckets(table(0)?, None, None),
+            Function::BucketAvg => buckets(table(0)?, table(1), None),
+            Function::BucketPercentile { .. } => buckets(table(1)?, None, text(2)),
+            Function::BucketAvgPercentile { .. } => buckets(table(1)?, table(2), text(4)),
         })
     }
 }

@@ -1,4 +1,4 @@
-//! A metric as scripts define it, checked and resolved: what OAL compiles to and aggregation runs.
+//! A metric as scripts or rules of meters define it, checked and resolved: what they compile to and aggregation runs.
 
 use super::Function;
 use crate::model::attr::Attr;
@@ -63,4 +63,33 @@ pub struct MetricDefinition {
     pub filters: Vec<Filter>,
     pub function: Function,
     pub entrance: Entrance,
+}
+
+/// What a meter is about. Rows of meters are apart from those of sources: an entity without meters has no room for them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum MeterScope {
+    Service,
+    Instance,
+    Endpoint,
+}
+
+impl MeterScope {
+    /// The scope of the rows.
+    pub fn scope(self) -> Scope {
+        match self {
+            MeterScope::Service => Scope::ServiceMeter,
+            MeterScope::Instance => Scope::ServiceInstanceMeter,
+            MeterScope::Endpoint => Scope::EndpointMeter,
+        }
+    }
+}
+
+/// A metric whose values come ready-made instead of from sources.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MeterDefinition {
+    /// `meter_<rule name>`: the index and the name in queries.
+    pub name: String,
+    pub scope: MeterScope,
+    /// One of the functions that take a [`super::MeterInput`].
+    pub function: Function,
 }

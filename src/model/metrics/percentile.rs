@@ -11,19 +11,34 @@ fn roof(total: i64, rank: i32) -> i64 {
     (f64::from(exact) + 0.5).floor() as i64
 }
 
-/// The value at each rank: lower edge of the bucket where the running count reaches the rank's roof.
-pub(super) fn values_at(dataset: &Table, precision: i32, ranks: &[i32]) -> Vec<i64> {
-    let total: i64 = dataset.iter().map(|(_, n)| n).sum();
-    let mut values = Vec::with_capacity(ranks.len());
-    let mut roofs = ranks.iter().map(|rank| roof(total, *rank)).peekable();
+/// The key at each of the ascending ranks, where the running count reaches the rank's roof, and the key after it. Counts
+/// that meters send may be anything, so there may be fewer than ranks.
+pub(super) fn keys_at(
+    dataset: &Table,
+    ranks: impl Iterator<Item = i32>,
+) -> Vec<(i32, Option<i32>)> {
+    let total = dataset
+        .iter()
+        .fold(0, |sum: i64, (_, n)| sum.wrapping_add(n));
+    let mut keys = Vec::new();
+    let mut roofs = ranks.map(|rank| roof(total, rank)).peekable();
     let mut passed: i64 = 0;
-    for (key, count) in dataset.iter() {
-        passed += count;
+    let mut entries = dataset.iter().peekable();
+    while let Some((key, count)) = entries.next() {
+        passed = passed.wrapping_add(count);
         while roofs.next_if(|roof| passed >= *roof).is_some() {
-            values.push(i64::from(key.wrapping_mul(precision)));
+            keys.push((key, entries.peek().map(|next| next.0)));
         }
     }
-    values
+    keys
+}
+
+/// The value at each rank: lower edge of the bucket where the running count reaches the rank's roof.
+pub(super) fn values_at(dataset: &Table, precision: i32, ranks: &[i32]) -> Vec<i64> {
+    keys_at(dataset, ranks.iter().copied())
+        .into_iter()
+        .map(|(key, _)| i64::from(key.wrapping_mul(precision)))
+        .collect()
 }
 
 #[cfg(test)]

@@ -65,6 +65,15 @@ pub(super) fn entity_columns(scope: Scope, extra: bool) -> EntityColumns {
     columns
 }
 
+/// The leading columns of a meter. Only averages can be sorted by parent service (storage 2.9).
+pub(super) fn meter_entity_columns(function: Function) -> EntityColumns {
+    let mut columns = vec![("entity_id", None)];
+    if matches!(function, Function::MeterAvg | Function::AvgLabeled) {
+        columns.push(("service_id", Some(F::ServiceId)));
+    }
+    columns
+}
+
 /// The five relation streams.
 pub(super) fn relations() -> Vec<RelationStream> {
     let stream = |name: &str, scope, is_server_side, columns: &[(&'static str, Option<F>)]| {

@@ -198,7 +198,7 @@ pub(in crate::query) fn schema() -> Schema {
         metric("all_heatmap", Scope::All, histogram),
         metric("endpoint_avg", Scope::Endpoint, Function::LongAvg),
     ];
-    Schema::build(&metrics, &[], false)
+    Schema::build(&metrics, &[], &[], false)
 }
 
 /// A row with some columns set.

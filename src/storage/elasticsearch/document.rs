@@ -105,7 +105,7 @@ mod tests {
     use std::sync::Arc;
 
     fn row(model: &str, time_bucket: u64, cells: Vec<Cell>) -> Row {
-        let schema = Schema::build(&[], &[], false);
+        let schema = Schema::build(&[], &[], &[], false);
         Row {
             model: Arc::clone(schema.model(model).unwrap()),
             id: "id".to_owned(),

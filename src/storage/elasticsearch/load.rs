@@ -201,7 +201,7 @@ mod tests {
 
     #[test]
     fn a_row_keeps_the_day_of_its_index() {
-        let schema = Schema::build(&[], &[], false);
+        let schema = Schema::build(&[], &[], &[], false);
         for (model, bucket, want) in [
             (
                 "endpoint_traffic",

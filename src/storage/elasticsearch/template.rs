@@ -78,10 +78,11 @@ fn field(column: &Column) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::metrics::{Function, MeterDefinition, MeterScope, Ranks};
     use crate::model::schema::Schema;
 
     fn of(name: &str, options: &ElasticsearchOptions) -> Value {
-        let schema = Schema::build(&[], &[], false);
+        let schema = Schema::build(&[], &[], &[], false);
         template(
             schema.model(name).unwrap(),
             &Names::new("sw").unwrap(),
@@ -118,6 +119,79 @@ mod tests {
         );
         assert_eq!(properties["time_bucket"], json!({"type": "long"}));
         assert_eq!(properties.as_object().unwrap().len(), 15);
+    }
+
+    #[test]
+    fn meters_are_mapped_by_their_function() {
+        let long = json!({"type": "long"});
+        let quiet_long = json!({"type": "long", "index": false});
+        let keyword = json!({"type": "keyword"});
+        let table = json!({"type": "text", "index": false});
+        let ranks = Ranks::new([50]).unwrap();
+        for (function, service, columns) in [
+            (
+                Function::MeterAvg,
+                true,
+                vec![
+                    ("summation", &quiet_long),
+                    ("count", &quiet_long),
+                    ("value", &long),
+                ],
+            ),
+            (
+                Function::AvgLabeled,
+                true,
+                vec![("summation", &table), ("count", &table), ("value", &table)],
+            ),
+            (Function::BucketSum, false, vec![("dataset", &table)]),
+            (
+                Function::BucketAvg,
+                false,
+                vec![
+                    ("summation", &table),
+                    ("count", &table),
+                    ("dataset", &table),
+                ],
+            ),
+            (
+                Function::BucketPercentile { ranks },
+                false,
+                vec![("value", &table), ("dataset", &table), ("ranks", &table)],
+            ),
+            (
+                Function::BucketAvgPercentile { ranks },
+                false,
+                vec![
+                    ("value", &table),
+                    ("summation", &table),
+                    ("count", &table),
+                    ("dataset", &table),
+                    ("ranks", &table),
+                ],
+            ),
+        ] {
+            let meter = MeterDefinition {
+                name: "meter_m".to_owned(),
+                scope: MeterScope::Instance,
+                function,
+            };
+            let model = Model::of_meter(&meter);
+            let names = Names::new("sw").unwrap();
+            let body = template(&model, &names, &ElasticsearchOptions::default());
+            assert_eq!(body["index_patterns"], json!(["sw_meter_m-*"]));
+            let mut want = columns;
+            want.extend([("entity_id", &keyword), ("time_bucket", &long)]);
+            want.extend(service.then_some(("service_id", &keyword)));
+            let want: Map<String, Value> = want
+                .into_iter()
+                .map(|(name, mapping)| (name.to_owned(), mapping.clone()))
+                .collect();
+            assert_eq!(
+                body["mappings"]["properties"],
+                Value::Object(want),
+                "{function:?}"
+            );
+        }
     }
 
     #[test]

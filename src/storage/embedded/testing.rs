@@ -95,7 +95,7 @@ pub(super) fn schema() -> Schema {
         ),
         metric("all_count", Scope::All, Function::Count),
     ];
-    Schema::build(&metrics, &[], false)
+    Schema::build(&metrics, &[], &[], false)
 }
 
 /// A row with some cells set.

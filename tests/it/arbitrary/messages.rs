@@ -7,10 +7,11 @@ use std::sync::atomic::AtomicI64;
 use anyhow::{Result, ensure};
 use bytes::Bytes;
 use oap::analyzer::{Analyzer, Facts};
+use oap::model::entity::Entity;
 use oap::model::fact::Fact;
 use oap::model::message::Message;
+use oap::model::metrics::Value;
 use oap::model::row::{Cell, Row};
-use oap::model::source::Source;
 use oap::stream::AddressBook;
 use oap::util::clock::Clock;
 use oap_proto::agent::{
@@ -83,7 +84,14 @@ fn bytes_of(row: &Row) -> usize {
 
 fn can_be_aggregated(fact: &Fact) -> Result<()> {
     match fact {
-        Fact::Source(source) => values_can_be_stored(source),
+        Fact::Source(source) => values_can_be_stored(&source.entity, source.minute, |values| {
+            compiled()?.plan.apply(source, values);
+            Ok(())
+        }),
+        Fact::Meter(value) => values_can_be_stored(&value.entity, value.minute, |values| {
+            ensure!(compiled()?.plan.apply_meter(value, values), "{value:?}");
+            Ok(())
+        }),
         Fact::Service { entity, .. } | Fact::Instance { entity, .. } => {
             ensure!(!entity.id.is_empty());
             Ok(())
@@ -95,17 +103,20 @@ fn can_be_aggregated(fact: &Fact) -> Result<()> {
     }
 }
 
-/// What a source gives, together with itself, comes back from the cells as it was.
-fn values_can_be_stored(source: &Source) -> Result<()> {
-    let plan = &compiled()?.plan;
-    let items = plan.items(source.entity.scope);
+/// What a fact gives, together with itself, comes back from the cells as it was.
+fn values_can_be_stored(
+    entity: &Entity,
+    minute: u64,
+    apply: impl FnOnce(&mut [Option<Value>]) -> Result<()>,
+) -> Result<()> {
+    let items = compiled()?.plan.items(entity.scope);
     let mut values = vec![None; items.len()];
-    plan.apply(source, &mut values);
+    apply(&mut values)?;
     for (item, value) in items.iter().zip(values) {
         let Some(mut value) = value else { continue };
         let once = value.clone();
-        item.function.merge(&mut value, &once);
-        let cells = item.function.to_cells(&value, source.minute);
+        ensure!(item.function.merge(&mut value, &once));
+        let cells = item.function.to_cells(&value, minute);
         let columns = item.model.columns.len() - item.model.entity_columns.len();
         ensure!(cells.len() == columns, "{}: {cells:?}", item.model.name);
         let read = item.function.from_cells(&cells);

@@ -14,7 +14,7 @@ fn store(options: ElasticsearchOptions) -> Elasticsearch {
 }
 
 fn endpoint(id: &str, time_bucket: u64) -> Row {
-    let schema = Schema::build(&[], &[], false);
+    let schema = Schema::build(&[], &[], &[], false);
     Row {
         model: Arc::clone(schema.model("endpoint_traffic").unwrap()),
         id: id.to_owned(),
