@@ -1,4 +1,4 @@
-//! Compiles the agent protocol in two passes: the messages once, then both sets of services on top of them.
+//! Compiles the protocols in two passes: the messages once, then both sets of services on top of them.
 //!
 //! No `protoc` is needed. What agents report is handed over undecoded (see `src/raw.rs`).
 
@@ -23,30 +23,46 @@ const REPORTS: [&str; 7] = [
     "InstancePingPkg",
     "ServiceMeshMetric",
 ];
+const ISTIO_MESSAGES: [&str; 1] = ["istio/mixer.proto"];
+const ISTIO_SERVICES: [&str; 1] = ["istio/service/metric.proto"];
+const ISTIO_REPORTS: [&str; 1] = ["HandleMetricRequest"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=agent");
     println!("cargo:rerun-if-changed=health.proto");
+    println!("cargo:rerun-if-changed=istio");
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
     let messages = out.join("messages");
     let services = out.join("services");
     fs::create_dir_all(&messages)?;
     fs::create_dir_all(&services)?;
 
-    tonic_prost_build::configure()
-        .build_client(false)
-        .build_server(false)
-        .bytes(".")
-        .out_dir(messages)
-        .compile_fds(protox::compile(MESSAGES, ["."])?)?;
-
-    let mut on_top = tonic_prost_build::configure()
-        .extern_path(".skywalking.v3", "crate::agent")
-        .out_dir(services);
-    for report in REPORTS {
-        on_top = on_top.extern_path(format!(".skywalking.v3.{report}"), "crate::RawMessage");
+    for files in [&MESSAGES[..], &ISTIO_MESSAGES] {
+        tonic_prost_build::configure()
+            .build_client(false)
+            .build_server(false)
+            .bytes(".")
+            .out_dir(&messages)
+            .compile_fds(protox::compile(files, ["."])?)?;
     }
-    on_top.compile_fds(protox::compile(SERVICES, ["."])?)?;
+
+    for (package, module, reports, files) in [
+        (
+            ".skywalking.v3",
+            "crate::agent",
+            &REPORTS[..],
+            &SERVICES[..],
+        ),
+        (".istio", "crate::istio", &ISTIO_REPORTS, &ISTIO_SERVICES),
+    ] {
+        let mut on_top = tonic_prost_build::configure()
+            .extern_path(package, module)
+            .out_dir(&services);
+        for report in reports {
+            on_top = on_top.extern_path(format!("{package}.{report}"), "crate::RawMessage");
+        }
+        on_top.compile_fds(protox::compile(files, ["."])?)?;
+    }
 
     tonic_prost_build::configure()
         .out_dir(&out)

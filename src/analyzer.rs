@@ -8,6 +8,7 @@ pub mod entities;
 pub mod facts;
 pub mod gateways;
 pub mod grouping;
+mod istio;
 mod java_regex;
 pub mod jvm;
 pub mod management;
@@ -15,6 +16,8 @@ pub mod mesh;
 pub mod naming;
 mod request;
 pub mod settings;
+#[cfg(test)]
+mod testing;
 pub mod trace;
 
 use std::sync::Arc;
@@ -38,6 +41,9 @@ pub enum Reject {
     Undecodable,
     #[error("missing_id")]
     MissingId,
+    /// A part of a message does not say what has to be known.
+    #[error("missing_dimension")]
+    MissingDimension,
     #[error("id_too_long")]
     IdTooLong,
     /// A name so long that it is no name; shorter ones are cut to the limits of the settings.
@@ -85,7 +91,8 @@ impl Analyzer {
         }
     }
 
-    /// Adds what a message means to `facts`; on rejection nothing of it is added.
+    /// Adds what a message means to `facts`; on rejection nothing of it is added. If only parts of it make no sense, the
+    /// others are added and `facts.rejected` tells why.
     pub fn analyze(&mut self, message: &Message, facts: &mut Facts) -> Result<(), Reject> {
         bounds::check(message)?;
         match message {
@@ -95,6 +102,7 @@ impl Analyzer {
             Message::InstanceProperties(bytes) => self.instance_properties(bytes, facts),
             Message::KeepAlive(bytes) => self.keep_alive(bytes, facts),
             Message::Mesh(bytes) => self.mesh(bytes, facts),
+            Message::Mixer(bytes) => self.mixer(bytes, facts),
         }
     }
 

@@ -8,6 +8,7 @@ pub mod grpc;
 mod handover;
 mod health;
 pub mod http;
+mod istio;
 mod jvm;
 mod listen;
 mod management;
@@ -41,6 +42,8 @@ pub struct Enabled {
     pub profile: bool,
     /// `service-mesh`
     pub mesh: bool,
+    /// `istio-telemetry`
+    pub istio: bool,
 }
 
 impl Enabled {
@@ -52,6 +55,7 @@ impl Enabled {
         clr: true,
         profile: true,
         mesh: true,
+        istio: true,
     };
     /// None: what the core port serves when the sharing server has ports of its own.
     pub const NONE: Enabled = Enabled {
@@ -61,6 +65,7 @@ impl Enabled {
         clr: false,
         profile: false,
         mesh: false,
+        istio: false,
     };
 }
 

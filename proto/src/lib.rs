@@ -29,6 +29,16 @@ pub mod v3 {
     include!(concat!(env!("OUT_DIR"), "/services/skywalking.v3.rs"));
 }
 
+/// Messages of Istio's Mixer, and the service that takes them.
+pub mod istio {
+    include!(concat!(env!("OUT_DIR"), "/messages/istio.rs"));
+
+    /// `/metric.HandleMetricService/HandleMetric`
+    pub mod metric {
+        include!(concat!(env!("OUT_DIR"), "/services/metric.rs"));
+    }
+}
+
 /// The health service, `/grpc.health.v1.Health/Check` and `/Watch`.
 pub mod health {
     include!(concat!(env!("OUT_DIR"), "/grpc.health.v1.rs"));

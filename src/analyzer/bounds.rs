@@ -24,6 +24,8 @@ const JVM_METRIC: Shape = Shape(&[(3, &LEAF), (4, &LEAF), (5, &LEAF)]);
 const JVM_METRICS: Shape = Shape(&[(1, &JVM_METRIC)]);
 const CLR_METRICS: Shape = Shape(&[(1, &LEAF)]);
 const PROPERTIES: Shape = Shape(&[(3, &LEAF)]);
+/// Instances with their dimensions.
+const MIXER: Shape = Shape(&[(1, &Shape(&[(2, &LEAF)]))]);
 
 /// Refuses what is larger than any agent has reason to send.
 pub(super) fn check(message: &Message) -> Result<(), Reject> {
@@ -33,6 +35,7 @@ pub(super) fn check(message: &Message) -> Result<(), Reject> {
         Message::ClrMetrics(_) => &CLR_METRICS,
         Message::InstanceProperties(_) => &PROPERTIES,
         Message::KeepAlive(_) | Message::Mesh(_) => &LEAF,
+        Message::Mixer(_) => &MIXER,
     };
     if message.bytes().len() > MAX_BYTES {
         return Err(Reject::TooLarge);

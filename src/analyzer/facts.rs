@@ -1,5 +1,6 @@
 //! The output of analysis, sorted by the shard that takes it.
 
+use super::Reject;
 use crate::model::fact::Fact;
 use crate::model::row::Row;
 
@@ -8,6 +9,8 @@ use crate::model::row::Row;
 pub struct Facts {
     shards: Vec<Vec<Fact>>,
     pub records: Vec<Row>,
+    /// Why parts of a message were rejected whose other parts were not.
+    pub rejected: Vec<Reject>,
 }
 
 impl Facts {
@@ -15,6 +18,7 @@ impl Facts {
         Facts {
             shards: (0..shards.max(1)).map(|_| Vec::new()).collect(),
             records: Vec::new(),
+            rejected: Vec::new(),
         }
     }
 

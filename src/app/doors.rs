@@ -211,5 +211,6 @@ fn enabled(settings: &Settings) -> Enabled {
         clr: on.clr,
         profile: on.profile,
         mesh: on.mesh,
+        istio: on.istio,
     }
 }

@@ -44,7 +44,7 @@ const MODULES: &[(&str, &[(&str, Support)])] = {
         ("receiver-clr", &[("default", Works)]),
         ("receiver-profile", &[("default", WithoutEffect)]),
         ("service-mesh", &[("default", Works)]),
-        ("istio-telemetry", &[("default", WithoutEffect)]),
+        ("istio-telemetry", &[("default", Works)]),
         ("envoy-metric", &[("default", WithoutEffect)]),
         ("prometheus-fetcher", &[("default", WithoutEffect)]),
         ("kafka-fetcher", &[("default", WithoutEffect)]),
@@ -90,6 +90,7 @@ pub const NEEDS: &[(&str, &[&str])] = &[
         ],
     ),
     ("agent-analyzer", &["receiver-trace"]),
+    ("service-mesh", &["istio-telemetry"]),
 ];
 
 /// The providers of a module; `None` if there is no such module.

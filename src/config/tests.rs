@@ -100,12 +100,7 @@ fn without_any_setting_the_server_stands_alone() {
     assert_eq!(embedded.dir, Path::new("data"));
     assert!(loaded.files.iter().all(|f| f.source == FileSource::BuiltIn));
     assert_eq!(loaded.oal_scripts().len(), 4);
-    let without_effect = [
-        "alarm",
-        "envoy-metric",
-        "istio-telemetry",
-        "receiver-profile",
-    ];
+    let without_effect = ["alarm", "envoy-metric", "receiver-profile"];
     assert_eq!(
         loaded.notices,
         [
@@ -229,6 +224,13 @@ fn a_selector_picks_one_provider_or_none() {
         s.telemetry,
         TelemetrySettings::Prometheus { host, port: 1234 }
     );
+}
+
+#[test]
+fn istio_needs_the_mesh() {
+    let lines = problems(None, &[("SW_SERVICE_MESH", "-")]);
+    let wanted = "module service-mesh is missing, expected a provider, istio-telemetry needs it";
+    assert_eq!(lines, [wanted]);
 }
 
 #[test]

@@ -25,6 +25,8 @@ pub enum Message {
     KeepAlive(Bytes),
     /// `ServiceMeshMetric`
     Mesh(Bytes),
+    /// `HandleMetricRequest` of Istio's Mixer
+    Mixer(Bytes),
 }
 
 impl Message {
@@ -37,6 +39,7 @@ impl Message {
             Message::InstanceProperties(_) => kind::INSTANCE_PROPERTIES,
             Message::KeepAlive(_) => kind::KEEP_ALIVE,
             Message::Mesh(_) => kind::MESH,
+            Message::Mixer(_) => "mixer",
         }
     }
 
@@ -48,7 +51,8 @@ impl Message {
             | Message::ClrMetrics(b)
             | Message::InstanceProperties(b)
             | Message::KeepAlive(b)
-            | Message::Mesh(b) => b,
+            | Message::Mesh(b)
+            | Message::Mixer(b) => b,
         }
     }
 }

@@ -11,6 +11,7 @@ mod token;
 use std::time::Duration;
 
 use oap_proto::health::health_server::HealthServer;
+use oap_proto::istio::metric::handle_metric_service_server::HandleMetricServiceServer;
 use oap_proto::{legacy, v3};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -20,7 +21,9 @@ use tonic::service::{Routes, RoutesBuilder};
 use tonic::transport::{Identity, Server, ServerTlsConfig};
 
 use super::handover::Handover;
-use super::{Enabled, ReceiveError, clr, health, jvm, listen, management, mesh, profile, trace};
+use super::{
+    Enabled, ReceiveError, clr, health, istio, jvm, listen, management, mesh, profile, trace,
+};
 use crate::config::{Secret, TlsSettings};
 use calls::Calls;
 use token::TokenCheck;
@@ -200,6 +203,12 @@ impl GrpcServer {
                 mesh::Mesh(self.handover.clone()),
                 legacy::service_mesh_metric_service_server::ServiceMeshMetricServiceServer,
                 v3::service_mesh_metric_service_server::ServiceMeshMetricServiceServer
+            );
+        }
+        if enabled.istio {
+            add!(
+                istio::Istio(self.handover.clone()),
+                HandleMetricServiceServer
             );
         }
         // Probes carry no token.

@@ -104,11 +104,20 @@ impl Handover {
         request: Request<RawMessage>,
         kind: fn(Bytes) -> Message,
     ) -> Result<Response<Commands>, Status> {
+        self.take(request, kind).await?;
+        Ok(nothing_to_do())
+    }
+
+    /// Takes the message of a gRPC call. `Ok` is the moment to reply.
+    pub(super) async fn take(
+        &self,
+        request: Request<RawMessage>,
+        kind: fn(Bytes) -> Message,
+    ) -> Result<(), Status> {
         let message = kind(owned(request.into_inner()));
-        match self.deliver(Protocol::Grpc, vec![message]).await {
-            Ok(()) => Ok(nothing_to_do()),
-            Err(refused) => Err(status(refused)),
-        }
+        self.deliver(Protocol::Grpc, vec![message])
+            .await
+            .map_err(status)
     }
 
     /// Counts messages that never reached the journal.

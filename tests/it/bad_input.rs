@@ -7,8 +7,9 @@ use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use oap_proto::agent::{
     InstancePingPkg, InstanceProperties, JvmMetric, JvmMetricCollection, KeyStringValuePair,
-    SegmentObject, SpanObject, SpanType,
+    SegmentObject, ServiceMeshMetric, SpanObject, SpanType,
 };
+use oap_proto::istio::{HandleMetricRequest, InstanceMsg};
 use prost::Message;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -54,10 +55,16 @@ async fn start(folder: &tempfile::TempDir) -> Result<Running> {
 }
 
 impl Running {
+    /// Its own metrics as text.
+    async fn metrics(&self) -> Result<String> {
+        let client = reqwest::Client::builder().no_proxy().build()?;
+        let answer = client.get(&self.metrics_url).send().await?;
+        Ok(answer.text().await?)
+    }
+
     /// Samples of a counter by kind and reason.
     async fn counts(&self, metric: &str) -> Result<BTreeMap<(String, String), u64>> {
-        let client = reqwest::Client::builder().no_proxy().build()?;
-        let text = client.get(&self.metrics_url).send().await?.text().await?;
+        let text = self.metrics().await?;
         let mut counts = BTreeMap::new();
         for line in text.lines() {
             let Some(labels) = line.strip_prefix(&format!("{metric}{{")) else {
@@ -269,7 +276,20 @@ async fn calls_that_carry_one_message_are_judged_alike() -> Result<()> {
         service_instance: "i".into(),
         properties: vec![property; 60_000],
     };
+    let mesh = ServiceMeshMetric {
+        start_time: i64::MAX,
+        dest_service_name: "spoilt".into(),
+        ..ServiceMeshMetric::default()
+    };
+    let mixer = HandleMetricRequest {
+        instances: vec![InstanceMsg::default()],
+    };
     let calls = [
+        ("/ServiceMeshMetricService/collect", mesh.encode_to_vec()),
+        (
+            "/metric.HandleMetricService/HandleMetric",
+            mixer.encode_to_vec(),
+        ),
         ("/ManagementService/keepAlive", nameless),
         ("/ManagementService/keepAlive", b"\xff".to_vec()),
         (
@@ -292,19 +312,24 @@ async fn calls_that_carry_one_message_are_judged_alike() -> Result<()> {
     }
     let seen = wait_until("rejections are counted", DEADLINE, async || {
         let seen = running.counts("analyzer_rejected_messages_total").await?;
-        ensure!(seen.values().sum::<u64>() == 6, "{seen:?}");
+        ensure!(seen.values().sum::<u64>() == 8, "{seen:?}");
         Ok(seen)
     })
     .await?;
     let reasons: Vec<&str> = seen.keys().map(|(_, reason)| reason.as_str()).collect();
     for reason in [
         "missing_id",
+        "missing_dimension",
         "undecodable",
         "too_large",
         "time_out_of_range",
     ] {
         ensure!(reasons.contains(&reason), "{reason}: {seen:?}");
     }
+    let metrics = running.metrics().await?;
+    let is_count = |line: &&str| line.starts_with("mesh_analysis_latency_count{");
+    let analysed = metrics.lines().find(is_count).unwrap_or_default();
+    ensure!(analysed.ends_with(" 2"), "{analysed}");
     // More than the transport takes: this call fails, the connection stays.
     let huge = vec![Bytes::from(vec![0; 51 * MIB])];
     let outcome = running

@@ -15,6 +15,7 @@ mod graphql;
 mod lanes;
 mod layering;
 mod memory_store;
+mod mesh;
 mod naming_files;
 mod oal_edit;
 mod oap_process;

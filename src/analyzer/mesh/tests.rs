@@ -1,37 +1,18 @@
 //! The table of A.6: what becomes of a call by who saw it, what it spoke and which names are there.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicI64;
 
 use super::*;
 use crate::analyzer::AnalyzerSettings;
-use crate::model::fact::Fact;
+use crate::analyzer::testing::{self, MINUTE, NOW_MS, analyzer, relations, served, sources};
 use crate::model::id;
 use crate::model::message::Message;
-use crate::model::schema::Schema;
 use crate::model::scope::Scope;
-use crate::model::source::{Source, Values};
-use crate::model::time_bucket::Zone;
-use crate::stream::AddressBook;
-use crate::util::clock::Clock;
-
-/// 2020-09-15 10:59:31 UTC.
-const AT_MS: i64 = 1_600_167_571_000;
-const MINUTE: u64 = 2020_0915_1059;
-
-fn analyzer() -> Analyzer {
-    Analyzer::new(
-        Arc::new(AnalyzerSettings::default()),
-        &Schema::build(&[], &[], &[], false),
-        Zone::utc(),
-        Clock::Fixed(Arc::new(AtomicI64::new(AT_MS))),
-        Arc::new(AddressBook::new(1)),
-    )
-}
+use crate::model::source::Values;
 
 fn metric(protocol: MeshProtocol, detect_point: DetectPoint) -> MeshMetric<'static> {
     MeshMetric {
-        start_ms: AT_MS,
+        start_ms: NOW_MS,
         source_service: "web",
         source_instance: "web-1",
         dest_service: "shop",
@@ -45,52 +26,16 @@ fn metric(protocol: MeshProtocol, detect_point: DetectPoint) -> MeshMetric<'stat
     }
 }
 
-fn sources(facts: &mut Facts) -> Vec<Source> {
-    let facts: Vec<Fact> = facts.take_shards().flatten().collect();
-    let sources = facts.into_iter().map(|fact| match fact {
-        Fact::Source(source) => source,
-        other => panic!("no source but {other:?}"),
-    });
-    sources.collect()
-}
-
 /// Scopes and ids of what a call is about.
 fn about(metric: &MeshMetric<'_>) -> Vec<(Scope, String)> {
     let mut facts = Facts::new(1);
     analyzer().mesh_metric(metric, &mut facts).unwrap();
-    let sources = sources(&mut facts);
-    let about = sources
-        .iter()
-        .map(|s| (s.entity.scope, s.entity.id.to_string()));
-    about.collect()
-}
-
-/// What a server tells about.
-fn served(service: &str, instance: &str, endpoint: &str) -> Vec<(Scope, String)> {
-    let service_id = id::service_id(service, true);
-    vec![
-        (Scope::All, String::new()),
-        (Scope::Service, service_id.clone()),
-        (
-            Scope::ServiceInstance,
-            id::instance_id(&service_id, instance),
-        ),
-        (Scope::Endpoint, id::endpoint_id(&service_id, endpoint)),
-    ]
-}
-
-fn service_relation() -> (Scope, String) {
-    (Scope::ServiceRelation, "d2Vi.1-c2hvcA==.1".to_owned())
-}
-
-fn instance_relation() -> (Scope, String) {
-    let id = "d2Vi.1_d2ViLTE=-c2hvcA==.1_c2hvcC0x".to_owned();
-    (Scope::ServiceInstanceRelation, id)
+    testing::about(&sources(&mut facts))
 }
 
 #[test]
 fn a_server_tells_about_itself_and_everybody_about_the_relation() {
-    let relations = vec![service_relation(), instance_relation()];
+    let relations = relations(("web", "web-1"), ("shop", "shop-1"));
     let of_server = [served("shop", "shop-1", "/order"), relations.clone()].concat();
     for (point, want) in [
         (DetectPoint::Server, &of_server),
@@ -137,6 +82,8 @@ fn the_protocol_decides_component_and_request_type() {
 fn names_that_are_not_there() {
     let call = metric(MeshProtocol::Http, DetectPoint::Server);
     let of_server = served("shop", "shop-1", "/order");
+    let relations = relations(("web", "web-1"), ("shop", "shop-1"));
+    let of_services = &relations[..1];
     for (what, metric, want) in [
         (
             "caller",
@@ -152,7 +99,7 @@ fn names_that_are_not_there() {
                 source_instance: "",
                 ..call
             },
-            [of_server.clone(), vec![service_relation()]].concat(),
+            [&of_server, of_services].concat(),
         ),
         (
             "instance",
@@ -160,7 +107,7 @@ fn names_that_are_not_there() {
                 dest_instance: "",
                 ..call
             },
-            [served("shop", "", "/order"), vec![service_relation()]].concat(),
+            [&served("shop", "", "/order"), of_services].concat(),
         ),
         (
             "endpoint",
@@ -168,11 +115,7 @@ fn names_that_are_not_there() {
                 endpoint: "",
                 ..call
             },
-            [
-                served("shop", "shop-1", ""),
-                vec![service_relation(), instance_relation()],
-            ]
-            .concat(),
+            [served("shop", "shop-1", ""), relations.clone()].concat(),
         ),
     ] {
         assert_eq!(about(&metric), want, "{what}");
@@ -191,19 +134,8 @@ fn names_are_cut() {
         ..metric(MeshProtocol::Http, DetectPoint::Server)
     };
     let name = "n".repeat(70);
-    let service_id = id::service_id(&name, true);
-    let instance_id = id::instance_id(&service_id, &name);
-    let relations = [
-        (
-            Scope::ServiceRelation,
-            id::relation_id(&service_id, &service_id),
-        ),
-        (
-            Scope::ServiceInstanceRelation,
-            id::relation_id(&instance_id, &instance_id),
-        ),
-    ];
-    let want = [served(&name, &name, &"n".repeat(150)), relations.to_vec()].concat();
+    let relations = relations((&name, &name), (&name, &name));
+    let want = [served(&name, &name, &"n".repeat(150)), relations].concat();
     assert_eq!(about(&call), want);
 }
 
@@ -229,14 +161,14 @@ fn a_rejected_call_leaves_nothing() {
         ),
         (
             MeshMetric {
-                start_ms: AT_MS + 2 * 86_400_000,
+                start_ms: NOW_MS + 2 * 86_400_000,
                 ..call
             },
             Reject::TimeOutOfRange,
         ),
         (
             MeshMetric {
-                start_ms: AT_MS.saturating_sub(old).saturating_sub(1),
+                start_ms: NOW_MS.saturating_sub(old).saturating_sub(1),
                 ..call
             },
             Reject::TimeOutOfRange,
@@ -262,8 +194,8 @@ fn every_field_of_a_report_is_read() {
             (7, DetectPoint::Unrecognized),
         ] {
             let report = proto::ServiceMeshMetric {
-                start_time: AT_MS,
-                end_time: AT_MS + 30,
+                start_time: NOW_MS,
+                end_time: NOW_MS + 30,
                 source_service_name: "web".into(),
                 source_service_instance: "web-1".into(),
                 dest_service_name: "shop".into(),

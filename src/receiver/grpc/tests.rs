@@ -7,6 +7,7 @@ use futures_util::{StreamExt, stream};
 use oap_proto::RawMessage;
 use oap_proto::agent::{ProfileTaskCommandQuery, SegmentCollection};
 use oap_proto::health::{HealthCheckRequest, health_client::HealthClient};
+use oap_proto::istio::metric::handle_metric_service_client::HandleMetricServiceClient as Mixer;
 use oap_proto::legacy::jvm_metric_report_service_client::JvmMetricReportServiceClient as LegacyJvm;
 use oap_proto::legacy::management_service_client::ManagementServiceClient as LegacyManagement;
 use oap_proto::legacy::service_mesh_metric_service_client::ServiceMeshMetricServiceClient as LegacyMesh;
@@ -154,6 +155,14 @@ async fn every_report_is_handed_over_under_both_names() {
         .await
         .unwrap();
     assert_eq!(server.next().await, [mesh(b"j")]);
+    Mixer::new(channel.clone())
+        .handle_metric(raw(b"k"))
+        .await
+        .unwrap();
+    assert_eq!(
+        server.next().await,
+        [Message::Mixer(b"k".as_slice().into())]
+    );
 
     let received = &server.metrics.received;
     assert_eq!(received.with_label_values(&["segment", "grpc"]).get(), 4);

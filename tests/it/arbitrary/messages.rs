@@ -18,10 +18,12 @@ use oap_proto::agent::{
     ClrGc, ClrMetric, ClrMetricCollection, ClrThread, Cpu, SegmentObject, SpanLayer, SpanObject,
     SpanType,
 };
+use oap_proto::istio::{self, HandleMetricRequest};
 use prost::Message as _;
 
 use super::{Form, Target, recorded};
 use crate::every_metric::{analyzer, compiled};
+use crate::mesh;
 use crate::segments::Served;
 
 /// A day after the recordings.
@@ -221,4 +223,25 @@ fn keep_alive() -> Result<()> {
         Target::of(Form::Message, "keep-alive").seeds(seeds),
         Message::KeepAlive,
     )
+}
+
+#[test]
+fn mesh_metrics() -> Result<()> {
+    let seeds = mesh::calls(NOW_MS).map(|call| call.encode_to_vec());
+    let target = Target::of(Form::Message, "mesh").seeds(seeds);
+    check(target, Message::Mesh)
+}
+
+#[test]
+fn mixer_instances() -> Result<()> {
+    let of_one = mesh::instance(NOW_MS);
+    let mut of_client = of_one.clone();
+    let reporter = istio::Value {
+        value: Some(istio::value::Value::StringValue("source".into())),
+    };
+    of_client.dimensions.insert("reporter".into(), reporter);
+    let calls = [vec![], vec![of_one.clone()], vec![of_one, of_client]];
+    let seeds = calls.map(|instances| HandleMetricRequest { instances }.encode_to_vec());
+    let target = Target::of(Form::Message, "mixer").seeds(seeds);
+    check(target, Message::Mixer)
 }
