@@ -244,18 +244,22 @@ fn relation_entities(source: End<'_>, dest: End<'_>) -> RelationEntities {
         (F::SourceServiceId, Arc::clone(&source_service)),
         (F::DestServiceId, Arc::clone(&dest_service)),
     ];
+    let instances = [
+        (F::SourceInstanceName, text(source.instance)),
+        (F::DestInstanceName, text(dest.instance)),
+    ];
+    let called = [(F::EndpointName, text(dest.endpoint))];
     let relation = |scope, id: String, fields: Vec<_>| {
         Arc::new(Entity::new(scope, NodeType::Normal, id, fields))
     };
     let instance = (!source.instance.is_empty() && !dest.instance.is_empty()).then(|| {
         let source_id = id::instance_id(&source_service, source.instance);
         let dest_id = id::instance_id(&dest_service, dest.instance);
-        let mut fields = [names.clone(), ids.clone()].concat();
+        let mut fields = [names.clone(), ids.clone(), instances.clone()].concat();
+        fields.extend(called.clone());
         fields.extend([
             (F::SourceInstanceId, text(&source_id)),
             (F::DestInstanceId, text(&dest_id)),
-            (F::SourceInstanceName, text(source.instance)),
-            (F::DestInstanceName, text(dest.instance)),
         ]);
         relation(
             Scope::ServiceInstanceRelation,
@@ -285,13 +289,14 @@ fn relation_entities(source: End<'_>, dest: End<'_>) -> RelationEntities {
             (F::SourceServiceName, owner),
             (F::ChildServiceName, text(dest.service)),
         ];
+        let fields = [fields, instances.to_vec()].concat();
         relation(Scope::EndpointRelation, id, fields)
     });
     RelationEntities {
         service: relation(
             Scope::ServiceRelation,
             id::relation_id(&source_service, &dest_service),
-            [names, ids].concat(),
+            [&names[..], &ids, &instances, &called].concat(),
         ),
         instance,
         endpoint,

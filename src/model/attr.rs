@@ -74,6 +74,7 @@ impl Attr {
         const T: (&str, Attr) = ("type", Attr::Type);
         const NAME: (&str, Attr) = ("name", E(F::Name));
         const SERVICE: (&str, Attr) = ("serviceName", E(F::ServiceName));
+        const SERVICE_ID: (&str, Attr) = ("serviceId", E(F::ServiceId));
         const INSTANCE: (&str, Attr) = ("serviceInstanceName", E(F::InstanceName));
         const ENDPOINT: (&str, Attr) = ("endpointName", E(F::EndpointName));
         const POINT: (&str, Attr) = ("detectPoint", Attr::DetectPoint);
@@ -82,11 +83,16 @@ impl Attr {
             Scope::ServiceMeter | Scope::ServiceInstanceMeter | Scope::EndpointMeter => &[],
             Scope::All => &[NAME, SERVICE, INSTANCE, ENDPOINT, L, S, R, T],
             Scope::Service => &[NAME, INSTANCE, ENDPOINT, L, S, R, T],
-            Scope::ServiceInstance => &[NAME, SERVICE, ENDPOINT, L, S, R, T],
-            Scope::Endpoint => &[NAME, SERVICE, INSTANCE, L, S, R, T],
+            Scope::ServiceInstance => &[NAME, SERVICE, SERVICE_ID, ENDPOINT, L, S, R, T],
+            Scope::Endpoint => &[NAME, SERVICE, SERVICE_ID, INSTANCE, L, S, R, T],
             Scope::ServiceRelation => &[
+                ("sourceServiceId", E(F::SourceServiceId)),
                 ("sourceServiceName", E(F::SourceServiceName)),
+                ("sourceServiceInstanceName", E(F::SourceInstanceName)),
+                ("destServiceId", E(F::DestServiceId)),
                 ("destServiceName", E(F::DestServiceName)),
+                ("destServiceInstanceName", E(F::DestInstanceName)),
+                ("endpoint", E(F::EndpointName)),
                 POINT,
                 COMPONENT,
                 L,
@@ -95,10 +101,15 @@ impl Attr {
                 T,
             ],
             Scope::ServiceInstanceRelation => &[
+                ("sourceServiceId", E(F::SourceServiceId)),
                 ("sourceServiceName", E(F::SourceServiceName)),
+                ("sourceServiceInstanceId", E(F::SourceInstanceId)),
                 ("sourceServiceInstanceName", E(F::SourceInstanceName)),
+                ("destServiceId", E(F::DestServiceId)),
                 ("destServiceName", E(F::DestServiceName)),
+                ("destServiceInstanceId", E(F::DestInstanceId)),
                 ("destServiceInstanceName", E(F::DestInstanceName)),
+                ("endpoint", E(F::EndpointName)),
                 POINT,
                 COMPONENT,
                 L,
@@ -108,9 +119,13 @@ impl Attr {
             ],
             Scope::EndpointRelation => &[
                 ("endpoint", E(F::SourceEndpointName)),
+                SERVICE_ID,
                 ("serviceName", E(F::SourceServiceName)),
+                ("serviceInstanceName", E(F::SourceInstanceName)),
                 ("childEndpoint", E(F::ChildEndpointName)),
+                ("childServiceId", E(F::ChildServiceId)),
                 ("childServiceName", E(F::ChildServiceName)),
+                ("childServiceInstanceName", E(F::DestInstanceName)),
                 ("rpcLatency", Attr::Latency),
                 POINT,
                 COMPONENT,
@@ -120,11 +135,12 @@ impl Attr {
             ],
             Scope::DatabaseAccess => &[NAME, ("databaseTypeId", Attr::DatabaseTypeId), L, S],
             Scope::ServiceInstanceJvmCpu | Scope::ServiceInstanceClrCpu => {
-                &[NAME, SERVICE, ("usePercent", Attr::UsePercent)]
+                &[NAME, SERVICE, SERVICE_ID, ("usePercent", Attr::UsePercent)]
             }
             Scope::ServiceInstanceJvmMemory => &[
                 NAME,
                 SERVICE,
+                SERVICE_ID,
                 ("heapStatus", Attr::HeapStatus),
                 ("init", Attr::Init),
                 ("max", Attr::Max),
@@ -134,6 +150,7 @@ impl Attr {
             Scope::ServiceInstanceJvmMemoryPool => &[
                 NAME,
                 SERVICE,
+                SERVICE_ID,
                 ("init", Attr::Init),
                 ("max", Attr::Max),
                 ("used", Attr::Used),
@@ -142,6 +159,7 @@ impl Attr {
             Scope::ServiceInstanceJvmGc => &[
                 NAME,
                 SERVICE,
+                SERVICE_ID,
                 ("phrase", Attr::Phrase),
                 ("time", Attr::Time),
                 ("count", Attr::Count),
@@ -149,6 +167,7 @@ impl Attr {
             Scope::ServiceInstanceJvmThread => &[
                 NAME,
                 SERVICE,
+                SERVICE_ID,
                 ("liveCount", Attr::LiveCount),
                 ("daemonCount", Attr::DaemonCount),
                 ("peakCount", Attr::PeakCount),
@@ -156,6 +175,7 @@ impl Attr {
             Scope::ServiceInstanceClrGc => &[
                 NAME,
                 SERVICE,
+                SERVICE_ID,
                 ("gen0CollectCount", Attr::Gen0CollectCount),
                 ("gen1CollectCount", Attr::Gen1CollectCount),
                 ("gen2CollectCount", Attr::Gen2CollectCount),
@@ -164,6 +184,7 @@ impl Attr {
             Scope::ServiceInstanceClrThread => &[
                 NAME,
                 SERVICE,
+                SERVICE_ID,
                 (
                     "availableCompletionPortThreads",
                     Attr::AvailableCompletionPortThreads,
@@ -174,6 +195,7 @@ impl Attr {
             ],
             Scope::EnvoyInstanceMetric => &[
                 NAME,
+                SERVICE_ID,
                 ("metricName", E(F::MetricName)),
                 ("value", Attr::Value),
             ],

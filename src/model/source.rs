@@ -23,6 +23,8 @@ pub struct Request {
 pub enum GcPhrase {
     New,
     Old,
+    /// Of a later protocol; no script can name it.
+    Unrecognized,
 }
 
 /// The measured part of a source.
@@ -168,3 +170,6 @@ impl Source {
         }))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -162,6 +162,7 @@ impl Plan {
 
     fn input(&self, entrance: &Entrance, source: &Source) -> Option<Input> {
         Some(match entrance {
+            Entrance::Int(attr) => Input::Long(as_int(source.attr(*attr)?)?.into()),
             Entrance::Long(attr) => Input::Long(as_long(source.attr(*attr)?)?),
             Entrance::Double(attr) => Input::Double(as_double(source.attr(*attr)?)?),
             Entrance::Match(filter) => Input::Match(matches(filter, source)),
@@ -176,13 +177,22 @@ impl Plan {
                     return None;
                 };
                 Input::Apdex {
-                    latency: as_long(source.attr(*latency)?)?,
+                    latency: as_int(source.attr(*latency)?)?.into(),
                     is_ok,
                     threshold: self.thresholds.of(service),
                 }
             }
             Entrance::One => Input::One,
         })
+    }
+}
+
+/// Java's narrowing: a long wraps, a double stops at the ends.
+fn as_int(value: AttrValue<'_>) -> Option<i32> {
+    match value {
+        AttrValue::Long(n) => Some(n as i32),
+        AttrValue::Double(n) => Some(n as i32),
+        _ => None,
     }
 }
 
@@ -232,3 +242,6 @@ fn compare(op: CompareOp, order: std::cmp::Ordering) -> bool {
         CompareOp::LessEqual => order.is_le(),
     }
 }
+
+#[cfg(test)]
+mod tests;

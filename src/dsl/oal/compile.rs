@@ -72,6 +72,14 @@ impl Compiler {
     /// Whether the name is free.
     fn define(&mut self, file: &str, name: &Word, diagnostics: &mut Diagnostics) -> bool {
         let stored = name.text.to_ascii_lowercase();
+        if stored.len() > MAX_NAME {
+            let message = format!(
+                "a name may have {MAX_NAME} characters, not {}",
+                stored.len()
+            );
+            diagnostics.add(name.at, message);
+            return false;
+        }
         if self.built_in.contains(&stored) {
             let message = format!("`{stored}` is the name of a built-in model");
             diagnostics.add(name.at, message);
@@ -87,6 +95,9 @@ impl Compiler {
         true
     }
 }
+
+/// With namespace and day it is the name of an index, which may have 255.
+const MAX_NAME: usize = 200;
 
 struct Checker<'a> {
     diagnostics: &'a mut Diagnostics,
@@ -178,15 +189,15 @@ impl Checker<'_> {
                     step: step?,
                     max_steps: max_steps?,
                 };
-                (function, Entrance::Long(number))
+                (function, Entrance::Int(number))
             }
             (Shape::Percentile, Some(number), [precision]) => {
                 let precision = self.argument(precision, i32::MAX)?;
-                (Function::Percentile { precision }, Entrance::Long(number))
+                (Function::Percentile { precision }, Entrance::Int(number))
             }
             (Shape::Rank(rank), Some(number), [precision]) => {
                 let precision = self.argument(precision, i32::MAX)?;
-                (Function::Rank { rank, precision }, Entrance::Long(number))
+                (Function::Rank { rank, precision }, Entrance::Int(number))
             }
             _ => return Err(wrong_arguments(self)),
         })

@@ -132,7 +132,7 @@ impl Parser<'_> {
             TokenKind::Symbol("<") => CompareOp::Less,
             TokenKind::Symbol(">=") => CompareOp::GreaterEqual,
             TokenKind::Symbol("<=") => CompareOp::LessEqual,
-            _ => return self.expected("one of `==` `>` `<` `>=` `<=`"),
+            _ => return self.expected("one of `==` `>` `<` `>=` `<=`, there are no others"),
         };
         self.bump();
         let value_at = self.at();
@@ -170,7 +170,12 @@ impl Parser<'_> {
             TokenKind::Symbol(";") => self.bump(),
             TokenKind::End => {}
             found => {
-                let message = format!("expected `;` before {found}");
+                let message = match found {
+                    TokenKind::Symbol(".") => {
+                        "expected `;`, nothing follows the function".to_owned()
+                    }
+                    found => format!("expected `;` before {found}"),
+                };
                 self.diagnostics.add(self.at(), message);
                 if !self.begins_statement() {
                     self.skip_statement();

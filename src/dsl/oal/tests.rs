@@ -52,44 +52,44 @@ fn the_built_in_scripts_define_the_metrics_of_the_original() {
         })
         .collect();
     insta::assert_snapshot!(lines.join("\n"), @r#"
-    all_percentile | All |  | Percentile { precision: 10 } | Long(Latency)
-    all_heatmap | All |  | Histogram { step: 100, max_steps: 20 } | Long(Latency)
+    all_percentile | All |  | Percentile { precision: 10 } | Int(Latency)
+    all_heatmap | All |  | Histogram { step: 100, max_steps: 20 } | Int(Latency)
     service_resp_time | Service |  | LongAvg | Long(Latency)
     service_sla | Service |  | Percent | Match(Filter { attr: Status, op: Equal, literal: Bool(true) })
     service_cpm | Service |  | Cpm | One
-    service_percentile | Service |  | Percentile { precision: 10 } | Long(Latency)
+    service_percentile | Service |  | Percentile { precision: 10 } | Int(Latency)
     service_apdex | Service |  | Apdex | Apdex { service: Entity(Name), latency: Latency, status: Status }
     service_relation_client_cpm | ServiceRelation | Equal DetectPoint(Client) | Cpm | One
     service_relation_client_call_sla | ServiceRelation | Equal DetectPoint(Client) | Percent | Match(Filter { attr: Status, op: Equal, literal: Bool(true) })
     service_relation_client_resp_time | ServiceRelation | Equal DetectPoint(Client) | LongAvg | Long(Latency)
-    service_relation_client_percentile | ServiceRelation | Equal DetectPoint(Client) | Percentile { precision: 10 } | Long(Latency)
+    service_relation_client_percentile | ServiceRelation | Equal DetectPoint(Client) | Percentile { precision: 10 } | Int(Latency)
     service_relation_server_cpm | ServiceRelation | Equal DetectPoint(Server) | Cpm | One
     service_relation_server_call_sla | ServiceRelation | Equal DetectPoint(Server) | Percent | Match(Filter { attr: Status, op: Equal, literal: Bool(true) })
     service_relation_server_resp_time | ServiceRelation | Equal DetectPoint(Server) | LongAvg | Long(Latency)
-    service_relation_server_percentile | ServiceRelation | Equal DetectPoint(Server) | Percentile { precision: 10 } | Long(Latency)
+    service_relation_server_percentile | ServiceRelation | Equal DetectPoint(Server) | Percentile { precision: 10 } | Int(Latency)
     service_instance_relation_client_cpm | ServiceInstanceRelation | Equal DetectPoint(Client) | Cpm | One
     service_instance_relation_client_call_sla | ServiceInstanceRelation | Equal DetectPoint(Client) | Percent | Match(Filter { attr: Status, op: Equal, literal: Bool(true) })
     service_instance_relation_client_resp_time | ServiceInstanceRelation | Equal DetectPoint(Client) | LongAvg | Long(Latency)
-    service_instance_relation_client_percentile | ServiceInstanceRelation | Equal DetectPoint(Client) | Percentile { precision: 10 } | Long(Latency)
+    service_instance_relation_client_percentile | ServiceInstanceRelation | Equal DetectPoint(Client) | Percentile { precision: 10 } | Int(Latency)
     service_instance_relation_server_cpm | ServiceInstanceRelation | Equal DetectPoint(Server) | Cpm | One
     service_instance_relation_server_call_sla | ServiceInstanceRelation | Equal DetectPoint(Server) | Percent | Match(Filter { attr: Status, op: Equal, literal: Bool(true) })
     service_instance_relation_server_resp_time | ServiceInstanceRelation | Equal DetectPoint(Server) | LongAvg | Long(Latency)
-    service_instance_relation_server_percentile | ServiceInstanceRelation | Equal DetectPoint(Server) | Percentile { precision: 10 } | Long(Latency)
+    service_instance_relation_server_percentile | ServiceInstanceRelation | Equal DetectPoint(Server) | Percentile { precision: 10 } | Int(Latency)
     service_instance_sla | ServiceInstance |  | Percent | Match(Filter { attr: Status, op: Equal, literal: Bool(true) })
     service_instance_resp_time | ServiceInstance |  | LongAvg | Long(Latency)
     service_instance_cpm | ServiceInstance |  | Cpm | One
     endpoint_cpm | Endpoint |  | Cpm | One
     endpoint_avg | Endpoint |  | LongAvg | Long(Latency)
     endpoint_sla | Endpoint |  | Percent | Match(Filter { attr: Status, op: Equal, literal: Bool(true) })
-    endpoint_percentile | Endpoint |  | Percentile { precision: 10 } | Long(Latency)
+    endpoint_percentile | Endpoint |  | Percentile { precision: 10 } | Int(Latency)
     endpoint_relation_cpm | EndpointRelation | Equal DetectPoint(Server) | Cpm | One
     endpoint_relation_resp_time | EndpointRelation | Equal DetectPoint(Server) | LongAvg | Long(Latency)
     endpoint_relation_sla | EndpointRelation | Equal DetectPoint(Server) | Percent | Match(Filter { attr: Status, op: Equal, literal: Bool(true) })
-    endpoint_relation_percentile | EndpointRelation | Equal DetectPoint(Server) | Percentile { precision: 10 } | Long(Latency)
+    endpoint_relation_percentile | EndpointRelation | Equal DetectPoint(Server) | Percentile { precision: 10 } | Int(Latency)
     database_access_resp_time | DatabaseAccess |  | LongAvg | Long(Latency)
     database_access_sla | DatabaseAccess |  | Percent | Match(Filter { attr: Status, op: Equal, literal: Bool(true) })
     database_access_cpm | DatabaseAccess |  | Cpm | One
-    database_access_percentile | DatabaseAccess |  | Percentile { precision: 10 } | Long(Latency)
+    database_access_percentile | DatabaseAccess |  | Percentile { precision: 10 } | Int(Latency)
     instance_jvm_cpu | ServiceInstanceJvmCpu |  | DoubleAvg | Double(UsePercent)
     instance_jvm_memory_heap | ServiceInstanceJvmMemory | Equal Bool(true) | LongAvg | Long(Used)
     instance_jvm_memory_noheap | ServiceInstanceJvmMemory | Equal Bool(false) | LongAvg | Long(Used)
@@ -151,6 +151,7 @@ fn names_are_stored_in_lower_case_and_filters_are_anded() {
 #[test]
 fn every_function_takes_what_it_needs() {
     let latency = Entrance::Long(Attr::Latency);
+    let duration = Entrance::Int(Attr::Latency);
     let status = Filter {
         attr: Attr::Status,
         op: CompareOp::Equal,
@@ -173,7 +174,7 @@ fn every_function_takes_what_it_needs() {
         ),
         ("Service.latency).max()", Function::Max, latency.clone()),
         ("Service.latency).min()", Function::Min, latency.clone()),
-        ("Service.latency).sum()", Function::Sum, latency.clone()),
+        ("Service.latency).sum()", Function::Sum, latency),
         (
             "Service.latency).doubleAvg()",
             Function::DoubleAvg,
@@ -209,12 +210,12 @@ fn every_function_takes_what_it_needs() {
         (
             "All.latency).histogram(100, 20)",
             histogram,
-            latency.clone(),
+            duration.clone(),
         ),
         (
             "All.latency).percentile(10)",
             Function::Percentile { precision: 10 },
-            latency.clone(),
+            duration.clone(),
         ),
         (
             "All.latency).p75(5)",
@@ -222,7 +223,7 @@ fn every_function_takes_what_it_needs() {
                 rank: 75,
                 precision: 5,
             },
-            latency,
+            duration,
         ),
     ] {
         let got = metric(&format!("m = from({text};"));
@@ -367,7 +368,7 @@ fn mistakes_are_reported_where_they_are() {
         ),
         (
             "m = from(All.*).filter(status != true).cpm();",
-            "1:31: expected one of `==` `>` `<` `>=` `<=`, found `!=`",
+            "1:31: expected one of `==` `>` `<` `>=` `<=`, there are no others, found `!=`",
         ),
         ("m = frm(All.*).cpm();", "1:5: expected `from`, found `frm`"),
         ("m = from(All).cpm();", "1:13: expected `.`, found `)`"),
@@ -430,3 +431,5 @@ fn garbage_never_ends_in_a_panic_or_a_flood() {
     let garbage = "m = from(((;;=.*\"\n#".repeat(2000);
     assert_eq!(one(&garbage).unwrap_err().len(), 100);
 }
+
+mod constructs;

@@ -38,6 +38,8 @@ pub struct Filter {
 /// What a source feeds into the function.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Entrance {
+    /// An attribute cast to int, as Java casts it.
+    Int(Attr),
     /// An attribute cast to long.
     Long(Attr),
     /// An attribute cast to double.
