@@ -225,7 +225,7 @@ impl Function {
                 },
             ) => {
                 *summation = summation.wrapping_add(*s);
-                *count += c;
+                *count = count.wrapping_add(*c);
             }
             (
                 Value::DoubleAvg { summation, count },
@@ -235,7 +235,7 @@ impl Function {
                 },
             ) => {
                 *summation += s;
-                *count += c;
+                *count = count.wrapping_add(*c);
             }
             (Value::Long(a), Value::Long(b)) => {
                 *a = match self {
@@ -253,7 +253,7 @@ impl Function {
                     *a = *b;
                 }
             }
-            (Value::Cpm { total }, Value::Cpm { total: t }) => *total += t,
+            (Value::Cpm { total }, Value::Cpm { total: t }) => *total = total.wrapping_add(*t),
             (
                 Value::Percent { total, matched },
                 Value::Percent {
@@ -261,8 +261,8 @@ impl Function {
                     matched: m,
                 },
             ) => {
-                *total += t;
-                *matched += m;
+                *total = total.wrapping_add(*t);
+                *matched = matched.wrapping_add(*m);
             }
             (
                 Value::Apdex {
@@ -276,9 +276,9 @@ impl Function {
                     tolerated: t,
                 },
             ) => {
-                *total += n;
-                *satisfied += s;
-                *tolerated += t;
+                *total = total.wrapping_add(*n);
+                *satisfied = satisfied.wrapping_add(*s);
+                *tolerated = tolerated.wrapping_add(*t);
             }
             (Value::Table(a), Value::Table(b)) => a.merge(b),
             (Value::Component(a), Value::Component(b)) => *a = a.or(*b),
@@ -349,5 +349,119 @@ mod tests {
         Function::Min.accept(&mut min, Input::Long(-5));
         assert!(Function::Min.merge(&mut min, &Value::Long(3)));
         assert_eq!(min, Value::Long(-5));
+    }
+
+    #[test]
+    fn a_negative_value_has_a_bucket_of_its_own_below_the_first_step() {
+        let f = Function::Histogram {
+            step: 100,
+            max_steps: 2,
+        };
+        let mut v = f.empty();
+        for latency in [-250, -100, -99, -1, 0, 99, 199, 200, 300] {
+            f.accept(&mut v, Input::Long(latency));
+        }
+        let Value::Table(t) = v else { panic!() };
+        let all: Vec<_> = t.iter().collect();
+        assert_eq!(all, [(-200, 1), (-100, 1), (0, 4), (100, 1), (200, 2)]);
+        let f = Function::Percentile { precision: 10 };
+        let mut v = f.empty();
+        for latency in [-19, -9, 9, 10] {
+            f.accept(&mut v, Input::Long(latency));
+        }
+        let Value::Table(t) = v else { panic!() };
+        assert_eq!(t.to_text(), "-1,1|0,2|1,1");
+    }
+
+    #[test]
+    fn apdex_has_sharp_borders() {
+        for (latency, is_ok, satisfied, tolerated) in [
+            (-1, true, 1, 0),
+            (499, true, 1, 0),
+            (500, true, 0, 1),
+            (1999, true, 0, 1),
+            (2000, true, 0, 0),
+            (0, false, 0, 0),
+        ] {
+            let mut v = Function::Apdex.empty();
+            Function::Apdex.accept(&mut v, apdex(latency, is_ok));
+            let want = Value::Apdex {
+                total: 1,
+                satisfied,
+                tolerated,
+            };
+            assert_eq!(v, want, "{latency} {is_ok}");
+        }
+    }
+
+    #[test]
+    fn merging_is_adding_and_never_fails() {
+        let huge = Value::Cpm { total: i64::MAX };
+        for (f, a, b, want) in [
+            (
+                Function::LongAvg,
+                Value::LongAvg {
+                    summation: i64::MAX,
+                    count: i64::MAX,
+                },
+                Value::LongAvg {
+                    summation: 1,
+                    count: 1,
+                },
+                Value::LongAvg {
+                    summation: i64::MIN,
+                    count: i64::MIN,
+                },
+            ),
+            (
+                Function::Cpm,
+                huge,
+                Value::Cpm { total: 2 },
+                Value::Cpm {
+                    total: i64::MIN + 1,
+                },
+            ),
+            (
+                Function::Max,
+                Value::Long(3),
+                Value::Long(4),
+                Value::Long(4),
+            ),
+            (
+                Function::Min,
+                Value::Long(3),
+                Value::Long(4),
+                Value::Long(3),
+            ),
+            (
+                Function::Count,
+                Value::Long(3),
+                Value::Long(4),
+                Value::Long(7),
+            ),
+            (
+                Function::MaxDouble,
+                Value::Double(3.5),
+                Value::Double(4.5),
+                Value::Double(4.5),
+            ),
+            (
+                Function::MinDouble,
+                Value::Double(3.5),
+                Value::Double(4.5),
+                Value::Double(3.5),
+            ),
+            (
+                Function::Component,
+                Value::Component(Some(0)),
+                Value::Component(Some(5)),
+                Value::Component(Some(0)),
+            ),
+        ] {
+            let mut merged = a;
+            f.merge(&mut merged, &b);
+            assert_eq!(merged, want, "{f:?}");
+            f.to_cells(&merged, 202_009_151_059);
+        }
     }
 }

@@ -235,3 +235,6 @@ impl Schema {
         &self.relations
     }
 }
+
+#[cfg(test)]
+mod tests;

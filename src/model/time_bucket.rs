@@ -179,4 +179,51 @@ mod tests {
         );
         assert_eq!(start_of(20_201_399), None);
     }
+
+    #[test]
+    fn changes_of_the_clock_show_in_the_buckets() {
+        // 2020-03-08 07:00 UTC the clocks went from 2 to 3; 2020-11-01 06:00 UTC from 2 back to 1.
+        let (spring, autumn) = (1_583_650_800_000, 1_604_210_400_000);
+        let new_york = Zone::new(TimeZone::get("America/New_York").unwrap());
+        // Half an hour forward and back, on 2020-10-03 15:30 UTC and 2020-04-04 15:00 UTC.
+        let lord_howe = Zone::new(TimeZone::get("Australia/Lord_Howe").unwrap());
+        for (zone, at, minute) in [
+            (&new_york, spring - 1, 202_003_080_159),
+            (&new_york, spring, 202_003_080_300),
+            (&new_york, autumn - 1, 202_011_010_159),
+            (&new_york, autumn, 202_011_010_100),
+            (&new_york, autumn + 3_600_000, 202_011_010_200),
+            (&lord_howe, 1_601_739_000_000 - 1, 202_010_040_159),
+            (&lord_howe, 1_601_739_000_000, 202_010_040_230),
+            (&lord_howe, 1_586_012_400_000 - 1, 202_004_050_159),
+            (&lord_howe, 1_586_012_400_000, 202_004_050_130),
+        ] {
+            assert_eq!(zone.minute(at), Some(minute), "{at}");
+            assert_eq!(zone.second(at).map(|s| s / 100), Some(minute));
+            assert_eq!(zone.day(at), Some(day_of(minute)));
+        }
+        // An hour that exists twice has one bucket; the earlier instant stands for it.
+        assert_eq!(new_york.minute(autumn - 3_600_000), new_york.minute(autumn));
+        let start = start_of(202_011_010_100).unwrap();
+        assert_eq!(new_york.epoch_ms(start), Some(autumn - 3_600_000));
+    }
+
+    #[test]
+    fn a_number_between_the_ranges_is_no_bucket() {
+        for number in [
+            0,
+            9_999_999,
+            100_000_000,
+            999_999_999,
+            10_000_000_000,
+            99_999_999_999,
+            1_000_000_000_000,
+            9_999_999_999_999,
+            100_000_000_000_000,
+            u64::MAX,
+        ] {
+            assert_eq!(Downsampling::of(number), None, "{number}");
+            assert_eq!((day_of(number), start_of(number)), (0, None));
+        }
+    }
 }

@@ -128,7 +128,8 @@ impl Function {
                 satisfied,
                 tolerated,
             } => {
-                let score = (satisfied * 10_000 + tolerated * 10_000 / 2)
+                let score = (satisfied.wrapping_mul(10_000))
+                    .wrapping_add(tolerated.wrapping_mul(10_000) / 2)
                     .checked_div(*total)
                     .unwrap_or(0);
                 vec![
@@ -280,5 +281,93 @@ mod tests {
                 Cell::text("0,1|1,2|9,1|43,1")
             ]
         );
+    }
+
+    #[test]
+    fn each_function_calculates_by_its_formula() {
+        use Cell::{Double, Long};
+        let (minute, hour, day) = (202_009_151_058, 2_020_091_510, 20_200_915);
+        let apdex = |latency, is_ok| Input::Apdex {
+            latency,
+            is_ok,
+            threshold: 500,
+        };
+        let longs = [-7, 4, 4].map(Input::Long);
+        let doubles = [0.5, 2.0].map(Input::Double);
+        for (f, bucket, inputs, want) in [
+            (
+                Function::LongAvg,
+                minute,
+                &longs[..2],
+                vec![Long(-3), Long(2), Long(-1)],
+            ),
+            (
+                Function::DoubleAvg,
+                minute,
+                &doubles,
+                vec![Double(2.5), Long(2), Double(1.25)],
+            ),
+            (Function::Sum, day, &longs, vec![Long(1)]),
+            (Function::Count, day, &longs, vec![Long(3)]),
+            (Function::Max, day, &longs, vec![Long(4)]),
+            (Function::Min, day, &longs, vec![Long(-7)]),
+            (Function::MaxDouble, day, &doubles, vec![Double(2.0)]),
+            (Function::MinDouble, day, &doubles, vec![Double(0.5)]),
+            (
+                Function::Cpm,
+                minute,
+                &[Input::One; 3],
+                vec![Long(3), Long(3)],
+            ),
+            (
+                Function::Cpm,
+                hour,
+                &[Input::One; 59],
+                vec![Long(0), Long(59)],
+            ),
+            (
+                Function::Cpm,
+                day,
+                &[Input::One; 1440],
+                vec![Long(1), Long(1440)],
+            ),
+            (
+                Function::Percent,
+                minute,
+                &[true, false, true].map(Input::Match),
+                vec![Long(3), Long(6666), Long(2)],
+            ),
+            (
+                Function::Apdex,
+                minute,
+                &[
+                    apdex(100, true),
+                    apdex(600, true),
+                    apdex(2100, true),
+                    apdex(300, false),
+                ],
+                vec![Long(4), Long(1), Long(1), Long(3750)],
+            ),
+            (
+                Function::Rank {
+                    rank: 75,
+                    precision: 2,
+                },
+                minute,
+                &longs,
+                vec![Long(4), Long(2), Cell::text("-3,1|2,2")],
+            ),
+            (
+                Function::Histogram {
+                    step: 5,
+                    max_steps: 1,
+                },
+                minute,
+                &longs,
+                vec![Cell::text("-5,1|0,2|5,0")],
+            ),
+        ] {
+            assert_eq!(cells_of(f, bucket, inputs), want, "{f:?}");
+        }
     }
 }

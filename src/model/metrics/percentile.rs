@@ -57,4 +57,34 @@ mod tests {
         );
         assert_eq!(values_at(&Table::new(), 10, &[50]), Vec::<i64>::new());
     }
+
+    #[test]
+    fn ranks_are_rounded_in_single_precision() {
+        // The exact roof of rank 90 is 30,198,990; in single precision it is 30,198,988.
+        let mut dataset = Table::new();
+        dataset.add(0, 30_198_989);
+        dataset.add(7, 33_554_433 - 30_198_989);
+        assert_eq!(values_at(&dataset, 10, &[90, 95]), [0, 70]);
+        // Half is rounded up: one value of two is 50 %, and so is the second of three.
+        for (count, want) in [(1, 1), (2, 1), (3, 2), (4, 2), (5, 3)] {
+            assert_eq!(roof(count, 50), want, "{count}");
+        }
+    }
+
+    #[test]
+    fn one_bucket_can_answer_every_rank() {
+        let mut dataset = Table::new();
+        dataset.add(-3, 1);
+        assert_eq!(values_at(&dataset, 10, &PERCENTILE_RANKS), [-30; 5]);
+        dataset.add(1000, 99);
+        assert_eq!(
+            values_at(&dataset, 1, &PERCENTILE_RANKS),
+            [1000, 1000, 1000, 1000, 1000]
+        );
+        dataset.add(2, 100);
+        assert_eq!(
+            values_at(&dataset, 1, &PERCENTILE_RANKS),
+            [2, 1000, 1000, 1000, 1000]
+        );
+    }
 }
