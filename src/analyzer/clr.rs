@@ -1,5 +1,5 @@
-//! .NET runtime metrics (8.1.0 spec, A.5). Names are not cut here, and thread metrics carry the raw instance name as
-//! their entity id, as the original stores them.
+//! .NET runtime metrics (8.1.0 spec, A.5). They create no instance or service. Names are not cut here and display names are
+//! mixed up, as the original stores them; but thread metrics belong to their instance, not to its raw name.
 
 use bytes::Bytes;
 use oap_proto::agent::ClrMetricCollection;
@@ -40,7 +40,12 @@ impl Analyzer {
                 vec![
                     entity(Scope::ServiceInstanceClrCpu, instance_id, "", service),
                     entity(Scope::ServiceInstanceClrGc, instance_id, instance, service),
-                    entity(Scope::ServiceInstanceClrThread, instance, service, instance),
+                    entity(
+                        Scope::ServiceInstanceClrThread,
+                        instance_id,
+                        service,
+                        instance,
+                    ),
                 ]
             });
         for (metric, minute) in message.metrics.iter().zip(minutes) {
@@ -71,3 +76,6 @@ impl Analyzer {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

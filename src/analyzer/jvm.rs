@@ -113,9 +113,10 @@ fn sources(metric: &JvmMetric, emit: &mut impl FnMut(Scope, Values)) {
         );
     }
     for gc in &metric.gc {
-        let phrase = match gc.phrase() {
-            ProtoPhrase::New => GcPhrase::New,
-            ProtoPhrase::Old => GcPhrase::Old,
+        let phrase = match ProtoPhrase::try_from(gc.phrase) {
+            Ok(ProtoPhrase::New) => GcPhrase::New,
+            Ok(ProtoPhrase::Old) => GcPhrase::Old,
+            Err(_) => GcPhrase::Unrecognized,
         };
         emit(
             Scope::ServiceInstanceJvmGc,
@@ -136,3 +137,6 @@ fn sources(metric: &JvmMetric, emit: &mut impl FnMut(Scope, Values)) {
         },
     );
 }
+
+#[cfg(test)]
+pub(super) mod tests;
