@@ -110,6 +110,13 @@ fn escape_html(json: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::analyzer::AnalyzerSettings;
+    use crate::model::id;
+    use crate::model::message::Message;
+    use crate::model::schema::Schema;
+    use crate::model::time_bucket::Zone;
+    use crate::stream::AddressBook;
+    use crate::util::clock::Clock;
 
     #[test]
     fn properties_keep_order_and_join_addresses() {
@@ -132,5 +139,84 @@ mod tests {
             properties_json(&[pair("a", "<'&=>")]),
             r#"{"a":"\u003c\u0027\u0026\u003d\u003e","ipv4s":""}"#
         );
+    }
+
+    #[test]
+    fn addresses_take_the_place_of_a_property_of_their_name() {
+        let pair = |key: &str, value: &str| KeyStringValuePair {
+            key: key.into(),
+            value: value.into(),
+        };
+        for (properties, want) in [
+            (vec![], r#"{"ipv4s":""}"#),
+            (
+                vec![pair("ipv4", ""), pair("ipv4", "b")],
+                r#"{"ipv4s":",b"}"#,
+            ),
+            (
+                vec![pair("ipv4s", "x"), pair("a", "1"), pair("ipv4", "y")],
+                r#"{"ipv4s":"y","a":"1"}"#,
+            ),
+            (
+                vec![pair("\"\\\n\u{1}\u{7f}", "\u{2028}\u{2029}ü😀/")],
+                "{\"\\\"\\\\\\n\\u0001\u{7f}\":\"\\u2028\\u2029ü😀/\",\"ipv4s\":\"\"}",
+            ),
+        ] {
+            assert_eq!(properties_json(&properties), want);
+        }
+    }
+
+    #[test]
+    fn an_instance_is_alive_when_the_server_says() {
+        let now_ms = 1_600_167_570_000;
+        let mut analyzer = Analyzer::new(
+            Arc::new(AnalyzerSettings::default()),
+            &Schema::build(&[], &[], false),
+            Zone::utc(),
+            Clock::Fixed(Arc::new(now_ms.into())),
+            Arc::new(AddressBook::new(1)),
+        );
+        let (service, service_instance) = ("s".repeat(71), "i".repeat(71));
+        let properties = InstanceProperties {
+            service: service.clone(),
+            service_instance: service_instance.clone(),
+            ..InstanceProperties::default()
+        };
+        let alive = InstancePingPkg {
+            service,
+            service_instance,
+        };
+        let service_id = id::service_id(&"s".repeat(70), true);
+        let instance_id = id::instance_id(&service_id, &"i".repeat(70));
+        let instance = |properties: &str| format!("{instance_id} 202009151059 {properties}");
+        for (message, want) in [
+            (
+                Message::InstanceProperties(properties.encode_to_vec().into()),
+                vec![instance(r#"{"ipv4s":""}"#)],
+            ),
+            (
+                Message::KeepAlive(alive.encode_to_vec().into()),
+                vec![instance("-"), format!("{service_id} 202009151059 Normal")],
+            ),
+        ] {
+            let mut facts = Facts::new(1);
+            analyzer.analyze(&message, &mut facts).unwrap();
+            let facts = facts.take_shards().flatten().map(|fact| match fact {
+                Fact::Instance {
+                    entity,
+                    minute,
+                    properties,
+                } => format!(
+                    "{} {minute} {}",
+                    entity.id,
+                    properties.as_deref().unwrap_or("-")
+                ),
+                Fact::Service { entity, minute } => {
+                    format!("{} {minute} {:?}", entity.id, entity.node_type)
+                }
+                other => panic!("{other:?}"),
+            });
+            assert_eq!(facts.collect::<Vec<_>>(), want);
+        }
     }
 }

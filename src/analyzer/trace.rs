@@ -32,10 +32,12 @@ impl Analyzer {
         if self.settings.is_trace_analysis_on {
             for (span, second) in segment.spans.iter().zip(buckets) {
                 let minute = second / 100;
-                match span.span_type() {
-                    SpanType::Entry => self.entry_span(&segment, span, minute, facts),
-                    SpanType::Exit => self.exit_span(&segment, span, second, facts),
-                    SpanType::Local => self.local_span(&segment, span, minute, facts),
+                match SpanType::try_from(span.span_type) {
+                    Ok(SpanType::Entry) => self.entry_span(&segment, span, minute, facts),
+                    Ok(SpanType::Exit) => self.exit_span(&segment, span, second, facts),
+                    Ok(SpanType::Local) => self.local_span(&segment, span, minute, facts),
+                    // Of a later protocol; it is stored with the segment.
+                    Err(_) => {}
                 }
             }
         }

@@ -63,7 +63,8 @@ impl SlowThresholds {
     pub fn parse(text: &str) -> Option<SlowThresholds> {
         let mut thresholds = SlowThresholds::EVERY_DEFAULT;
         for item in text.split(',') {
-            let mut parts = item.split(':');
+            // Java leaves out empty parts at the end.
+            let mut parts = item.trim_end_matches(':').split(':');
             let (Some(ty), Some(ms), None) = (parts.next(), parts.next(), parts.next()) else {
                 continue;
             };
@@ -92,6 +93,8 @@ mod tests {
             ("mongodb:100", "mysql", Some(10_000)),
             (" MySQL : 7 ,x,a:b:c,", "mysql", Some(7)),
             ("a:1,a:2", "a", Some(2)),
+            ("a:1:,b:,:", "a", Some(1)),
+            ("a:1:,b:,:", "b", Some(10_000)),
             ("", "a", Some(10_000)),
             ("a:fast", "a", None),
         ] {

@@ -26,14 +26,14 @@ impl Analyzer {
     ) {
         for tag in span.tags.iter().filter(|tag| tag.key == "x-le") {
             if let Some(object) = parse(&tag.value) {
-                let logic = if object.get("logic-span").is_some_and(as_bool) {
-                    Some(Logic {
+                let logic = match object.get("logic-span").map(as_bool) {
+                    Some(Some(true)) => Some(Logic {
                         name: span.operation_name.as_str().into(),
                         latency: latency(span),
                         status: !span.is_error,
-                    })
-                } else {
-                    described(&object)
+                    }),
+                    Some(None) => None,
+                    Some(Some(false)) | None => described(&object),
                 };
                 self.push_logic(segment, logic, minute, facts);
             }
@@ -100,7 +100,7 @@ fn described(object: &serde_json::Map<String, Value>) -> Option<Logic<'static>> 
     Some(Logic {
         name: name.into(),
         latency: as_int(object.get("latency")?)?,
-        status: as_bool(object.get("status")?),
+        status: as_bool(object.get("status")?)?,
     })
 }
 
@@ -116,11 +116,13 @@ fn as_int(value: &Value) -> Option<i32> {
     }
 }
 
-fn as_bool(value: &Value) -> bool {
+/// Whether it says `true`; a number does not.
+fn as_bool(value: &Value) -> Option<bool> {
     match value {
-        Value::Bool(b) => *b,
-        Value::String(text) => text.eq_ignore_ascii_case("true"),
-        _ => false,
+        Value::Bool(b) => Some(*b),
+        Value::String(text) => Some(text.eq_ignore_ascii_case("true")),
+        Value::Number(_) => Some(false),
+        _ => None,
     }
 }
 
@@ -144,6 +146,23 @@ mod tests {
                 logic.map(|l| (l.latency, l.status)),
                 want.map(|n| (n, true))
             );
+        }
+        for (status, want) in [
+            ("true", Some(true)),
+            (r#""TRUE""#, Some(true)),
+            (r#""yes""#, Some(false)),
+            ("1", Some(false)),
+            ("null", None),
+            ("[true]", None),
+        ] {
+            let tag = format!(r#"{{"name":"a","latency":1,"status":{status}}}"#);
+            let logic = parse(&tag).as_ref().and_then(described);
+            assert_eq!(logic.map(|l| l.status), want, "{status}");
+        }
+        for (name, want) in [("7", Some("7")), ("true", Some("true")), ("null", None)] {
+            let tag = format!(r#"{{"name":{name},"latency":1,"status":true}}"#);
+            let logic = parse(&tag).as_ref().and_then(described);
+            assert_eq!(logic.map(|l| l.name.into_owned()).as_deref(), want);
         }
         assert!(parse("").is_none() && parse("[]").is_none());
     }

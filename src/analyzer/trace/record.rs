@@ -36,7 +36,7 @@ impl Analyzer {
             .spans
             .iter()
             .rev()
-            .find(|s| s.span_id == 0 || s.span_type() == SpanType::Entry)
+            .find(|s| s.span_id == 0 || s.span_type == SpanType::Entry as i32)
             .map(|s| cut(&s.operation_name, names.endpoint));
         let service = cut(&segment.service, names.service);
         let group = endpoint.and_then(|name| self.endpoints.group(service, name));

@@ -78,7 +78,7 @@ impl Analyzer {
             let between = cut(address, names.service);
             return End {
                 service: between,
-                node_type: node_type_of(span.span_layer()),
+                node_type: node_type_of(span),
                 instance: between,
                 endpoint,
                 endpoint_owner: Some(parent),
@@ -107,7 +107,8 @@ impl Analyzer {
         for reference in &span.refs {
             let address = cut(&reference.network_address_used_at_peer, names.service);
             let is_gateway = self.settings.gateways.contains(address);
-            if reference.ref_type() != RefType::CrossProcess || address.is_empty() || is_gateway {
+            let is_remote = reference.ref_type == RefType::CrossProcess as i32;
+            if !is_remote || address.is_empty() || is_gateway {
                 continue;
             }
             let service_id = id::service_id(cut(&segment.service, names.service), true);
@@ -146,7 +147,7 @@ impl Analyzer {
         let dest = match resident.as_deref() {
             None => End {
                 service: peer,
-                node_type: node_type_of(span.span_layer()),
+                node_type: node_type_of(span),
                 instance: peer,
                 ..source
             },
@@ -200,14 +201,16 @@ fn request(span: &SpanObject, detect_point: DetectPoint) -> Request {
     }
 }
 
-/// What an unknown peer is taken for. `Unknown` counts as a real service, as in the original.
-fn node_type_of(layer: SpanLayer) -> NodeType {
-    match layer {
-        SpanLayer::Unknown => NodeType::Normal,
-        SpanLayer::Database => NodeType::Database,
-        SpanLayer::RpcFramework => NodeType::RpcFramework,
-        SpanLayer::Http => NodeType::Http,
-        SpanLayer::Mq => NodeType::Mq,
-        SpanLayer::Cache => NodeType::Cache,
+/// What an unknown peer is taken for. The layer `Unknown` counts as a real service, as in the original.
+fn node_type_of(span: &SpanObject) -> NodeType {
+    match SpanLayer::try_from(span.span_layer) {
+        Ok(SpanLayer::Unknown) => NodeType::Normal,
+        Ok(SpanLayer::Database) => NodeType::Database,
+        Ok(SpanLayer::RpcFramework) => NodeType::RpcFramework,
+        Ok(SpanLayer::Http) => NodeType::Http,
+        Ok(SpanLayer::Mq) => NodeType::Mq,
+        Ok(SpanLayer::Cache) => NodeType::Cache,
+        // Of a later protocol.
+        Err(_) => NodeType::Unrecognized,
     }
 }

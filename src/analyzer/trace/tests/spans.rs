@@ -317,3 +317,69 @@ fn names_are_cut_each_to_its_limit() {
     );
     assert_eq!(text("endpoint_name").as_deref(), Some("/endp"));
 }
+
+#[test]
+fn numbers_of_a_later_protocol_are_taken_for_nothing_else() {
+    let mut unknown = span(SpanType::Entry, "/a");
+    unknown.span_type = 9;
+    assert!(of(vec![unknown.clone()]).is_empty());
+    unknown.span_id = 1;
+    let rows = records(vec![unknown]);
+    assert_eq!(rows[0].cell("endpoint_name").as_text(), None);
+    let mut call = exit("peer:1", SpanLayer::Unknown);
+    call.span_layer = 6;
+    let relation = of_scope(Scope::ServiceRelation, of(vec![call]));
+    let want = "shop.1 > peer:1.0 202009151059 42ms true 0 Rpc Client 1";
+    assert_eq!(relation, [want]);
+    let mut entry = span(SpanType::Entry, "/a");
+    entry.refs = vec![reference(RefType::CrossProcess)];
+    entry.refs[0].ref_type = 2;
+    let lines = of(vec![entry]);
+    assert_eq!(lines.len(), 7, "{lines:?}");
+}
+
+#[test]
+fn each_tag_of_a_logic_endpoint_counts() {
+    let tags = [
+        r#"{"name":"/7","latency":5,"status":false}"#,
+        // Lost, and only this one.
+        r#"{"name":"#,
+        r#"{"name":"b","latency":5}"#,
+        r#"{"logic-span":true}"#,
+        r#"{"logic-span":"true","name":"c","latency":6,"status":true}"#,
+        r#"{"logic-span":false,"name":"d","latency":7,"status":true}"#,
+        r#"{"logic-span":null,"name":"e","latency":8,"status":true}"#,
+    ];
+    let tagged = |mut span: SpanObject| {
+        span.is_error = true;
+        span.tags = tags.iter().map(|text| tag("x-le", text)).collect();
+        vec![span]
+    };
+    let line = |name: &str, latency: i32, status: bool| {
+        format!("shop.1_{name} 202009151059 {latency}ms {status} 0 Logic Server 0")
+    };
+    // A local span can be a logic endpoint itself.
+    let of_local = of_scope(Scope::Endpoint, of(tagged(span(SpanType::Local, "/8"))));
+    assert_eq!(
+        of_local,
+        [
+            line("/{id}", 5, false),
+            line("/{id}", 42, false),
+            line("/{id}", 42, false),
+            line("d", 7, true),
+        ]
+    );
+    let of_entry = of_scope(Scope::Endpoint, of(tagged(span(SpanType::Entry, "/a"))));
+    assert_eq!(
+        of_entry,
+        [
+            "shop.1_/a 202009151059 42ms false 0 Rpc Server 1".to_owned(),
+            line("/{id}", 5, false),
+            line("c", 6, true),
+            line("d", 7, true),
+            line("e", 8, true),
+        ]
+    );
+    assert!(of(tagged(span(SpanType::Exit, "call"))).is_empty());
+    assert_eq!(records(tagged(span(SpanType::Local, "/8"))).len(), 1);
+}
