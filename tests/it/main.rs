@@ -13,6 +13,7 @@ mod gate;
 mod golden;
 mod graphql;
 mod lanes;
+mod late_data;
 mod layering;
 mod memory_store;
 mod mesh;

@@ -42,6 +42,16 @@ async fn an_edited_script_is_followed_on_elasticsearch() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_edit_between_two_runs_is_followed_on_embedded() -> Result<()> {
+    between_runs(TestServer::builder("oal_runs_embedded", Store::Embedded)).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edit_between_two_runs_is_followed_on_elasticsearch() -> Result<()> {
+    between_runs(TestServer::builder("oal_runs_es", Store::Elasticsearch)).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_broken_script_ends_the_start_and_says_where() -> Result<()> {
     let config = tempfile::tempdir()?;
     write_script(
@@ -93,6 +103,75 @@ fn segment(number: usize, latency: i64, is_error: bool) -> Bytes {
     segment.encode_to_vec().into()
 }
 
+/// Sends all requests, numbered from `first` on.
+async fn send(server: &TestServer, first: usize) -> Result<()> {
+    let sender = Sender::connect(&server.grpc(), &server.http()).await?;
+    let segments = (first..).zip(REQUESTS);
+    let segments = segments.map(|(i, (latency, is_error))| segment(i, latency, is_error));
+    let path = "/TraceSegmentReportService/collect";
+    let outcome = sender
+        .call(path, Calling::ClientStream, segments.collect())
+        .await?;
+    ensure!(outcome.is_ok(), "{outcome:?}");
+    server.flush().await
+}
+
+/// On the same day and the same data: one metric goes, one gets another name, one another filter, one display names.
+async fn between_runs(server: crate::server::Builder) -> Result<()> {
+    let config = tempfile::tempdir()?;
+    write_script(
+        config.path(),
+        "kept = from(Service.*).count();
+        gone = from(Service.*).count();
+        old_name = from(Service.*).count();
+        filtered = from(Service.*).count();",
+    )?;
+    let server = server
+        .config_dir(config.path())
+        .env("TZ", "UTC")
+        .env("SW_CORE_METRICS_DATA_TTL", "36500")
+        .env("SW_CORE_RECORD_DATA_TTL", "36500")
+        .env("SW_RECEIVER_JVM", "-")
+        .env("SW_RECEIVER_CLR", "-")
+        .start()
+        .await?;
+    send(&server, 1).await?;
+    write_script(
+        config.path(),
+        "kept = from(Service.*).count();
+        new_name = from(Service.*).count();
+        filtered = from(Service.*).filter(status == false).count();",
+    )?;
+    let server = server
+        .restart(|builder| builder.env("SW_CORE_ACTIVE_EXTRA_MODEL_COLUMNS", "true"))
+        .await?;
+    send(&server, 11).await?;
+    let graphql = GraphQl::new(&server.http())?;
+    let service = json!({"scope": "Service", "serviceName": SERVICE, "normal": true});
+    for (metric, expected) in [("kept", 10), ("new_name", 5), ("filtered", 7)] {
+        let value = value_of(&graphql, metric, &service).await?;
+        ensure!(value == expected, "{metric}: {value}, not {expected}");
+    }
+    for metric in ["gone", "old_name"] {
+        let query = "query($n: String!) { typeOfMetrics(name: $n) }";
+        let answer = graphql.ask(query, json!({"n": metric})).await?;
+        ensure!(answer == "UNKNOWN", "{metric}: {answer}");
+    }
+    if let Some(console) = server.console() {
+        let ns = console.namespace();
+        let documents = console.documents().await?;
+        for (metric, name) in [("kept", Some(json!(SERVICE))), ("gone", None)] {
+            let index = format!("{ns}_{metric}-20200915");
+            let id = "202009151059_c2hvcA==.1";
+            let document = documents.iter().find(|d| d.index == index && d.id == id);
+            let document = document.with_context(|| format!("no {id} in {index}"))?;
+            let stored = document.source.get("name");
+            ensure!(stored == name.as_ref(), "{document:?}");
+        }
+    }
+    server.stop().await
+}
+
 async fn edited(server: crate::server::Builder) -> Result<()> {
     let config = tempfile::tempdir()?;
     write_script(config.path(), &edited_script()?)?;
@@ -103,15 +182,7 @@ async fn edited(server: crate::server::Builder) -> Result<()> {
         .env("SW_CORE_RECORD_DATA_TTL", "36500")
         .start()
         .await?;
-    let sender = Sender::connect(&server.grpc(), &server.http()).await?;
-    let segments = (1..).zip(REQUESTS);
-    let segments = segments.map(|(i, (latency, is_error))| segment(i, latency, is_error));
-    let path = "/TraceSegmentReportService/collect";
-    let outcome = sender
-        .call(path, Calling::ClientStream, segments.collect())
-        .await?;
-    ensure!(outcome.is_ok(), "{outcome:?}");
-    server.flush().await?;
+    send(&server, 1).await?;
 
     let graphql = GraphQl::new(&server.http())?;
     for (metric, ty) in [

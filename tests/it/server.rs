@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
 
 use anyhow::{Context, Result};
 use oap::app::{self, Running};
 use oap::config::{Arguments, ConfigDirs, Configuration, Environment};
+use oap::util::clock::Clock;
 use tempfile::TempDir;
 
 use crate::es_console::EsConsole;
@@ -21,12 +24,13 @@ pub enum Store {
 }
 
 /// A server that is not started yet.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Builder {
     name: String,
     store: Store,
     environment: BTreeMap<String, String>,
     config_dirs: Vec<PathBuf>,
+    clock: Clock,
 }
 
 /// A running server; [`TestServer::stop`] ends it.
@@ -35,6 +39,7 @@ pub struct TestServer {
     running: Running,
     console: Option<EsConsole>,
     data: TempDir,
+    builder: Builder,
 }
 
 impl TestServer {
@@ -45,6 +50,7 @@ impl TestServer {
             store,
             environment: BTreeMap::new(),
             config_dirs: vec![],
+            clock: Clock::System,
         }
     }
 
@@ -73,6 +79,12 @@ impl TestServer {
         self.running.flush().await
     }
 
+    /// Ends the server as SIGTERM would and starts it anew on its data, as `edit` changes it.
+    pub async fn restart(self, edit: impl FnOnce(Builder) -> Builder) -> Result<TestServer> {
+        self.running.shutdown().await?;
+        edit(self.builder).start_on(self.data).await
+    }
+
     /// Ends the server as SIGTERM would, and removes its data.
     pub async fn stop(self) -> Result<()> {
         self.running.shutdown().await?;
@@ -97,8 +109,17 @@ impl Builder {
         self
     }
 
+    /// The time is what the test says, in epoch milliseconds.
+    pub fn clock(mut self, ms: &Arc<AtomicI64>) -> Builder {
+        self.clock = Clock::Fixed(Arc::clone(ms));
+        self
+    }
+
     pub async fn start(self) -> Result<TestServer> {
-        let data = tempfile::tempdir()?;
+        self.start_on(tempfile::tempdir()?).await
+    }
+
+    async fn start_on(self, data: TempDir) -> Result<TestServer> {
         let mut environment: BTreeMap<String, String> = [
             ("SW_CORE_GRPC_HOST", "127.0.0.1"),
             ("SW_CORE_GRPC_PORT", "0"),
@@ -123,20 +144,21 @@ impl Builder {
             }
             console = Some(EsConsole::new(&self.name)?);
         }
-        environment.extend(self.environment);
+        environment.extend(self.environment.clone());
         let arguments = Arguments {
             data_dir: data.path().to_owned(),
             ..Arguments::default()
         };
         let configuration = Configuration::load_from(
-            &ConfigDirs::only(self.config_dirs),
+            &ConfigDirs::only(self.config_dirs.clone()),
             &arguments,
             &environment.into_iter().collect::<Environment>(),
         )?;
         Ok(TestServer {
-            running: app::start(configuration).await?,
+            running: app::start_with(configuration, self.clock.clone()).await?,
             console,
             data,
+            builder: self,
         })
     }
 }
