@@ -171,7 +171,7 @@ mod tests {
         let now_ms = 1_600_167_570_000;
         let mut analyzer = Analyzer::new(
             Arc::new(AnalyzerSettings::default()),
-            &Schema::build(&[], &[], false),
+            &Schema::build(&[], &[], &[], false),
             Zone::utc(),
             Clock::Fixed(Arc::new(now_ms.into())),
             Arc::new(AddressBook::new(1)),

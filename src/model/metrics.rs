@@ -459,7 +459,7 @@ mod tests {
             ),
         ] {
             let mut merged = a;
-            f.merge(&mut merged, &b);
+            assert!(f.merge(&mut merged, &b));
             assert_eq!(merged, want, "{f:?}");
             f.to_cells(&merged, 202_009_151_059);
         }

@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
 use oap_proto::agent::{SegmentObject, SpanObject, SpanType};
 use prost::Message;
+use rusqlite::{Connection, OpenFlags};
 use serde_json::{Value, json};
 
 use crate::graphql::GraphQl;
@@ -156,6 +157,20 @@ async fn between_runs(server: crate::server::Builder) -> Result<()> {
         let query = "query($n: String!) { typeOfMetrics(name: $n) }";
         let answer = graphql.ask(query, json!({"n": metric})).await?;
         ensure!(answer == "UNKNOWN", "{metric}: {answer}");
+    }
+    let display_names = |metric| -> Result<Vec<Option<String>>> {
+        let file = server.data_dir().join("metrics-20200915.db");
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY;
+        let rows = Connection::open_with_flags(file, flags)?;
+        let sql = format!("SELECT name FROM {metric} WHERE time_bucket = 202009151059");
+        let mut statement = rows.prepare(&sql)?;
+        let names = statement.query_map([], |row| row.get(0))?;
+        Ok(names.collect::<rusqlite::Result<_>>()?)
+    };
+    if server.console().is_none() {
+        let names = display_names("kept")?;
+        ensure!(names == [Some(SERVICE.to_owned())], "{names:?}");
+        ensure!(display_names("gone").is_err(), "a column for nothing");
     }
     if let Some(console) = server.console() {
         let ns = console.namespace();

@@ -31,6 +31,8 @@ use crate::lanes::count;
 use crate::memory_store::MemoryStore;
 use crate::segments::Served;
 
+mod steps;
+
 /// 2020-09-15 10:59:30 UTC: the next minutes are in another hour.
 const NOW_MS: i64 = 1_600_167_570_000;
 const MINUTE_MS: i64 = 60_000;

@@ -18,7 +18,7 @@ const AT_MS: i64 = 1_600_167_570_000;
 pub(in crate::analyzer) fn sources_of(message: Message) -> Vec<Source> {
     let mut analyzer = Analyzer::new(
         Arc::new(AnalyzerSettings::default()),
-        &Schema::build(&[], &[], false),
+        &Schema::build(&[], &[], &[], false),
         Zone::utc(),
         Clock::Fixed(Arc::new(AT_MS.into())),
         Arc::new(AddressBook::new(1)),

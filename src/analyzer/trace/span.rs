@@ -75,11 +75,10 @@ impl Analyzer {
         let parent = cut(&reference.parent_service, names.service);
         let address = reference.network_address_used_at_peer.as_str();
         if span.span_layer() == SpanLayer::Mq || self.settings.gateways.contains(address) {
-            let between = cut(address, names.service);
             return End {
-                service: between,
+                service: cut(address, names.service),
                 node_type: node_type_of(span),
-                instance: between,
+                instance: cut(address, names.instance),
                 endpoint,
                 endpoint_owner: Some(parent),
             };
@@ -157,7 +156,7 @@ impl Analyzer {
                 instance: if span.component_id == NGINX {
                     ""
                 } else {
-                    &resident.instance
+                    cut(&resident.instance, names.service)
                 },
                 ..source
             },

@@ -11,7 +11,7 @@ fn columns(scope: Scope, with_extra: bool) -> Vec<&'static str> {
         function: Function::Count,
         entrance: Entrance::One,
     };
-    let schema = Schema::build(&[metric], &[], with_extra);
+    let schema = Schema::build(&[metric], &[], &[], with_extra);
     let columns = &schema.model("m").unwrap().columns;
     let (value, rest) = columns.split_last().unwrap();
     assert_eq!(value.name, "value");
@@ -83,8 +83,8 @@ fn display_names_are_columns_only_if_asked_for() {
 #[test]
 fn relation_streams_never_have_display_names() {
     let (plain, extra) = (
-        Schema::build(&[], &[], false),
-        Schema::build(&[], &[], true),
+        Schema::build(&[], &[], &[], false),
+        Schema::build(&[], &[], &[], true),
     );
     assert_eq!(plain.models(), extra.models());
     for relation in plain.relations() {

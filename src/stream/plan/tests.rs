@@ -48,10 +48,10 @@ fn applied(metric: MetricDefinition, source: &Source) -> Option<Value> {
         ..metric
     };
     let metrics = [metric];
-    let schema = Schema::build(&metrics, &[], false);
+    let schema = Schema::build(&metrics, &[], &[], false);
     let thresholds = [("shop", 100), ("slow", -1), ("default", 300)];
     let thresholds = thresholds.map(|(name, ms)| (name.to_owned(), ms));
-    let plan = Plan::build(&metrics, &schema, ApdexThresholds::new(thresholds));
+    let plan = Plan::build(&metrics, &[], &schema, ApdexThresholds::new(thresholds));
     let mut values: Vec<Option<Value>> = plan
         .items(source.entity.scope)
         .iter()

@@ -285,9 +285,23 @@ fn names_are_cut_each_to_its_limit() {
     settings.names.endpoint = 5;
     let mut call = exit("database:1", SpanLayer::Database);
     call.span_id = 1;
-    let mut segment = segment(vec![span(SpanType::Entry, "/endpoint"), call]);
+    let mut consumed = span(SpanType::Entry, "/queue");
+    (consumed.span_id, consumed.refs) = (2, vec![reference(RefType::CrossProcess)]);
+    consumed.set_span_layer(SpanLayer::Mq);
+    let mut known = exit("known", SpanLayer::Http);
+    known.span_id = 3;
+    let spans = vec![span(SpanType::Entry, "/endpoint"), call, known, consumed];
+    let mut segment = segment(spans);
     (segment.service, segment.service_instance) = ("service".into(), "instance".into());
-    let mut analyzer = analyzer(settings, AddressBook::new(10));
+    let stock = id::service_id("stoc", true);
+    let addresses = AddressBook::new(10);
+    addresses.learn(&[AddressAlias {
+        address: "known".to_owned(),
+        instance_id: id::instance_id(&stock, "stock-1"),
+        service_id: stock,
+        last_update: 202_009_151_058,
+    }]);
+    let mut analyzer = analyzer(settings, addresses);
     let (lines, records) = analyze(&mut analyzer, &segment);
     let starts: Vec<&str> = lines
         .iter()
@@ -308,6 +322,16 @@ fn names_are_cut_each_to_its_limit() {
             "ServiceInstanceRelation serv.1_instan > data.0_data",
             "service data.0 Database",
             "DatabaseAccess data.0",
+            // The service of a known address is cut already.
+            "ServiceRelation serv.1 > stoc.1",
+            "ServiceInstanceRelation serv.1_instan > stoc.1_stoc",
+            "All ",
+            "Service serv.1",
+            "ServiceInstance serv.1_inst",
+            "Endpoint serv.1_/queu",
+            "ServiceRelation shop.0 > serv.1",
+            "ServiceInstanceRelation shop.0_shop:8 > serv.1_inst",
+            "EndpointRelation web.1 > /home > serv.1 > /queu",
         ]
     );
     let text = |column: &str| records[0].cell(column).as_text().map(str::to_owned);
@@ -315,7 +339,7 @@ fn names_are_cut_each_to_its_limit() {
         decoded(&text("service_instance_id").unwrap()),
         "serv.1_instan"
     );
-    assert_eq!(text("endpoint_name").as_deref(), Some("/endp"));
+    assert_eq!(text("endpoint_name").as_deref(), Some("/queu"));
 }
 
 #[test]

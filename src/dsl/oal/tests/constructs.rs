@@ -86,10 +86,10 @@ fn every_function_works_on_every_attribute_that_it_fits() {
 fn each_model_that_can_be_disabled_is_gone_then() {
     for name in DISABLEABLE {
         let program = one(&format!("disable({name});")).unwrap();
-        let schema = Schema::build(&[], &program.disabled, false);
+        let schema = Schema::build(&[], &[], &program.disabled, false);
         assert!(schema.model(name).is_none(), "{name}");
         assert!(schema.relations().iter().all(|r| r.model.name != *name));
-        let all = Schema::build(&[], &[], false);
+        let all = Schema::build(&[], &[], &[], false);
         let exists = !["zipkin_span", "jaeger_span"].contains(name);
         assert_eq!(
             all.models().len(),
