@@ -20,6 +20,9 @@ const PARALLEL_FIELDS: usize = 16;
 /// Root fields of one request. Topology pages ask for a few hundred.
 const MAX_ROOT_FIELDS: usize = 1000;
 
+/// Values of one answer, each of about a hundred bytes. Fields can be selected under many names.
+const MAX_VALUES: usize = 1_000_000;
+
 /// Errors of one answer, and characters of each: a document can be wrong in very many places, and is quoted.
 const MAX_ERRORS: usize = 50;
 const MAX_ERROR_CHARS: usize = 1000;
@@ -98,9 +101,8 @@ impl Api {
             cx,
             root,
             variables: &variables,
-            introspection,
         };
-        Ok(run.answer(&shape, operation.ty).await)
+        Ok(run.answer(&shape, operation.ty, introspection).await)
     }
 
     fn read_variables(
@@ -196,32 +198,30 @@ struct Run<'a, S> {
     cx: &'a QueryContext<S>,
     root: &'static str,
     variables: &'a Map<String, Value>,
-    introspection: Map<String, Value>,
 }
 
 impl<S: Backend> Run<'_, S> {
-    /// Queries ask for their fields side by side; changes happen one after the other.
-    async fn answer(mut self, shape: &Shape<'_>, ty: OperationType) -> Value {
-        let values = match ty {
-            OperationType::Mutation => {
-                let mut values = Vec::with_capacity(shape.fields.len());
-                for field in &shape.fields {
-                    values.push(self.resolve(field).await);
-                }
-                values
-            }
-            _ => {
-                let values: Vec<_> = shape.fields.iter().map(|f| self.resolve(f)).collect();
-                stream::iter(values)
-                    .buffered(PARALLEL_FIELDS)
-                    .collect()
-                    .await
-            }
+    /// Queries ask for their fields side by side; changes happen one after the other. A value is cut to what was selected
+    /// as soon as it is there, so that few whole ones are held.
+    async fn answer(
+        &self,
+        shape: &Shape<'_>,
+        ty: OperationType,
+        mut introspection: Map<String, Value>,
+    ) -> Value {
+        let parallel = match ty {
+            OperationType::Mutation => 1,
+            _ => PARALLEL_FIELDS,
         };
-        let mut projector = Projector::default();
+        let resolving: Vec<_> = shape.fields.iter().map(|f| self.resolve(f)).collect();
+        let mut values = stream::iter(resolving).buffered(parallel);
+        let mut projector = Projector::new(MAX_VALUES);
         let mut data = Some(Map::new());
-        for (field, value) in shape.fields.iter().zip(values) {
-            match self.finish(field, value, &mut projector) {
+        for field in &shape.fields {
+            let Some(value) = values.next().await else {
+                break;
+            };
+            match self.finish(field, value, &mut introspection, &mut projector) {
                 Some(Value::Null) => {}
                 Some(value) => {
                     if let Some(data) = &mut data {
@@ -229,6 +229,10 @@ impl<S: Backend> Run<'_, S> {
                     }
                 }
                 None => data = None,
+            }
+            if projector.is_full() {
+                let why = format!("answer has more than {MAX_VALUES} values, ask for fewer");
+                return failure([why]);
             }
         }
         let mut answer = Map::new();
@@ -274,15 +278,16 @@ impl<S: Backend> Run<'_, S> {
 
     /// The part of the answer; `None` if the whole answer is lost with it.
     fn finish(
-        &mut self,
+        &self,
         field: &ShapeField<'_>,
         value: Result<Value, String>,
+        introspection: &mut Map<String, Value>,
         projector: &mut Projector,
     ) -> Option<Value> {
         let Some(ty) = field.ty else {
             return Some(match field.field.name.node.as_str() {
                 "__typename" => Value::from(self.root),
-                _ => without_nulls(self.introspection.remove(field.key).unwrap_or_default()),
+                _ => without_nulls(introspection.remove(field.key).unwrap_or_default()),
             });
         };
         match value {

@@ -128,13 +128,29 @@ impl<'a> Unfolder<'a> {
 }
 
 /// Cuts values to shapes and collects what is null but must not be.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Projector {
     path: Vec<String>,
     pub(super) errors: Vec<String>,
+    /// Values that may still be projected.
+    left: usize,
 }
 
 impl Projector {
+    /// Stops after so many values.
+    pub(super) fn new(max_values: usize) -> Projector {
+        Projector {
+            path: Vec::new(),
+            errors: Vec::new(),
+            left: max_values,
+        }
+    }
+
+    /// Whether it stopped: what was projected last is not whole.
+    pub(super) fn is_full(&self) -> bool {
+        self.left == 0
+    }
+
     /// The selected part of the value of a field; `None` if a null that must not be takes the field's object with it.
     pub(super) fn project(
         &mut self,
@@ -150,6 +166,7 @@ impl Projector {
     }
 
     fn value(&mut self, ty: &Type, shape: &Shape<'_>, value: &Value) -> Option<Value> {
+        self.left = self.left.saturating_sub(1);
         let projected = match (&ty.base, value) {
             (_, Value::Null) => {
                 if !ty.nullable {
@@ -173,6 +190,9 @@ impl Projector {
     fn list(&mut self, item: &Type, shape: &Shape<'_>, items: &[Value]) -> Option<Value> {
         let mut projected = Vec::with_capacity(items.len());
         for (at, value) in items.iter().enumerate() {
+            if self.is_full() {
+                return None;
+            }
             let depth = self.path.len();
             self.path.push(at.to_string());
             let value = self.value(item, shape, value);
@@ -190,6 +210,9 @@ impl Projector {
     ) -> Option<Value> {
         let mut projected = Map::new();
         for field in &shape.fields {
+            if self.is_full() {
+                return None;
+            }
             let value = match field.ty {
                 Some(ty) => {
                     let value = object.get(field.field.name.node.as_str());
@@ -240,7 +263,7 @@ mod tests {
         let (_, operation) = document.operations.iter().next().unwrap();
         let shape = unfolder.unfold("Query", &[&operation.node.selection_set.node]);
         let field = &shape.fields[0];
-        let mut projector = Projector::default();
+        let mut projector = Projector::new(1000);
         let cut = projector.project(field, field.ty.unwrap(), value);
         (cut, projector.errors)
     }
@@ -284,6 +307,27 @@ mod tests {
 
         let (list, errors) = cut("{ getAllDatabases { type } }", &json!([{"type": null}]));
         assert_eq!((list, errors.len()), (None, 1));
+    }
+
+    #[test]
+    fn too_many_values_are_not_projected() {
+        let services = Value::from(vec![json!({"id": "1"}); 600]);
+        let schema = Schema::build(QUERY_SDL).unwrap();
+        let document = parse_query("{ getAllServices { a: id b: id } }").unwrap();
+        let unfolder = Unfolder {
+            schema: &schema,
+            document: &document,
+            variables: &Map::new(),
+        };
+        let (_, operation) = document.operations.iter().next().unwrap();
+        let shape = unfolder.unfold("Query", &[&operation.node.selection_set.node]);
+        let field = &shape.fields[0];
+        for (max_values, is_full) in [(1802, false), (1801, true), (100, true)] {
+            let mut projector = Projector::new(max_values);
+            let cut = projector.project(field, field.ty.unwrap(), &services);
+            assert_eq!(projector.is_full(), is_full, "{max_values}");
+            assert_eq!(cut.is_some(), max_values > 1800, "{max_values}");
+        }
     }
 
     #[test]

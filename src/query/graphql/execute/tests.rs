@@ -141,6 +141,24 @@ async fn answers_to_very_wrong_documents_stay_small() {
 }
 
 #[tokio::test]
+async fn an_answer_that_would_be_huge_is_none() {
+    let service = ServiceTraffic {
+        name: "a".into(),
+        node_type: 0,
+    };
+    let many = FakeStore {
+        services: vec![service; 1000],
+        ..FakeStore::default()
+    };
+    let names: String = (0..1200).map(|i| format!("n{i}: name ")).collect();
+    let query = format!("{{ version getAllServices(duration: {DAY}) {{ {names} }} }}");
+    let answer = ask(many, &query, json!({})).await;
+    let want =
+        json!({"errors": [{"message": "answer has more than 1000000 values, ask for fewer"}]});
+    assert_eq!(answer, want);
+}
+
+#[tokio::test]
 async fn one_of_several_operations_can_be_named() {
     let api = Api::build().unwrap();
     let request = GraphqlRequest {
