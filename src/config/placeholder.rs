@@ -17,16 +17,25 @@ pub enum PlaceholderError {
     Circular(String),
     #[error("placeholders expand to more than {MAX_BYTES} bytes")]
     TooLong,
+    #[error("placeholders are nested deeper than {MAX_DEPTH} levels")]
+    TooDeep,
+    #[error("more than {MAX_STEPS} placeholders have to be replaced")]
+    TooMany,
 }
 
 /// Far above any real setting; stops placeholders that multiply each other.
 const MAX_BYTES: usize = 1 << 20;
+/// Placeholders within placeholders.
+const MAX_DEPTH: usize = 50;
+/// Stops those that multiply each other and come to nothing.
+const MAX_STEPS: usize = 100_000;
 
 /// Replaces every placeholder. The origin is that of the first one that somebody has a value for.
 pub fn resolve(text: &str, lookup: &dyn Lookup) -> Result<(String, Origin), PlaceholderError> {
     let mut resolver = Resolver {
         lookup,
         open: Vec::new(),
+        steps: 0,
         origin: Origin::File,
     };
     let resolved = resolver.text(text)?;
@@ -37,6 +46,8 @@ struct Resolver<'a> {
     lookup: &'a dyn Lookup,
     /// Placeholders that are being resolved, to find circles.
     open: Vec<String>,
+    /// Placeholders so far.
+    steps: usize,
     origin: Origin,
 }
 
@@ -71,6 +82,13 @@ impl Resolver<'_> {
     fn placeholder(&mut self, body: &str) -> Result<Option<String>, PlaceholderError> {
         if self.open.iter().any(|open| open == body) {
             return Err(PlaceholderError::Circular(body.to_owned()));
+        }
+        self.steps += 1;
+        if self.open.len() >= MAX_DEPTH {
+            return Err(PlaceholderError::TooDeep);
+        }
+        if self.steps > MAX_STEPS {
+            return Err(PlaceholderError::TooMany);
         }
         self.open.push(body.to_owned());
         let inner = self.text(body)?;
@@ -175,5 +193,24 @@ mod tests {
             ("F", "0123456789012345678901234567890123456789"),
         ]);
         assert_eq!(resolve("${A}", &flood), Err(PlaceholderError::TooLong));
+        let drought = Map(&[
+            ("A", "${B}${B}${B}${B}${B}${B}${B}${B}${B}${B}"),
+            ("B", "${C}${C}${C}${C}${C}${C}${C}${C}${C}${C}"),
+            ("C", "${D}${D}${D}${D}${D}${D}${D}${D}${D}${D}"),
+            ("D", "${E}${E}${E}${E}${E}${E}${E}${E}${E}${E}"),
+            ("E", ""),
+        ]);
+        assert_eq!(
+            resolve("${B}", &drought),
+            Ok((String::new(), Origin::Variable("B".to_owned())))
+        );
+        assert_eq!(resolve("${A}", &drought), Err(PlaceholderError::TooMany));
+        let nested = |depth: usize| "${A:".repeat(depth) + &"}".repeat(depth);
+        let nothing = Map(&[]);
+        assert!(resolve(&nested(50), &nothing).is_ok());
+        assert_eq!(
+            resolve(&nested(100_000), &nothing),
+            Err(PlaceholderError::TooDeep)
+        );
     }
 }
