@@ -16,6 +16,9 @@ pub use addresses::AddressBook;
 pub use plan::{ApdexThresholds, Plan};
 pub use shard::{Input, Shard, ShardMetrics};
 
+/// Rough bytes of one metric row in memory, for turning a budget of bytes into a number of rows.
+pub const BYTES_PER_ROW: usize = 512;
+
 /// Settings of aggregation.
 #[derive(Debug, Clone, Copy)]
 pub struct StreamOptions {
@@ -27,7 +30,7 @@ pub struct StreamOptions {
     pub with_hours: bool,
     /// Whether day rows are made.
     pub with_days: bool,
-    /// Rows that one shard may hold; new ones beyond are shed and counted.
+    /// Rows that one shard may hold; new ones beyond are shed and counted. Large tables count by their bytes.
     pub max_rows: usize,
     /// Services, endpoints, instances and addresses that one shard remembers.
     pub max_metadata: usize,

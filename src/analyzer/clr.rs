@@ -53,7 +53,9 @@ impl Analyzer {
             let gc = metric.gc.unwrap_or_default();
             let thread = metric.thread.unwrap_or_default();
             let mut emit = |scope, values| push(&entities, scope, minute, values, facts);
-            emit(Scope::ServiceInstanceClrCpu, Values::Cpu { use_percent });
+            if use_percent.is_finite() {
+                emit(Scope::ServiceInstanceClrCpu, Values::Cpu { use_percent });
+            }
             emit(
                 Scope::ServiceInstanceClrGc,
                 Values::ClrGc {

@@ -60,6 +60,8 @@ impl InstanceEntities {
 
 /// Cached sets of entities per kind; beyond this many the cache starts over, which costs time but no data.
 const MAX_SETS: usize = 50_000;
+/// Names of one kind, in bytes: those of agents may be long. What is kept of a name takes up to ten times as much.
+const MAX_KEY_BYTES: usize = 16 << 20;
 
 /// First of the tags of metered entities.
 const METERED: u8 = 100;
@@ -68,10 +70,51 @@ const METERED: u8 = 100;
 #[derive(Debug, Default)]
 pub struct Entities {
     key: Vec<u8>,
-    services: HashMap<Box<[u8]>, Arc<Entity>, State>,
-    requests: HashMap<Box<[u8]>, Arc<RequestEntities>, State>,
-    relations: HashMap<Box<[u8]>, Arc<RelationEntities>, State>,
-    instances: HashMap<Box<[u8]>, Arc<InstanceEntities>, State>,
+    services: Sets<Entity>,
+    requests: Sets<RequestEntities>,
+    relations: Sets<RelationEntities>,
+    instances: Sets<InstanceEntities>,
+}
+
+/// One kind of set, by its key.
+#[derive(Debug)]
+struct Sets<T> {
+    by_key: HashMap<Box<[u8]>, Arc<T>, State>,
+    key_bytes: usize,
+}
+
+impl<T> Default for Sets<T> {
+    fn default() -> Self {
+        Sets {
+            by_key: HashMap::default(),
+            key_bytes: 0,
+        }
+    }
+}
+
+impl<T> Sets<T> {
+    fn get(&self, key: &[u8]) -> Option<Arc<T>> {
+        self.by_key.get(key).cloned()
+    }
+
+    fn insert(&mut self, key: &[u8], value: T) -> Arc<T> {
+        let is_full = self.key_bytes + key.len() > MAX_KEY_BYTES;
+        if is_full || self.by_key.len() >= MAX_SETS {
+            self.by_key.clear();
+            self.key_bytes = 0;
+        }
+        let value = Arc::new(value);
+        self.key_bytes += key.len();
+        self.by_key.insert(key.into(), Arc::clone(&value));
+        value
+    }
+
+    fn cached(&mut self, key: &[u8], make: impl FnOnce() -> T) -> Arc<T> {
+        match self.get(key) {
+            Some(found) => found,
+            None => self.insert(key, make()),
+        }
+    }
 }
 
 impl Entities {
@@ -82,7 +125,7 @@ impl Entities {
     /// A service, or a database as a service.
     pub fn service(&mut self, name: &str, node_type: NodeType) -> Arc<Entity> {
         write_key(&mut self.key, node_type as u8, &[name]);
-        cached(&mut self.services, &self.key, || {
+        self.services.cached(&self.key, || {
             let id = id::service_id(name, node_type.is_normal());
             service_entity(Scope::Service, node_type, &id, name)
         })
@@ -91,7 +134,7 @@ impl Entities {
     /// A database as what is accessed.
     pub fn database_access(&mut self, name: &str) -> Arc<Entity> {
         write_key(&mut self.key, u8::MAX, &[name]);
-        cached(&mut self.services, &self.key, || {
+        self.services.cached(&self.key, || {
             let id = id::service_id(name, false);
             service_entity(Scope::DatabaseAccess, NodeType::Database, &id, name)
         })
@@ -125,8 +168,8 @@ impl Entities {
     ) -> Arc<RequestEntities> {
         write_key(&mut self.key, 0, &[service, instance, endpoint]);
         let Entities { key, requests, .. } = self;
-        if let Some(set) = requests.get(key.as_slice()) {
-            return Arc::clone(set);
+        if let Some(set) = requests.get(key) {
+            return set;
         }
         let names = RequestNames {
             service: service.into(),
@@ -163,7 +206,7 @@ impl Entities {
             ),
             names: Arc::new(names),
         };
-        insert(requests, key, Arc::new(set))
+        requests.insert(key, set)
     }
 
     /// All that a call is about.
@@ -182,10 +225,7 @@ impl Entities {
             ],
         );
         let Entities { key, relations, .. } = self;
-        if let Some(set) = relations.get(key.as_slice()) {
-            return Arc::clone(set);
-        }
-        insert(relations, key, Arc::new(relation_entities(source, dest)))
+        relations.cached(key, || relation_entities(source, dest))
     }
 
     /// The entities of an instance's runtime metrics, made by `make` from its service id and its own id. `tag` tells kinds
@@ -198,7 +238,7 @@ impl Entities {
         make: impl FnOnce(&str, &str) -> Vec<Entity>,
     ) -> Arc<InstanceEntities> {
         write_key(&mut self.key, tag, &[service, instance]);
-        cached(&mut self.instances, &self.key, || {
+        self.instances.cached(&self.key, || {
             let service_id = id::service_id(service, true);
             let instance_id = id::instance_id(&service_id, instance);
             let entities = make(&service_id, &instance_id);
@@ -313,25 +353,6 @@ pub(super) fn write_key(key: &mut Vec<u8>, tag: u8, names: &[&str]) {
     }
 }
 
-fn cached<T>(
-    map: &mut HashMap<Box<[u8]>, Arc<T>, State>,
-    key: &[u8],
-    make: impl FnOnce() -> T,
-) -> Arc<T> {
-    if let Some(found) = map.get(key) {
-        return Arc::clone(found);
-    }
-    insert(map, key, Arc::new(make()))
-}
-
-fn insert<T>(map: &mut HashMap<Box<[u8]>, Arc<T>, State>, key: &[u8], value: Arc<T>) -> Arc<T> {
-    if map.len() >= MAX_SETS {
-        map.clear();
-    }
-    map.insert(key.into(), Arc::clone(&value));
-    value
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -343,6 +364,20 @@ mod tests {
         let b = entities.request("a", "bc", "d");
         assert_ne!(a.instance.id, b.instance.id);
         assert!(Arc::ptr_eq(&a, &entities.request("ab", "c", "d")));
+    }
+
+    #[test]
+    fn many_and_long_names_start_the_cache_over() {
+        let mut sets: Sets<usize> = Sets::default();
+        for i in 0..MAX_SETS + 10 {
+            sets.insert(&i.to_le_bytes(), i);
+        }
+        assert_eq!((sets.by_key.len(), sets.key_bytes), (10, 80));
+        let mut sets: Sets<usize> = Sets::default();
+        for i in 0..20_u8 {
+            sets.insert(&[i; 1 << 20], 0);
+        }
+        assert_eq!((sets.by_key.len(), sets.key_bytes), (4, 4 << 20));
     }
 
     #[test]

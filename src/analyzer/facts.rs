@@ -8,6 +8,8 @@ use crate::model::row::Row;
 #[derive(Debug)]
 pub struct Facts {
     shards: Vec<Vec<Fact>>,
+    /// In all shards.
+    count: usize,
     pub records: Vec<Row>,
     /// Why parts of a message were rejected whose other parts were not.
     pub rejected: Vec<Reject>,
@@ -17,6 +19,7 @@ impl Facts {
     pub fn new(shards: usize) -> Facts {
         Facts {
             shards: (0..shards.max(1)).map(|_| Vec::new()).collect(),
+            count: 0,
             records: Vec::new(),
             rejected: Vec::new(),
         }
@@ -28,11 +31,22 @@ impl Facts {
         let shard = (fact.hash() >> 32) as usize % self.shards.len();
         if let Some(facts) = self.shards.get_mut(shard) {
             facts.push(fact);
+            self.count += 1;
         }
+    }
+
+    /// Facts and records.
+    pub fn len(&self) -> usize {
+        self.count + self.records.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     /// Takes the facts of each shard, in shard order, leaving this empty.
     pub fn take_shards(&mut self) -> impl Iterator<Item = Vec<Fact>> + '_ {
+        self.count = 0;
         self.shards.iter_mut().map(std::mem::take)
     }
 }

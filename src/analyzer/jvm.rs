@@ -85,9 +85,12 @@ pub(super) fn push(
     }
 }
 
+/// A measure that is no number would make the average of its whole day one, so it is left out.
 fn sources(metric: &JvmMetric, emit: &mut impl FnMut(Scope, Values)) {
     let use_percent = metric.cpu.map_or(0.0, |cpu| cpu.usage_percent);
-    emit(Scope::ServiceInstanceJvmCpu, Values::Cpu { use_percent });
+    if use_percent.is_finite() {
+        emit(Scope::ServiceInstanceJvmCpu, Values::Cpu { use_percent });
+    }
     for memory in &metric.memory {
         emit(
             Scope::ServiceInstanceJvmMemory,

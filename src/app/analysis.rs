@@ -79,6 +79,10 @@ impl RejectLog {
     }
 }
 
+/// Facts handed over at once, about. A few bytes of a message can stand for a fact, which takes a hundred: those of a whole
+/// batch may not fit into memory.
+const MAX_LOT: usize = 20_000;
+
 /// One analyzer and where its output goes.
 pub(super) struct Analysis {
     pub(super) analyzer: Analyzer,
@@ -117,10 +121,21 @@ impl Analysis {
             for reject in facts.rejected.drain(..) {
                 self.reject(message, reject);
             }
+            if facts.len() >= MAX_LOT {
+                self.hand_over(facts).await;
+            }
         }
-        for (shard, facts) in self.shards.iter().zip(facts.take_shards()) {
-            if !facts.is_empty() && shard.send(Input::Facts(facts)).await.is_err() {
-                tracing::error!("aggregation is gone, facts are lost");
+        self.hand_over(facts).await;
+    }
+
+    async fn hand_over(&self, facts: &mut Facts) {
+        for (shard, mut facts) in self.shards.iter().zip(facts.take_shards()) {
+            while !facts.is_empty() {
+                let rest = facts.split_off(facts.len().min(MAX_LOT));
+                let lot = std::mem::replace(&mut facts, rest);
+                if shard.send(Input::Facts(lot)).await.is_err() {
+                    tracing::error!("aggregation is gone, facts are lost");
+                }
             }
         }
         if !facts.records.is_empty() {

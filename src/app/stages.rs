@@ -23,7 +23,9 @@ use crate::storage::embedded::Embedded;
 use crate::storage::writer::{Lane, WriterMetrics, lane};
 use crate::storage::{Store, StoreKind};
 use crate::stream::shard::Dependencies;
-use crate::stream::{AddressBook, Input, Plan, Shard, ShardMetrics, StreamOptions};
+use crate::stream::{
+    AddressBook, BYTES_PER_ROW, Input, Plan, Shard, ShardMetrics, StreamOptions,
+};
 use crate::util::clock::Clock;
 
 /// What one process may hold if nothing else is said.
@@ -34,8 +36,6 @@ const SHARD_INBOX: usize = 32;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long rows for Elasticsearch may wait for company; `flushInterval` can only shorten it.
 const MAX_LINGER: Duration = Duration::from_secs(1);
-/// Rough bytes of one metric row in memory, for turning the budget into a number of rows.
-const BYTES_PER_ROW: u64 = 512;
 
 /// The running inner stages.
 #[derive(Debug)]
@@ -158,7 +158,7 @@ pub(super) fn start(
         flush_interval: settings.core.persistent_period,
         with_hours: settings.core.downsampling_hour,
         with_days: settings.core.downsampling_day,
-        max_rows: (budget / 2 / BYTES_PER_ROW) as usize / cores,
+        max_rows: (budget / 2) as usize / BYTES_PER_ROW / cores,
         ..StreamOptions::default()
     };
     let shard_metrics = ShardMetrics::new(registry)?;

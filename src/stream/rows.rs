@@ -5,6 +5,7 @@ use std::collections::hash_map::Entry;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
+use super::BYTES_PER_ROW;
 use super::plan::{Item, Plan};
 use crate::model::entity::Entity;
 use crate::model::id::metrics_id;
@@ -100,6 +101,15 @@ impl MetricRow {
     fn is_stored(&self, stored_ms: i64) -> bool {
         self.handed_ms <= stored_ms && !self.slots.iter().any(|s| s.is_dirty)
     }
+
+    /// Bytes of tables that are larger than a whole row usually is.
+    fn large_table_bytes(&self) -> usize {
+        let sizes = self.slots.iter().map(|slot| match &slot.value {
+            Some(Value::Table(table)) => table.heap_bytes(),
+            _ => 0,
+        });
+        sizes.filter(|bytes| *bytes > BYTES_PER_ROW).sum()
+    }
 }
 
 /// All rows of a shard.
@@ -111,6 +121,8 @@ pub(super) struct Rows {
     max_rows: usize,
     /// Values left out since this was last taken, because they do not fit to what is there.
     unfit: u64,
+    /// Large tables, counted in rows; as of the last look at all rows.
+    large_tables: usize,
 }
 
 /// When a merge happens.
@@ -129,12 +141,18 @@ impl Rows {
             horizon,
             max_rows,
             unfit: 0,
+            large_tables: 0,
         }
     }
 
     /// Takes the number of values that were left out because they do not fit to what is there.
     pub(super) fn take_unfit(&mut self) -> u64 {
         std::mem::take(&mut self.unfit)
+    }
+
+    /// Rows that memory has to be found for.
+    fn weight(&self) -> usize {
+        self.rows.len() + self.large_tables
     }
 
     pub(super) fn len(&self) -> usize {
@@ -144,7 +162,7 @@ impl Rows {
     /// Makes room for new rows by forgetting those that are stored and were not touched for some seconds, over or not. They
     /// are read back when they change again, which costs time but no data.
     pub(super) fn make_room(&mut self, wanted: usize, now_ms: i64, stored_ms: i64) {
-        if self.rows.len() + wanted <= self.max_rows {
+        if self.weight() + wanted <= self.max_rows {
             return;
         }
         let horizon = &mut self.horizon;
@@ -168,7 +186,7 @@ impl Rows {
         increments: &[Option<Value>],
         now: Now,
     ) -> bool {
-        let is_full = self.rows.len() >= self.max_rows;
+        let is_full = self.weight() >= self.max_rows;
         let is_whole = !self.horizon.includes(bucket) && now.ahead.includes(bucket);
         let key = Key {
             entity: Arc::clone(entity),
@@ -292,17 +310,21 @@ impl Rows {
     pub(super) fn evict(&mut self, now: Horizon, now_ms: i64, stored_ms: i64) {
         let horizon = &mut self.horizon;
         let mut now = now;
+        let mut table_bytes = 0;
         self.rows.retain(|key, row| {
             let is_quiet = now_ms - row.touched_ms > LINGER_MS;
             let is_over = key.bucket < *now.of(key.bucket);
             let is_stored = row.is_stored(stored_ms);
             let stays = !is_quiet || !is_over || !is_stored;
-            if !stays {
+            if stays {
+                table_bytes += row.large_table_bytes();
+            } else {
                 let horizon = horizon.of(key.bucket);
                 *horizon = key.bucket.max(*horizon);
             }
             stays
         });
+        self.large_tables = table_bytes / BYTES_PER_ROW;
     }
 }
 
