@@ -163,6 +163,8 @@ pub fn java_hash(text: &str) -> i32 {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -191,6 +193,69 @@ mod tests {
             parse_endpoint_id("YQ==.1_Yg=="),
             Ok(("YQ==.1".into(), "b".into()))
         );
+    }
+
+    /// Names of any kind, those of nothing but separators among them.
+    fn name() -> impl Strategy<Value = String> {
+        prop_oneof![
+            any::<String>(),
+            "[._=|,;/+-]{1,8}",
+            "[\\u{10000}-\\u{10ffff}\\u{d7ff}\\u{e000}\\u{fffd}]{1,40}",
+        ]
+        .prop_filter("names are not empty", |name| !name.is_empty())
+    }
+
+    proptest! {
+        #[test]
+        fn every_name_comes_back_out_of_its_id(
+            [a, b, c, d] in [name(), name(), name(), name()],
+            [is_a, is_c] in any::<[bool; 2]>(),
+        ) {
+            let (source, dest) = (service_id(&a, is_a), service_id(&c, is_c));
+            prop_assert_eq!(parse_service_id(&source), Ok((a, is_a)));
+            prop_assert_eq!(parse_service_id(&dest), Ok((c, is_c)));
+            let (instance, other) = (instance_id(&source, &b), instance_id(&dest, &d));
+            prop_assert_eq!(parse_instance_id(&instance), Ok((source.clone(), b.clone())));
+            prop_assert_eq!(parse_endpoint_id(&endpoint_id(&dest, &d)), Ok((dest.clone(), d.clone())));
+            for (from, to) in [(&source, &dest), (&instance, &other)] {
+                let relation = relation_id(from, to);
+                prop_assert_eq!(parse_relation_id(&relation), Ok((from.clone(), to.clone())));
+            }
+            let relation = endpoint_relation_id(&source, &b, &dest, &d);
+            let parts = EndpointRelation {
+                source_service_id: source,
+                source_endpoint: b,
+                dest_service_id: dest,
+                dest_endpoint: d,
+            };
+            prop_assert_eq!(parse_endpoint_relation_id(&relation), Ok(parts));
+        }
+
+        #[test]
+        fn ids_differ_where_names_do([a, b, c, d] in [name(), name(), name(), name()]) {
+            let member = |service: &str, name: &str| instance_id(&service_id(service, true), name);
+            let relation = |from: &str, to: &str| endpoint_relation_id("YQ==.1", from, "Yg==.0", to);
+            prop_assert_eq!(member(&a, &b) == member(&c, &d), (&a, &b) == (&c, &d));
+            prop_assert_eq!(relation(&a, &b) == relation(&c, &d), (&a, &b) == (&c, &d));
+        }
+
+        #[test]
+        fn what_is_no_id_is_an_error_or_has_its_parts(id in prop_oneof![any::<String>(), "[A-D=._-]{0,24}"]) {
+            if let Ok((name, is_normal)) = parse_service_id(&id) {
+                let kind = id.rsplit('.').find(|part| !part.is_empty());
+                prop_assert_eq!(is_normal, kind == Some("1"));
+                prop_assert!(id.starts_with(&encode(&name)));
+            }
+            if let Ok((service, name)) = parse_endpoint_id(&id) {
+                prop_assert!(id.starts_with(&endpoint_id(&service, &name)), "{}", id);
+            }
+            if let Ok((source, dest)) = parse_relation_id(&id) {
+                prop_assert!(id.starts_with(&relation_id(&source, &dest)), "{}", id);
+            }
+            if let Ok(parts) = parse_endpoint_relation_id(&id) {
+                prop_assert!(id.contains(&encode(&parts.source_endpoint)), "{}", id);
+            }
+        }
     }
 
     #[test]

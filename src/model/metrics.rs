@@ -78,7 +78,7 @@ pub enum Input {
     One,
 }
 
-/// An aggregate. Merging is associative and commutative, except for `Component`, which keeps its first value.
+/// An aggregate. Counts wrap as the original's do: what was stored may be any number. Merging is associative and commutative, except for `Component`, which keeps its first value.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Value {
     LongAvg {
@@ -158,22 +158,22 @@ impl Function {
         match (self, value, input) {
             (Function::LongAvg, Value::LongAvg { summation, count }, Input::Long(v)) => {
                 *summation = summation.wrapping_add(v);
-                *count += 1;
+                *count = count.wrapping_add(1);
             }
             (Function::DoubleAvg, Value::DoubleAvg { summation, count }, Input::Double(v)) => {
                 *summation += v;
-                *count += 1;
+                *count = count.wrapping_add(1);
             }
             (Function::Sum, Value::Long(sum), Input::Long(v)) => *sum = sum.wrapping_add(v),
-            (Function::Count, Value::Long(count), _) => *count += 1,
+            (Function::Count, Value::Long(count), _) => *count = count.wrapping_add(1),
             (Function::Max, Value::Long(max), Input::Long(v)) => *max = v.max(*max),
             (Function::Min, Value::Long(min), Input::Long(v)) => *min = v.min(*min),
             (Function::MaxDouble, Value::Double(max), Input::Double(v)) if v > *max => *max = v,
             (Function::MinDouble, Value::Double(min), Input::Double(v)) if v < *min => *min = v,
-            (Function::Cpm, Value::Cpm { total }, _) => *total += 1,
+            (Function::Cpm, Value::Cpm { total }, _) => *total = total.wrapping_add(1),
             (Function::Percent, Value::Percent { total, matched }, Input::Match(is_match)) => {
-                *total += 1;
-                *matched += i64::from(is_match);
+                *total = total.wrapping_add(1);
+                *matched = matched.wrapping_add(is_match.into());
             }
             (
                 Function::Apdex,
@@ -188,12 +188,12 @@ impl Function {
                     threshold,
                 },
             ) => {
-                *total += 1;
+                *total = total.wrapping_add(1);
                 if !is_ok || latency >= threshold.saturating_mul(4) {
                 } else if latency >= threshold {
-                    *tolerated += 1;
+                    *tolerated = tolerated.wrapping_add(1);
                 } else {
-                    *satisfied += 1;
+                    *satisfied = satisfied.wrapping_add(1);
                 }
             }
             (Function::Histogram { step, max_steps }, Value::Table(t), Input::Long(v)) => {
@@ -289,6 +289,9 @@ impl Function {
         true
     }
 }
+
+#[cfg(test)]
+mod properties;
 
 #[cfg(test)]
 mod tests {

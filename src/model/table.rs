@@ -2,8 +2,11 @@
 
 /// Stands for the lowest key: a bucket without a lower edge.
 const UNBOUNDED_BELOW: &str = "infinite-";
+/// Keys of a table at most: an agent may send any latency. Real ones make a few thousand on a day.
+const MAX_KEYS: usize = 10_000;
 
-/// Sorted pairs; small in a minute bucket, a few thousand at most in a day bucket.
+/// Sorted pairs; small in a minute bucket, a few thousand at most in a day bucket. A full table counts further keys at
+/// the next lower one that it has.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Table {
     entries: Vec<(i32, i64)>,
@@ -19,6 +22,11 @@ impl Table {
         match self.entries.binary_search_by_key(&key, |e| e.0) {
             Ok(at) => {
                 if let Some(entry) = self.entries.get_mut(at) {
+                    entry.1 = entry.1.wrapping_add(count);
+                }
+            }
+            Err(at) if self.entries.len() >= MAX_KEYS => {
+                if let Some(entry) = self.entries.get_mut(at.saturating_sub(1)) {
                     entry.1 = entry.1.wrapping_add(count);
                 }
             }
@@ -105,7 +113,72 @@ pub fn pairs(text: &str) -> impl Iterator<Item = (&str, &str)> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    fn table(entries: &[(i32, i64)]) -> Table {
+        let mut table = Table::new();
+        for (key, count) in entries {
+            table.add(*key, *count);
+        }
+        table
+    }
+
+    fn entries() -> impl Strategy<Value = Vec<(i32, i64)>> {
+        let keys = prop_oneof![any::<i32>(), -5..20_i32];
+        let counts = prop_oneof![any::<i64>(), 0..9_i64];
+        prop::collection::vec((keys, counts), 0..30)
+    }
+
+    proptest! {
+        #[test]
+        fn any_table_comes_back_out_of_its_text(entries in entries(), order in any::<prop::sample::Index>()) {
+            let table = table(&entries);
+            let text = table.to_text();
+            prop_assert_eq!(&Table::from_text(&text), &table);
+            let mut items: Vec<&str> = text.split('|').collect();
+            let middle = order.index(items.len());
+            items.rotate_left(middle);
+            prop_assert_eq!(&Table::from_text(&items.join("|")), &table);
+        }
+
+        #[test]
+        fn merging_is_adding_in_any_order([a, b, c] in [entries(), entries(), entries()]) {
+            let merged = |parts: &[&Table]| {
+                let mut all = Table::new();
+                parts.iter().for_each(|part| all.merge(part));
+                all
+            };
+            let all = table(&[a.as_slice(), &b, &c].concat());
+            let [a, b, c] = [a, b, c].map(|entries| table(&entries));
+            prop_assert_eq!(&merged(&[&a, &b, &c]), &all);
+            prop_assert_eq!(&merged(&[&c, &merged(&[&b, &a])]), &all);
+        }
+
+        #[test]
+        fn any_text_is_a_table_no_larger_than_itself(text in "[0-9,|-]{0,60}|.*") {
+            let read = Table::from_text(&text);
+            prop_assert!(2 * read.iter().count() <= text.len());
+            prop_assert_eq!(&Table::from_text(&read.to_text()), &read);
+        }
+    }
+
+    #[test]
+    fn a_full_table_counts_everything_under_the_keys_it_has() {
+        let mut table = Table::new();
+        for key in 0..3 * MAX_KEYS as i32 {
+            table.add(key, 1);
+        }
+        table.add(-7, 1);
+        let counts: Vec<(i32, i64)> = table.iter().collect();
+        assert_eq!(counts.len(), MAX_KEYS);
+        assert_eq!(counts[0], (0, 2));
+        assert_eq!(
+            counts[MAX_KEYS - 1],
+            (MAX_KEYS as i32 - 1, 2 * MAX_KEYS as i64 + 1)
+        );
+    }
 
     #[test]
     fn text_round_trips_in_any_order() {

@@ -149,7 +149,85 @@ pub fn bucket_of(at: DateTime, precision: Downsampling) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    /// Half hours, days that are missing, changes of the clock at midnight, offsets with seconds long ago.
+    const ZONES: [&str; 10] = [
+        "UTC",
+        "Asia/Shanghai",
+        "Asia/Kathmandu",
+        "Europe/Berlin",
+        "America/New_York",
+        "America/Sao_Paulo",
+        "Australia/Lord_Howe",
+        "Pacific/Apia",
+        "Pacific/Kiritimati",
+        "Africa/Monrovia",
+    ];
+    /// The last millisecond of 9999 in UTC.
+    const LAST_MS: i64 = 253_402_300_799_999;
+
+    proptest! {
+        #[test]
+        fn an_instant_comes_back_out_of_its_bucket(
+            name in prop::sample::select(&ZONES[..]),
+            ms in prop_oneof![DAY_MS..LAST_MS - DAY_MS, 1_500_000_000_000..1_900_000_000_000_i64],
+        ) {
+            let zone = Zone::new(TimeZone::get(name).unwrap());
+            let second = zone.second(ms).unwrap();
+            let start = zone.epoch_ms(start_of(second).unwrap()).unwrap();
+            prop_assert_eq!(zone.second(start), Some(second));
+            // The same wall-clock time comes twice when clocks go back.
+            let later = ms - start;
+            prop_assert!((0..1000).contains(&later) || (1_800_000..=3_601_000).contains(&later), "{} ms", later);
+            for (precision, divisor) in [
+                (Downsampling::Second, 1),
+                (Downsampling::Minute, 100),
+                (Downsampling::Hour, 10_000),
+                (Downsampling::Day, 1_000_000),
+            ] {
+                let bucket = second / divisor;
+                prop_assert_eq!(Downsampling::of(bucket), Some(precision));
+                prop_assert_eq!(start_of(bucket).map(|at| bucket_of(at, precision)), Some(bucket));
+                prop_assert_eq!(day_of(bucket), second / 1_000_000);
+            }
+            prop_assert_eq!(zone.minute(ms), Some(second / 100));
+            prop_assert_eq!(zone.day(ms), Some(second / 1_000_000));
+        }
+
+        #[test]
+        fn later_instants_have_later_buckets_in_utc([a, b] in [0..LAST_MS, 0..LAST_MS]) {
+            let utc = Zone::utc();
+            let (a, b) = (a.min(b), a.max(b));
+            prop_assert!(utc.second(a) <= utc.second(b));
+        }
+
+        #[test]
+        fn any_number_is_a_bucket_or_not(number in prop_oneof![any::<u64>(), 0..100_000_000_000_000_u64]) {
+            if let Some(at) = start_of(number) {
+                let precision = Downsampling::of(number).unwrap();
+                prop_assert_eq!(bucket_of(at, precision), number);
+                for name in ZONES {
+                    let zone = Zone::new(TimeZone::get(name).unwrap());
+                    // A time that the clocks leave out is read as a later one.
+                    let ms = zone.epoch_ms(at);
+                    prop_assert!(ms.is_none_or(|ms| ms < 0 || zone.second(ms).is_some()));
+                }
+            }
+        }
+
+        #[test]
+        fn any_instant_has_a_bucket_or_not(ms in any::<i64>()) {
+            for name in ZONES {
+                let zone = Zone::new(TimeZone::get(name).unwrap());
+                let second = zone.second(ms);
+                prop_assert!(second.is_none_or(|second| Downsampling::of(second) == Some(Downsampling::Second)));
+                prop_assert_eq!(zone.offset_text(ms).len(), 5);
+            }
+        }
+    }
 
     #[test]
     fn buckets_follow_the_zone() {

@@ -128,7 +128,8 @@ impl Function {
                 satisfied,
                 tolerated,
             } => {
-                let score = (satisfied.wrapping_mul(10_000))
+                let score = satisfied
+                    .wrapping_mul(10_000)
                     .wrapping_add(tolerated.wrapping_mul(10_000) / 2)
                     .checked_div(*total)
                     .unwrap_or(0);
