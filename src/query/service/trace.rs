@@ -16,6 +16,9 @@ use crate::storage::{Backend, SegmentBrief, SegmentFilter, TraceOrder};
 /// Name that generated code has for an enum number it does not know.
 const UNRECOGNIZED: &str = "UNRECOGNIZED";
 
+/// Spans of a trace, decoded. A few bytes of a segment can stand for a span, which repeats the names of its segment.
+const MAX_TRACE_BYTES: usize = 64 << 20;
+
 /// Which traces by their result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
@@ -203,9 +206,18 @@ fn basic_trace(segment: SegmentBrief) -> BasicTrace {
 pub async fn trace<S: Backend>(cx: &QueryContext<S>, trace_id: &str) -> Result<Trace, QueryError> {
     let segments = cx.storage.trace(trace_id, cx.limits.trace_segments).await?;
     let mut spans = Vec::new();
+    let mut bytes = 0;
     for segment in segments {
+        let encoded_bytes = segment.data.len();
         match SegmentObject::decode(segment.data) {
-            Ok(object) => spans.extend(spans_of(object, &cx.components)),
+            Ok(object) => {
+                bytes += encoded_bytes + decoded_bytes(&object);
+                if bytes > MAX_TRACE_BYTES {
+                    let reason = format!("has spans of more than {} MiB", MAX_TRACE_BYTES >> 20);
+                    return Err(QueryError::argument("traceId", reason));
+                }
+                spans.extend(spans_of(object, &cx.components));
+            }
             Err(error) => {
                 cx.metrics.undecodable_segments.inc();
                 tracing::warn!(
@@ -219,6 +231,21 @@ pub async fn trace<S: Backend>(cx: &QueryContext<S>, trace_id: &str) -> Result<T
     Ok(Trace {
         spans: trace_tree::sort(spans),
     })
+}
+
+/// What the spans of a segment take beside their own texts.
+fn decoded_bytes(segment: &SegmentObject) -> usize {
+    let ids = segment.trace_id.len() + segment.trace_segment_id.len();
+    let repeated = ids + segment.service.len() + segment.service_instance.len();
+    let spans = segment.spans.iter().map(|span| {
+        let data = span.logs.iter().map(|log| log.data.len());
+        let pairs = span.tags.len() + span.logs.len() + data.sum::<usize>();
+        size_of::<Span>()
+            + repeated
+            + pairs * size_of::<KeyValue>()
+            + span.refs.len() * size_of::<Ref>()
+    });
+    spans.sum()
 }
 
 fn spans_of(segment: SegmentObject, components: &Components) -> Vec<Span> {
@@ -321,6 +348,34 @@ mod tests {
         assert_eq!((span.ty, span.layer), ("Exit", UNRECOGNIZED));
         assert_eq!((&*span.component, &*span.service_code), ("Tomcat", "a"));
         assert_eq!(cx.metrics.undecodable_segments.get(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_trace_that_would_fill_the_memory_is_refused() {
+        let segment = |spans, service: usize| SegmentObject {
+            trace_id: "t".into(),
+            spans: vec![SpanObject::default(); spans],
+            service: "x".repeat(service),
+            ..SegmentObject::default()
+        };
+        for (segment, count) in [
+            (segment(50_000, 16 << 10), 1),
+            (segment(50_000, 10), 200),
+            (segment(1000, 10), 2),
+        ] {
+            let spans = segment.spans.len();
+            let cx = context(FakeStore {
+                segments: vec![stored(segment.encode_to_vec()); count],
+                ..FakeStore::default()
+            });
+            match trace(&cx, "t").await {
+                Ok(trace) => assert_eq!((trace.spans.len(), spans), (2000, 1000)),
+                Err(error) => assert!(
+                    error.to_string().contains("64 MiB") && spans > 1000,
+                    "{error}"
+                ),
+            }
+        }
     }
 
     #[test]

@@ -48,7 +48,8 @@ pub(super) fn sort(spans: Vec<Span>) -> Vec<Span> {
                 continue;
             }
             order.push(at);
-            let below = children.get(&own_key(span));
+            // Spans with the same id share their children, who are visited once.
+            let below = children.remove(&own_key(span));
             stack.extend(below.into_iter().flatten().rev());
         }
     }
@@ -94,6 +95,15 @@ mod tests {
         ];
         let want = [("c", 0), ("a", 0), ("a", 2), ("a", 1), ("b", 0)];
         assert_eq!(sorted(spans), want.map(|(s, i)| (s.to_owned(), i)));
+    }
+
+    #[test]
+    fn doubles_do_not_multiply_their_children() {
+        let doubles = (0..30_000).map(|_| span("a", 0, -1, 1, &[]));
+        let children = (0..30_000).map(|_| span("a", 1, 0, 2, &[]));
+        let own_parents = (0..30_000).map(|_| span("b", 5, 5, 2, &[]));
+        let spans = doubles.chain(children).chain(own_parents).collect();
+        assert_eq!(sort(spans).len(), 90_000);
     }
 
     #[test]
