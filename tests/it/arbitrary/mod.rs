@@ -13,10 +13,13 @@
 //! the command that keeps it there. `PROPTEST_CASES=200000` makes a run longer.
 
 mod edits;
+mod files;
 mod http;
 mod messages;
+mod questions;
 mod recorded;
 mod scripts;
+mod stores;
 mod wire;
 
 use std::path::{Path, PathBuf};
