@@ -6,6 +6,7 @@ use anyhow::{Result, anyhow};
 use oap::analyzer::{Analyzer, AnalyzerSettings};
 use oap::config::SlowThresholds;
 use oap::dsl::oal;
+use oap::model::metrics::{Function, MeterDefinition, MeterScope, Ranks};
 use oap::model::schema::Schema;
 use oap::model::time_bucket::Zone;
 use oap::stream::{AddressBook, ApdexThresholds, Plan};
@@ -62,8 +63,19 @@ static COMPILED: LazyLock<Result<Compiled, String>> = LazyLock::new(|| {
         .collect();
     let program = oal::compile(&scripts);
     let program = program.map_err(|mistakes| format!("{mistakes:?}"))?;
-    let schema = Schema::build(&program.metrics, &[], &program.disabled, true);
-    let plan = Plan::build(&program.metrics, &[], &schema, ApdexThresholds::new([]));
+    let ranks = Ranks::new([50, 90]).ok_or("no ranks")?;
+    let meter = |name: &str, function| MeterDefinition {
+        name: name.to_owned(),
+        scope: MeterScope::Instance,
+        function,
+    };
+    let meters = [
+        meter("meter_load", Function::MeterAvg),
+        meter("meter_latency", Function::BucketAvgPercentile { ranks }),
+    ];
+    let schema = Schema::build(&program.metrics, &meters, &program.disabled, true);
+    let thresholds = ApdexThresholds::new([]);
+    let plan = Plan::build(&program.metrics, &meters, &schema, thresholds);
     Ok(Compiled {
         schema: Arc::new(schema),
         plan: Arc::new(plan),

@@ -1,6 +1,8 @@
 //! The integration tests, one binary: real servers, real agents, a real Elasticsearch, recorded data of the original.
 
 mod agents;
+mod aggregation;
+mod any_order;
 mod arbitrary;
 mod bad_input;
 mod bad_questions;

@@ -3,33 +3,29 @@
 //! The measure is always the same: what is stored must be what one undisturbed shard stores. Time is virtual.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use oap::analyzer::Facts;
 use oap::analyzer::entities::Entities;
-use oap::analyzer::{Analyzer, AnalyzerSettings, Facts};
-use oap::config::SlowThresholds;
-use oap::dsl::oal;
 use oap::model::fact::{Fact, MeterValue};
 use oap::model::message::Message;
-use oap::model::metrics::{Function, MeterDefinition, MeterInput, MeterScope, Ranks};
+use oap::model::metrics::{MeterInput, MeterScope};
 use oap::model::row::{Cell, Row};
-use oap::model::schema::{ModelKind, Schema};
-use oap::model::time_bucket::{Downsampling, Zone};
-use oap::storage::writer::{Lane, WriterMetrics, lane};
-use oap::stream::shard::Dependencies;
-use oap::stream::{AddressBook, ApdexThresholds, Input, Plan, Shard, ShardMetrics, StreamOptions};
-use oap::util::clock::Clock;
-use prometheus::Registry;
+use oap::model::time_bucket::Downsampling;
+use oap::stream::StreamOptions;
+use oap_proto::agent::{
+    Cpu, DetectPoint, Gc, InstanceProperties, JvmMetric, JvmMetricCollection, KeyStringValuePair,
+    SegmentObject, ServiceMeshMetric, SpanLayer,
+};
 use proptest::prelude::*;
-use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinSet;
+use prost::Message as _;
 
+use crate::aggregation::{Aggregation, Fixture};
 use crate::lanes::count;
 use crate::memory_store::MemoryStore;
-use crate::segments::Served;
+use crate::segments::{Served, bytes};
 
 mod steps;
 
@@ -38,172 +34,6 @@ const NOW_MS: i64 = 1_600_167_570_000;
 const MINUTE_MS: i64 = 60_000;
 const SHOP: &str = "c2hvcA==.1";
 
-struct Compiled {
-    schema: Arc<Schema>,
-    plan: Arc<Plan>,
-}
-
-static COMPILED: LazyLock<Result<Compiled, String>> = LazyLock::new(|| {
-    let text = include_str!("../../config/oal/core.oal");
-    let program = oal::compile(&[("core.oal".to_owned(), text.to_owned())]);
-    let program = program.map_err(|mistakes| format!("{mistakes:?}"))?;
-    let ranks = Ranks::new([50, 90]).ok_or("no ranks")?;
-    let meter = |name: &str, function| MeterDefinition {
-        name: name.to_owned(),
-        scope: MeterScope::Instance,
-        function,
-    };
-    let meters = [
-        meter("meter_load", Function::MeterAvg),
-        meter("meter_latency", Function::BucketAvgPercentile { ranks }),
-    ];
-    let schema = Schema::build(&program.metrics, &meters, &program.disabled, false);
-    let thresholds = ApdexThresholds::new([]);
-    let plan = Plan::build(&program.metrics, &meters, &schema, thresholds);
-    Ok(Compiled {
-        schema: Arc::new(schema),
-        plan: Arc::new(plan),
-    })
-});
-
-/// Analysis and aggregation of one process.
-struct Aggregation {
-    clock_ms: Arc<AtomicI64>,
-    registry: Registry,
-    analyzer: Analyzer,
-    shards: Vec<mpsc::Sender<Input>>,
-    lane: Lane,
-    tasks: JoinSet<()>,
-}
-
-impl Aggregation {
-    fn start(
-        shards: usize,
-        store: &Arc<MemoryStore>,
-        clock_ms: &Arc<AtomicI64>,
-        options: StreamOptions,
-    ) -> Result<Aggregation> {
-        let compiled = COMPILED.as_ref().map_err(|e| anyhow::anyhow!("{e}"))?;
-        let registry = Registry::new();
-        let clock = Clock::Fixed(Arc::clone(clock_ms));
-        let addresses = Arc::new(AddressBook::new(1000));
-        let mut tasks = JoinSet::new();
-        let writer_metrics = WriterMetrics::new(&registry)?;
-        let linger = Duration::from_millis(200);
-        let (lane, writer) = lane("test", Arc::clone(store), 1 << 30, linger, writer_metrics);
-        tasks.spawn(writer.run());
-        let metrics = ShardMetrics::new(&registry)?;
-        let senders = (0..shards).map(|_| {
-            let (sender, inbox) = mpsc::channel(16);
-            let dependencies = Dependencies {
-                plan: Arc::clone(&compiled.plan),
-                schema: Arc::clone(&compiled.schema),
-                storage: Arc::clone(store),
-                lane: lane.clone(),
-                addresses: Arc::clone(&addresses),
-                zone: Zone::utc(),
-                clock: clock.clone(),
-                metrics: metrics.clone(),
-            };
-            tasks.spawn(Shard::new(dependencies, options).run(inbox));
-            sender
-        });
-        let shards = senders.collect();
-        let settings = AnalyzerSettings {
-            slow_statements: SlowThresholds {
-                by_type: vec![],
-                default: 200,
-            },
-            ..AnalyzerSettings::default()
-        };
-        let analyzer = Analyzer::new(
-            Arc::new(settings),
-            &compiled.schema,
-            Zone::utc(),
-            clock,
-            addresses,
-        );
-        Ok(Aggregation {
-            clock_ms: Arc::clone(clock_ms),
-            registry,
-            analyzer,
-            shards,
-            lane,
-            tasks,
-        })
-    }
-
-    async fn report(&mut self, served: &Served) -> Result<()> {
-        let mut facts = Facts::new(self.shards.len());
-        let message = Message::Segment(served.bytes());
-        self.analyzer.analyze(&message, &mut facts)?;
-        self.send(facts).await
-    }
-
-    async fn send(&self, mut facts: Facts) -> Result<()> {
-        for (shard, facts) in self.shards.iter().zip(facts.take_shards()) {
-            shard.send(Input::Facts(facts)).await?;
-        }
-        Ok(())
-    }
-
-    async fn flush(&self) -> Result<()> {
-        for shard in &self.shards {
-            let (done, is_done) = oneshot::channel();
-            shard.send(Input::Flush(done)).await?;
-            is_done.await?;
-        }
-        self.lane.drained().await;
-        Ok(())
-    }
-
-    /// Lets so much time pass that everything over is forgotten.
-    async fn forget(&self) -> Result<()> {
-        self.flush().await?;
-        self.clock_ms.fetch_add(3 * MINUTE_MS, Ordering::SeqCst);
-        self.flush().await
-    }
-
-    /// As a shutdown does.
-    async fn stop(self) -> Result<()> {
-        drop((self.shards, self.lane));
-        let mut tasks = self.tasks;
-        while let Some(ended) = tasks.join_next().await {
-            ended?;
-        }
-        Ok(())
-    }
-
-    fn gauge(&self, name: &str) -> f64 {
-        let families = self.registry.gather();
-        let family = families.iter().find(|family| family.name() == name);
-        family.map_or(0.0, |f| f.get_metric()[0].get_gauge().get_value())
-    }
-}
-
-struct Fixture {
-    store: Arc<MemoryStore>,
-    clock_ms: Arc<AtomicI64>,
-}
-
-impl Fixture {
-    fn new() -> Fixture {
-        Fixture {
-            store: Arc::default(),
-            clock_ms: Arc::new(NOW_MS.into()),
-        }
-    }
-
-    fn start(&self, shards: usize) -> Result<Aggregation> {
-        Aggregation::start(
-            shards,
-            &self.store,
-            &self.clock_ms,
-            StreamOptions::default(),
-        )
-    }
-}
-
 fn cell(store: &MemoryStore, model: &str, id: &str, column: &str) -> Result<Option<i64>> {
     let row = store
         .row(model, id)
@@ -211,13 +41,15 @@ fn cell(store: &MemoryStore, model: &str, id: &str, column: &str) -> Result<Opti
     Ok(row.cell(column).as_long())
 }
 
-fn served(number: usize, at_ms: i64, latency_ms: i64) -> Served {
-    Served::new(number.to_string(), "shop", at_ms, latency_ms)
+fn served(number: usize, at_ms: i64, latency_ms: i64) -> [Message; 1] {
+    [Message::Segment(
+        Served::new(number.to_string(), "shop", at_ms, latency_ms).bytes(),
+    )]
 }
 
 #[tokio::test(start_paused = true)]
 async fn late_data_of_a_forgotten_minute_adds_up() -> Result<()> {
-    let fixture = Fixture::new();
+    let fixture = Fixture::new(NOW_MS);
     let mut process = fixture.start(2)?;
     for number in 0..3 {
         process.report(&served(number, NOW_MS, 100)).await?;
@@ -249,7 +81,7 @@ async fn late_data_of_a_forgotten_minute_adds_up() -> Result<()> {
 
 #[tokio::test(start_paused = true)]
 async fn meters_add_up_after_a_restart_and_drop_what_does_not_fit() -> Result<()> {
-    let fixture = Fixture::new();
+    let fixture = Fixture::new(NOW_MS);
     let entity = Entities::new().metered(MeterScope::Instance, "shop", "pod");
     let mut dropped = 0;
     // The third process sends other buckets.
@@ -296,7 +128,7 @@ async fn meters_add_up_after_a_restart_and_drop_what_does_not_fit() -> Result<()
 
 #[tokio::test(start_paused = true)]
 async fn a_store_that_cannot_be_read_delays_and_loses_nothing() -> Result<()> {
-    let fixture = Fixture::new();
+    let fixture = Fixture::new(NOW_MS);
     let mut process = fixture.start(1)?;
     process.report(&served(0, NOW_MS, 100)).await?;
     process.stop().await?;
@@ -314,13 +146,13 @@ async fn a_store_that_cannot_be_read_delays_and_loses_nothing() -> Result<()> {
 
 #[tokio::test(start_paused = true)]
 async fn what_finds_no_room_is_counted_and_the_rest_is_exact() -> Result<()> {
-    let fixture = Fixture::new();
+    let fixture = Fixture::new(NOW_MS);
     let options = StreamOptions {
         max_rows: 60,
         ..StreamOptions::default()
     };
-    let (store, clock_ms) = (&fixture.store, &fixture.clock_ms);
-    let mut process = Aggregation::start(1, store, clock_ms, options)?;
+    let store = &fixture.store;
+    let mut process = Aggregation::start(1, &fixture, options)?;
     store.set_away(true);
     for number in 0..50 {
         // New rows each minute, while nothing can be written.
@@ -347,10 +179,26 @@ async fn what_finds_no_room_is_counted_and_the_rest_is_exact() -> Result<()> {
     Ok(())
 }
 
+/// What a message is about.
+#[derive(Debug, Clone, Copy)]
+enum About {
+    Served,
+    /// Served, and the caller says at which address.
+    Called,
+    /// A call to somebody who does not report.
+    Calling,
+    Database,
+    Queue,
+    Runtime,
+    Properties,
+    Mesh,
+}
+
 /// What happens to a server.
 #[derive(Debug, Clone)]
 enum Event {
-    Request {
+    Message {
+        about: About,
         service: &'static str,
         /// Minutes from now.
         minute: i64,
@@ -366,20 +214,29 @@ enum Event {
 }
 
 fn event() -> impl Strategy<Value = Event> {
-    let request = (
+    use About::*;
+    let message = (
+        prop::sample::select(vec![
+            Served, Served, Called, Calling, Database, Queue, Runtime, Properties, Mesh,
+        ]),
         prop::sample::select(vec!["shop", "stock", "web"]),
-        -3..=8_i64,
+        // Until tomorrow, so that days end, too.
+        prop_oneof![9 => -3..=8_i64, 1 => prop::sample::select(vec![-2000, -60, 790, 1300])],
         prop::sample::select(vec![0, 7, 99, 101, 2500, 70_000_i64]),
         any::<bool>(),
     );
-    let request = request.prop_map(|(service, minute, latency_ms, is_error)| Event::Request {
-        service,
-        minute,
-        latency_ms,
-        is_error,
-    });
+    let message =
+        message.prop_map(
+            |(about, service, minute, latency_ms, is_error)| Event::Message {
+                about,
+                service,
+                minute,
+                latency_ms,
+                is_error,
+            },
+        );
     prop_oneof![
-        8 => request,
+        8 => message,
         1 => Just(Event::Flush),
         1 => Just(Event::Forget),
         1 => Just(Event::Restart),
@@ -387,15 +244,89 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
+/// An address is called or answered at, never both: who answers where is known only from then on.
+fn message(about: About, served: &Served) -> Message {
+    let segment = |segment: SegmentObject| Message::Segment(bytes(&segment));
+    let (service, service_instance) = (served.service.clone(), format!("{}-1", served.service));
+    match about {
+        About::Served => segment(served.segment()),
+        About::Called => segment(served.called_at(&format!("{service}:80"))),
+        About::Calling => segment(served.calling("mail:25")),
+        About::Database => {
+            let mut calling = served.calling("db:3306");
+            let span = &mut calling.spans[0];
+            span.set_span_layer(SpanLayer::Database);
+            span.tags.push(KeyStringValuePair {
+                key: "db.type".into(),
+                value: "sql".into(),
+            });
+            segment(calling)
+        }
+        About::Queue => {
+            let mut called = served.called_at("mq:9092");
+            called.spans[0].set_span_layer(SpanLayer::Mq);
+            segment(called)
+        }
+        About::Runtime => {
+            let metric = JvmMetric {
+                time: served.start_ms,
+                cpu: Some(Cpu {
+                    // Sums of these are exact.
+                    usage_percent: served.latency_ms as f64 / 4.0,
+                }),
+                gc: vec![Gc {
+                    time: served.latency_ms,
+                    count: 1,
+                    ..Gc::default()
+                }],
+                ..JvmMetric::default()
+            };
+            let collection = JvmMetricCollection {
+                metrics: vec![metric],
+                service,
+                service_instance,
+            };
+            Message::JvmMetrics(collection.encode_to_vec().into())
+        }
+        About::Properties => {
+            let properties = InstanceProperties {
+                service,
+                service_instance,
+                properties: vec![KeyStringValuePair {
+                    key: "latency".into(),
+                    value: served.latency_ms.to_string(),
+                }],
+            };
+            Message::InstanceProperties(properties.encode_to_vec().into())
+        }
+        About::Mesh => {
+            let metric = ServiceMeshMetric {
+                start_time: served.start_ms,
+                source_service_name: "edge".into(),
+                source_service_instance: "edge-1".into(),
+                dest_service_name: service,
+                dest_service_instance: service_instance,
+                endpoint: "/mesh".into(),
+                latency: served.latency_ms as i32,
+                status: !served.is_error,
+                detect_point: DetectPoint::Server.into(),
+                ..ServiceMeshMetric::default()
+            };
+            Message::Mesh(metric.encode_to_vec().into())
+        }
+    }
+}
+
 type Stored = BTreeMap<(String, String), (u64, Vec<Cell>)>;
 
 /// What a server with so many shards stores; an undisturbed one knows only requests.
 async fn outcome(events: &[Event], shards: usize, is_disturbed: bool) -> Result<Stored> {
-    let fixture = Fixture::new();
+    let fixture = Fixture::new(NOW_MS);
     let mut process = fixture.start(shards)?;
     for (number, event) in events.iter().enumerate() {
         match event {
-            Event::Request {
+            Event::Message {
+                about,
                 service,
                 minute,
                 latency_ms,
@@ -406,7 +337,7 @@ async fn outcome(events: &[Event], shards: usize, is_disturbed: bool) -> Result<
                     is_error: *is_error,
                     ..Served::new(number.to_string(), service, at_ms, *latency_ms)
                 };
-                process.report(&served).await?;
+                process.report(&[message(*about, &served)]).await?;
             }
             _ if !is_disturbed => {}
             Event::Flush => process.flush().await?,
@@ -425,13 +356,16 @@ async fn outcome(events: &[Event], shards: usize, is_disturbed: bool) -> Result<
         .collect())
 }
 
-/// An instance's last ping is that of the last arrival since the start, so metadata compares by its existence.
-fn comparable(row: Row) -> (u64, Vec<Cell>) {
-    if row.model.kind == ModelKind::Metrics && !row.model.name.ends_with("_traffic") {
-        (row.time_bucket, row.cells)
-    } else {
-        (0, vec![])
+/// What must be the same. An instance's last ping is that of the last arrival that was looked at: of several in one minute
+/// the first. The bucket of metadata is that of the first arrival since the start.
+fn comparable(mut row: Row) -> (u64, Vec<Cell>) {
+    let last_ping = row.model.column_index("last_ping");
+    if let Some(cell) = last_ping.and_then(|at| row.cells.get_mut(at)) {
+        *cell = Cell::Null;
     }
+    let is_metadata = !row.model.is_downsampled;
+    let bucket = if is_metadata { 0 } else { row.time_bucket };
+    (bucket, row.cells)
 }
 
 proptest! {
@@ -461,7 +395,7 @@ proptest! {
 
 #[tokio::test(start_paused = true)]
 async fn hours_and_days_are_the_sum_of_their_minutes() -> Result<()> {
-    let fixture = Fixture::new();
+    let fixture = Fixture::new(NOW_MS);
     let mut process = fixture.start(3)?;
     for number in 0..200 {
         // Around the end of an hour, in no order.
