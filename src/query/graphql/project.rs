@@ -127,6 +127,9 @@ impl<'a> Unfolder<'a> {
     }
 }
 
+/// Rough bytes that a value of an answer takes.
+const BYTES_PER_VALUE: usize = 128;
+
 /// Cuts values to shapes and collects what is null but must not be.
 #[derive(Debug)]
 pub(super) struct Projector {
@@ -166,7 +169,7 @@ impl Projector {
     }
 
     fn value(&mut self, ty: &Type, shape: &Shape<'_>, value: &Value) -> Option<Value> {
-        self.left = self.left.saturating_sub(1);
+        self.left = self.left.saturating_sub(weight(value));
         let projected = match (&ty.base, value) {
             (_, Value::Null) => {
                 if !ty.nullable {
@@ -226,6 +229,13 @@ impl Projector {
         }
         Some(Value::Object(projected))
     }
+}
+
+/// A long text counts as several values.
+fn weight(value: &Value) -> usize {
+    1 + value
+        .as_str()
+        .map_or(0, |text| text.len() / BYTES_PER_VALUE)
 }
 
 /// Removes null fields at every level.

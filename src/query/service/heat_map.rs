@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::duration::Duration;
-use super::metrics::Metric;
+use super::metrics::{Metric, check_id};
 use crate::model::id::metrics_id;
 use crate::model::table;
 use crate::query::{QueryContext, QueryError};
@@ -57,6 +57,7 @@ pub async fn heat_map<S: Backend>(
     duration: &Duration,
 ) -> Result<HeatMap, QueryError> {
     let points = duration.points()?;
+    check_id(entity_id)?;
     let entity = entity_id.unwrap_or("ILLEGAL_ENTITY");
     let column = |bucket: &u64, values| HeatMapColumn {
         id: metrics_id(*bucket, entity),

@@ -22,6 +22,8 @@ const ILLEGAL_ENTITY: &str = "ILLEGAL_ENTITY";
 const PARALLEL_READS: usize = 8;
 /// Points of all series of one answer together.
 const MAX_LABELED_POINTS: usize = 50_000;
+/// Ids of the longest names fit.
+const MAX_ID_BYTES: usize = 2048;
 
 /// What kind of answer a metric can give.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -103,6 +105,7 @@ impl Metric {
         entity_id: &str,
         points: &[u64],
     ) -> Result<Vec<Option<Row>>, QueryError> {
+        check_id(Some(entity_id))?;
         let keys: Vec<RowKey> = points
             .iter()
             .map(|bucket| RowKey {
@@ -173,6 +176,7 @@ pub async fn values<S: Backend>(
     duration: &Duration,
 ) -> Result<IntValues, QueryError> {
     let points = duration.points()?;
+    check_id(entity_id)?;
     let (Some(metric), Some(id)) = (Metric::find(cx, name), entity_id) else {
         return Ok(zeros(&points, entity_id));
     };
@@ -199,6 +203,7 @@ pub async fn labeled_values<S: Backend>(
     duration: &Duration,
 ) -> Result<Vec<MetricsValues>, QueryError> {
     let points = duration.points()?;
+    check_id(entity_id)?;
     if labels.len().saturating_mul(points.len()) > MAX_LABELED_POINTS {
         let reason = format!("more than {MAX_LABELED_POINTS} points in all");
         return Err(QueryError::argument("labels", reason));
@@ -231,6 +236,15 @@ pub async fn labeled_values<S: Backend>(
         }
     }
     Ok(series)
+}
+
+/// Answers repeat the id of an entity for each point.
+pub(super) fn check_id(entity_id: Option<&str>) -> Result<(), QueryError> {
+    if entity_id.is_some_and(|id| id.len() > MAX_ID_BYTES) {
+        let reason = format!("is longer than {MAX_ID_BYTES} bytes");
+        return Err(QueryError::argument("id", reason));
+    }
+    Ok(())
 }
 
 fn zeros(points: &[u64], entity_id: Option<&str>) -> IntValues {
