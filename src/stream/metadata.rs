@@ -47,7 +47,12 @@ pub(super) struct Metadata {
     known: HashMap<(&'static str, Arc<str>), Known>,
     models: HashMap<&'static str, Arc<Model>>,
     capacity: usize,
+    /// Of all properties of instances.
+    property_bytes: usize,
 }
+
+/// Properties may take this much: what an instance says about itself has a few kilobytes.
+const MAX_PROPERTY_BYTES: usize = 32 << 20;
 
 const SERVICE: &str = "service_traffic";
 const INSTANCE: &str = "instance_traffic";
@@ -64,6 +69,7 @@ impl Metadata {
             known: HashMap::new(),
             models,
             capacity,
+            property_bytes: 0,
         }
     }
 
@@ -114,6 +120,10 @@ impl Metadata {
         today: u64,
     ) -> bool {
         let key = (INSTANCE, Arc::clone(&entity.id));
+        let new_bytes = new_properties.as_ref().map_or(0, |text| text.len());
+        if new_bytes > 0 && !self.has_room(0, new_bytes) {
+            return false;
+        }
         let Some(known) = self.known.get_mut(&key) else {
             let content = Content::Instance {
                 entity: Arc::clone(entity),
@@ -134,6 +144,8 @@ impl Metadata {
                 *last_ping = minute;
             }
             if has_news {
+                self.property_bytes += new_bytes;
+                self.property_bytes -= properties.as_ref().map_or(0, |text| text.len());
                 *properties = new_properties;
             }
         }
@@ -164,11 +176,8 @@ impl Metadata {
         minute: u64,
         today: u64,
     ) -> bool {
-        if self.known.len() >= self.capacity {
-            self.known.retain(|_, known| known.is_dirty);
-            if self.known.len() >= self.capacity {
-                return false;
-            }
+        if !self.has_room(1, 0) {
+            return false;
         }
         let known = Known {
             content,
@@ -177,8 +186,22 @@ impl Metadata {
             is_dirty: true,
             checked_day: today,
         };
+        self.property_bytes += known.property_bytes();
         self.known.insert(key, known);
         true
+    }
+
+    /// Whether there is room for so much more, if need be by forgetting what is stored.
+    fn has_room(&mut self, entries: usize, property_bytes: usize) -> bool {
+        let is_room = |metadata: &Metadata| {
+            metadata.known.len() + entries <= metadata.capacity
+                && metadata.property_bytes + property_bytes <= MAX_PROPERTY_BYTES
+        };
+        if !is_room(self) {
+            self.known.retain(|_, known| known.is_dirty);
+            self.property_bytes = self.known.values().map(Known::property_bytes).sum();
+        }
+        is_room(self)
     }
 
     /// What must be read before it can be written, at most `limit`.
@@ -207,7 +230,9 @@ impl Metadata {
             if let Some(known) = self.known.get_mut(&key) {
                 known.is_read = true;
                 if let Some(row) = found {
+                    self.property_bytes -= known.property_bytes();
                     known.merge_stored(&row);
+                    self.property_bytes += known.property_bytes();
                 }
             }
         }
@@ -235,6 +260,15 @@ impl Metadata {
 }
 
 impl Known {
+    fn property_bytes(&self) -> usize {
+        match &self.content {
+            Content::Instance { properties, .. } => {
+                properties.as_ref().map_or(0, |text| text.len())
+            }
+            _ => 0,
+        }
+    }
+
     /// An earlier bucket counts only within the day that the row lives under: moving it would leave a copy behind.
     fn see(&mut self, minute: u64, today: u64) {
         if minute < self.time_bucket
@@ -300,5 +334,43 @@ fn cells(content: &Content) -> Vec<Cell> {
             Cell::text(alias.instance_id.as_str()),
             long(alias.last_update),
         ],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::scope::NodeType;
+
+    #[test]
+    fn properties_have_a_bound_of_bytes() {
+        let schema = Schema::build(&[], &[], false);
+        let mut metadata = Metadata::new(&schema, 1000);
+        let text: Arc<str> = "x".repeat(1 << 20).into();
+        let mut report = |id: usize| {
+            let entity = Entity::new(
+                Scope::ServiceInstance,
+                NodeType::Normal,
+                id.to_string(),
+                vec![],
+            );
+            let minute = 202_009_151_059;
+            metadata.instance(
+                &Arc::new(entity),
+                minute,
+                Some(Arc::clone(&text)),
+                20_200_915,
+            )
+        };
+        assert!((0..32).all(&mut report) && !report(32));
+        assert_eq!(metadata.property_bytes, 32 << 20);
+        let keys = metadata.missing(1000);
+        let found = keys.iter().map(|_| None).collect();
+        metadata.complete(keys, found);
+        assert_eq!(metadata.take_changed().len(), 32);
+        // What is stored can be forgotten.
+        let entity = Entity::new(Scope::ServiceInstance, NodeType::Normal, "new", vec![]);
+        assert!(metadata.instance(&Arc::new(entity), 202_009_151_059, Some(text), 20_200_915));
+        assert_eq!((metadata.len(), metadata.property_bytes), (1, 1 << 20));
     }
 }
