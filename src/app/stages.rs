@@ -23,9 +23,7 @@ use crate::storage::embedded::Embedded;
 use crate::storage::writer::{Lane, WriterMetrics, lane};
 use crate::storage::{Store, StoreKind};
 use crate::stream::shard::Dependencies;
-use crate::stream::{
-    AddressBook, BYTES_PER_ROW, Input, Plan, Shard, ShardMetrics, StreamOptions,
-};
+use crate::stream::{AddressBook, BYTES_PER_ROW, Input, Plan, Shard, ShardMetrics, StreamOptions};
 use crate::util::clock::Clock;
 
 /// What one process may hold if nothing else is said.

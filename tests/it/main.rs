@@ -30,4 +30,5 @@ mod sender;
 mod server;
 mod shards;
 mod storage_contract;
+mod stored_values;
 mod waiting;

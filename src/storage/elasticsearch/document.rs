@@ -99,10 +99,15 @@ fn cell(ty: ColumnType, value: &Value) -> Option<Cell> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::model::schema::Schema;
-    use bytes::Bytes;
     use std::sync::Arc;
+
+    use bytes::Bytes;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::model::metrics::{Entrance, Function, Input, MetricDefinition, Value};
+    use crate::model::schema::Schema;
+    use crate::model::scope::Scope;
 
     fn row(model: &str, time_bucket: u64, cells: Vec<Cell>) -> Row {
         let schema = Schema::build(&[], &[], &[], false);
@@ -167,15 +172,86 @@ mod tests {
     fn a_document_is_read_back_as_it_was_written() {
         for data in [&b""[..], b"1", b"12", b"123"] {
             let written = segment(Cell::text("/ä/{id}"), data);
-            let source: Map<String, Value> = serde_json::from_str(&line(&written)).unwrap();
+            let source: Map<String, serde_json::Value> =
+                serde_json::from_str(&line(&written)).unwrap();
             assert_eq!(cells(&written.model, &source).unwrap(), written.cells);
+        }
+    }
+
+    /// Every function, after the same measures.
+    fn aggregates(measures: &[i32]) -> Vec<(Function, Value)> {
+        let functions = [
+            Function::LongAvg,
+            Function::DoubleAvg,
+            Function::Sum,
+            Function::Max,
+            Function::Min,
+            Function::MaxDouble,
+            Function::MinDouble,
+            Function::Cpm,
+            Function::Percent,
+            Function::Apdex,
+            Function::Histogram {
+                step: 100,
+                max_steps: 20,
+            },
+            Function::Percentile { precision: 10 },
+            Function::Rank {
+                rank: 99,
+                precision: 10,
+            },
+        ];
+        let aggregate = |function: Function| {
+            let mut value = function.empty();
+            for n in measures.iter().copied() {
+                let apdex = Input::Apdex {
+                    latency: n.into(),
+                    is_ok: n % 3 != 0,
+                    threshold: 500,
+                };
+                let double = Input::Double(f64::from(n) / 4.0);
+                for input in [
+                    Input::Long(n.into()),
+                    double,
+                    Input::Match(n % 2 == 0),
+                    apdex,
+                ] {
+                    function.accept(&mut value, input);
+                }
+            }
+            (function, value)
+        };
+        functions.map(aggregate).into()
+    }
+
+    proptest! {
+        #[test]
+        fn values_come_back_out_of_documents(measures in prop::collection::vec(any::<i32>(), 0..9), name in any::<String>()) {
+            for (function, value) in aggregates(&measures) {
+                let metric = MetricDefinition {
+                    name: "m".to_owned(),
+                    scope: Scope::Service,
+                    filters: vec![],
+                    function,
+                    entrance: Entrance::One,
+                };
+                let model = Arc::new(Model::of_metric(&metric, false));
+                let mut written = vec![Cell::text(name.as_str()); model.entity_columns.len()];
+                written.extend(function.to_cells(&value, 20_200_915));
+                let row = Row { model, id: "id".to_owned(), time_bucket: 20_200_915, cells: written };
+                let source: Map<String, serde_json::Value> = serde_json::from_str(&line(&row)).unwrap();
+                let read = cells(&row.model, &source).unwrap();
+                prop_assert_eq!(read[0].as_text(), Some(name.as_str()));
+                let read = function.from_cells(&read[row.model.entity_columns.len()..]);
+                prop_assert_eq!(read, Some(value));
+            }
         }
     }
 
     #[test]
     fn a_column_of_another_type_is_damage() {
         let model = row("service_traffic", 0, vec![]).model;
-        let Value::Object(source) = serde_json::json!({"name": 7}) else {
+        let serde_json::Value::Object(source) = serde_json::json!({"name": 7}) else {
             panic!("no object")
         };
         let error = cells(&model, &source).unwrap_err();

@@ -1,13 +1,26 @@
 //! Files and variables that operators write.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
 
 use anyhow::{Result, ensure};
-use oap::config::{Arguments, ConfigDirs, Configuration, Environment};
+use oap::analyzer::gateways::Gateways;
+use oap::analyzer::grouping::EndpointGrouping;
+use oap::analyzer::{Analyzer, AnalyzerSettings, Facts};
+use oap::config::{Arguments, ConfigDirs, ConfigFile, Configuration, Environment, Problem};
+use oap::model::message::Message;
+use oap::model::time_bucket::Zone;
 use oap::query::Components;
 use oap::query::service::template_file;
+use oap::stream::AddressBook;
+use oap::util::clock::Clock;
 
 use super::{Form, Target, text};
+use crate::every_metric::compiled;
+use crate::segments::{Served, bytes};
+
+const NOW_MS: i64 = 1_600_167_570_000;
 
 const PLACEHOLDERS: &[&str] = &[
     "${",
@@ -125,21 +138,25 @@ SW_CORE_REST_CONTEXT_PATH=/a/b\nSW_ES_PASSWORD='a''b'\nSW_NAMESPACE=Sky\nOAP_LOG
         })
 }
 
+fn components(text: &str) -> Result<(Components, Vec<String>), Vec<Problem>> {
+    Components::parse(&ConfigFile::built_in("component-libraries.yml", text))
+}
+
 #[test]
 fn component_libraries() -> Result<()> {
     let small = "Tomcat: {id: 1, languages: Java}\nJedis: &j\n  id: 30\nComponent-Server-Mappings:\n  Jedis: Redis\n";
     Target::of(Form::Text, "component-libraries")
         .seeds([small])
         .words(PLACEHOLDERS)
-        .check(|input| match Components::parse(text(input)?) {
-            Ok(components) => {
+        .check(|input| match components(text(input)?) {
+            Ok((components, ignored)) => {
                 for id in [0, 1, -1, 30, i64::MAX] {
                     let named = components.name(id).len() + components.server(id).len();
                     ensure!(named <= 2 * input.len() + 20);
                 }
-                Ok(())
+                are_few(ignored.len(), input)
             }
-            Err(error) => is_short(&error, input),
+            Err(problems) => are_few(problems.len(), input),
         })
 }
 
@@ -162,6 +179,112 @@ fn ui_templates() -> Result<()> {
         })
 }
 
+/// Mistakes and remarks, each about something in the file.
+fn are_few(count: usize, input: &[u8]) -> Result<()> {
+    ensure!(count <= input.len() + 10, "{count} messages");
+    Ok(())
+}
+
+#[test]
+fn endpoint_grouping() -> Result<()> {
+    let small = "grouping:\n- service-name: shop\n  rules:\n  - endpoint-name: /order/{id}\n    regex: \\/order\\/\\d+
+  - endpoint-name: /any\n    regex: (?:a+)+$|[\\w&&[^b]]*|(?<n>x)\\k<n>|\\p{Alpha}\n";
+    let segment = Served::new("1", "shop", NOW_MS, 7).segment();
+    Target::of(Form::Text, "endpoint-grouping")
+        .seeds([
+            small,
+            include_str!("../../../config/endpoint-name-grouping.yml"),
+        ])
+        .words(&[
+            "regex: ",
+            "endpoint-name: ",
+            "rules:\n  - ",
+            "(",
+            ")",
+            "(?i)",
+            "(?=",
+            "(?<!",
+            "(?>",
+            "[",
+            "[^",
+            "]",
+            "&&",
+            "{2,}",
+            "{1000}",
+            "{",
+            "}",
+            "*+",
+            "+?",
+            "\\",
+            "\\Q",
+            "\\E",
+            "\\b",
+            "\\p{",
+            "\\k<",
+            "\\1",
+            "\\x{10ffff}",
+            "\\u0041",
+            "|",
+            "(a*)*",
+            "^",
+            "$",
+            "\"",
+        ])
+        .check(|input| {
+            let file = ConfigFile::built_in("endpoint-name-grouping.yml", text(input)?);
+            let grouping = match EndpointGrouping::parse(&file) {
+                Ok((grouping, ignored)) => {
+                    are_few(ignored.len(), input)?;
+                    grouping
+                }
+                Err(problems) => return are_few(problems.len(), input),
+            };
+            let settings = AnalyzerSettings {
+                grouping: Arc::new(grouping),
+                ..AnalyzerSettings::default()
+            };
+            let clock = Clock::Fixed(Arc::new(AtomicI64::new(NOW_MS)));
+            let addresses = Arc::new(AddressBook::new(1));
+            let mut analyzer = Analyzer::new(
+                Arc::new(settings),
+                &compiled()?.schema,
+                Zone::utc(),
+                clock,
+                addresses,
+            );
+            for name in [
+                "/order/12",
+                "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa!",
+                "",
+                "\u{2028}💥\n",
+                "/any",
+            ] {
+                let mut segment = segment.clone();
+                segment.spans[0].operation_name = name.to_owned();
+                let mut facts = Facts::new(1);
+                analyzer.analyze(&Message::Segment(bytes(&segment)), &mut facts)?;
+                ensure!(facts.len() < 20, "{} facts", facts.len());
+            }
+            Ok(())
+        })
+}
+
+#[test]
+fn gateways() -> Result<()> {
+    let small =
+        "gateways:\n- name: edge\n  instances:\n  - {host: 10.0.0.7, port: 8080}\n  - {host: b}\n";
+    Target::of(Form::Text, "gateways")
+        .seeds([small, include_str!("../../../config/gateways.yml")])
+        .words(PLACEHOLDERS)
+        .check(|input| {
+            let file = ConfigFile::built_in("gateways.yml", text(input)?);
+            match Gateways::parse(&file) {
+                Ok((_, ignored)) => are_few(ignored.len(), input),
+                Err(problems) => are_few(problems.len(), input),
+            }
+        })
+}
+
 /// Aliases that double at each level would be a billion texts.
 #[test]
 fn aliases_do_not_multiply_without_end() -> Result<()> {
@@ -174,13 +297,13 @@ fn aliases_do_not_multiply_without_end() -> Result<()> {
         &Environment::default(),
         yaml.as_bytes(),
     )?;
-    ensure!(Components::parse(&yaml).is_err() && template_file::parse(&yaml).is_err());
+    ensure!(components(&yaml).is_err() && template_file::parse(&yaml).is_err());
     let deep = "[".repeat(100_000);
     load(
         Some(deep.as_bytes()),
         &Environment::default(),
         deep.as_bytes(),
     )?;
-    ensure!(Components::parse(&deep).is_err() && template_file::parse(&deep).is_err());
+    ensure!(components(&deep).is_err() && template_file::parse(&deep).is_err());
     Ok(())
 }

@@ -51,6 +51,7 @@ pub struct Target {
     form: Form,
     seeds: Vec<Vec<u8>>,
     words: &'static [&'static str],
+    is_slow: bool,
 }
 
 /// Inputs grow to this size by changes; bounds on the size of inputs have tests of their own.
@@ -70,7 +71,14 @@ impl Target {
             form,
             seeds: Vec::new(),
             words: &[],
+            is_slow: false,
         }
+    }
+
+    /// A quarter of the inputs, for a check that opens files or connections.
+    pub fn slow(mut self) -> Target {
+        self.is_slow = true;
+        self
     }
 
     /// Adds good inputs.
@@ -94,11 +102,13 @@ impl Target {
         for (i, seed) in self.seeds.iter().enumerate() {
             check(seed).with_context(|| format!("seed {i} of {}", self.name))?;
         }
+        let usual = ProptestConfig::default();
         let config = ProptestConfig {
+            cases: usual.cases.div_ceil(if self.is_slow { 4 } else { 1 }),
             // What is kept is kept as bytes, in the corpus.
             failure_persistence: None,
             max_shrink_iters: 20_000,
-            ..ProptestConfig::default()
+            ..usual
         };
         let outcome = TestRunner::new(config).run(&self.inputs(), |input| {
             check(&input.0).map_err(|error| TestCaseError::fail(format!("{error:#}")))

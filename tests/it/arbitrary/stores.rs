@@ -152,6 +152,7 @@ fn elasticsearch_answers() -> Result<()> {
         r#"{"error":"text","status":500}"#,
     ];
     Target::of(Form::Bytes, "elasticsearch-answers")
+        .slow()
         .seeds(seeds)
         .words(&[
             "\"hits\":{\"hits\":[",
@@ -187,6 +188,7 @@ fn embedded_file_names() -> Result<()> {
         .build()?;
     let schema = &compiled()?.schema;
     Target::of(Form::Text, "embedded-file-names")
+        .slow()
         .seeds(["metrics-2020091.db\nrecords-20200931.db\nmetrics-00000000.db\nmetrics-+2020091.db\nmeta.db-wal\nnotes.txt\nmetrics-20200915\n"])
         .words(&["metrics-", "records-", ".db", "20200915", "99999999", "19700101", "-1", "\nmetrics-20200229.dbx\n", "\nlock\n"])
         .check(|input| {
