@@ -147,7 +147,7 @@ impl Entities {
             MeterScope::Instance | MeterScope::Endpoint => member,
         };
         write_key(&mut self.key, METERED + scope as u8, &[service, member]);
-        cached(&mut self.services, &self.key, || {
+        self.services.cached(&self.key, || {
             let service_id = id::service_id(service, true);
             let id = match scope {
                 MeterScope::Service => service_id.clone(),

@@ -344,7 +344,7 @@ mod tests {
 
     #[test]
     fn properties_have_a_bound_of_bytes() {
-        let schema = Schema::build(&[], &[], false);
+        let schema = Schema::build(&[], &[], &[], false);
         let mut metadata = Metadata::new(&schema, 1000);
         let text: Arc<str> = "x".repeat(1 << 20).into();
         let mut report = |id: usize| {

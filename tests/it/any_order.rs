@@ -173,10 +173,8 @@ fn ensure_coarse_rows_are_merged_minutes(store: &MemoryStore) -> Result<usize> {
         let minute = value(function, &row)?;
         for divisor in [100, 10_000] {
             let key = (model.clone(), row.time_bucket / divisor, entity.clone());
-            function.merge(
-                merged.entry(key).or_insert_with(|| function.empty()),
-                &minute,
-            );
+            let all = merged.entry(key).or_insert_with(|| function.empty());
+            ensure!(function.merge(all, &minute), "{model}: {minute:?}");
         }
     }
     ensure!(

@@ -199,7 +199,7 @@ impl Function {
         match (self, value, input) {
             (Function::MeterAvg, Value::LongAvg { summation, count }, MeterInput::Long(n)) => {
                 *summation = summation.wrapping_add(*n);
-                *count += 1;
+                *count = count.wrapping_add(1);
                 true
             }
             (Function::AvgLabeled, Value::Labels(labels), MeterInput::Labels(input)) => input
