@@ -10,13 +10,13 @@ async fn only_the_steps_that_are_on_are_stored() -> Result<()> {
         (false, true, vec![20_200_915, 202_009_151_059]),
         (false, false, vec![202_009_151_059]),
     ] {
-        let fixture = Fixture::new();
+        let fixture = Fixture::new(NOW_MS);
         let options = StreamOptions {
             with_hours,
             with_days,
             ..StreamOptions::default()
         };
-        let mut process = Aggregation::start(1, &fixture.store, &fixture.clock_ms, options)?;
+        let mut process = Aggregation::start(1, &fixture, options)?;
         process.report(&served(0, NOW_MS, 100)).await?;
         process.stop().await?;
         for model in ["service_cpm", "service_relation_server_side"] {
