@@ -14,9 +14,10 @@ const MESSAGES: [&str; 7] = [
     "agent/trace.proto",
 ];
 const SERVICES: [&str; 2] = ["agent/service/legacy.proto", "agent/service/v3.proto"];
-const REPORTS: [&str; 7] = [
+const REPORTS: [&str; 8] = [
     "SegmentObject",
     "ThreadSnapshot",
+    "ProfileTaskFinishReport",
     "JVMMetricCollection",
     "CLRMetricCollection",
     "InstanceProperties",

@@ -14,6 +14,7 @@ pub mod jvm;
 pub mod management;
 pub mod mesh;
 pub mod naming;
+mod profile;
 mod request;
 pub mod settings;
 #[cfg(test)]
@@ -27,9 +28,10 @@ pub use settings::AnalyzerSettings;
 
 use crate::model::fact::Fact;
 use crate::model::message::Message;
+use crate::model::profile::TaskOperation;
 use crate::model::schema::{Model, Schema};
 use crate::model::time_bucket::{DAY_MS, Zone};
-use crate::stream::AddressBook;
+use crate::stream::{AddressBook, TaskBook};
 use crate::util::clock::Clock;
 use entities::Entities;
 use naming::EndpointNames;
@@ -69,6 +71,9 @@ pub struct Analyzer {
     endpoints: EndpointNames,
     segment_model: Option<Arc<Model>>,
     statement_model: Option<Arc<Model>>,
+    tasks: Arc<TaskBook>,
+    snapshot_model: Option<Arc<Model>>,
+    task_log_model: Option<Arc<Model>>,
 }
 
 impl Analyzer {
@@ -88,7 +93,15 @@ impl Analyzer {
             entities: Entities::new(),
             segment_model: schema.model("segment").cloned(),
             statement_model: schema.model("top_n_database_statement").cloned(),
+            tasks: Arc::default(),
+            snapshot_model: schema.model("profile_task_segment_snapshot").cloned(),
+            task_log_model: schema.model("profile_task_log").cloned(),
         }
+    }
+
+    /// The same, logging what happens to these profile tasks.
+    pub fn knowing_tasks(self, tasks: Arc<TaskBook>) -> Analyzer {
+        Analyzer { tasks, ..self }
     }
 
     /// Adds what a message means to `facts`; on rejection nothing of it is added. If only parts of it make no sense, the
@@ -103,6 +116,13 @@ impl Analyzer {
             Message::KeepAlive(bytes) => self.keep_alive(bytes, facts),
             Message::Mesh(bytes) => self.mesh(bytes, facts),
             Message::Mixer(bytes) => self.mixer(bytes, facts),
+            Message::ProfileSnapshot(bytes) => self.profile_snapshot(bytes, facts),
+            Message::ProfileTaskNotified(bytes) => {
+                self.profile_task_event(TaskOperation::Notified, bytes, facts)
+            }
+            Message::ProfileTaskFinished(bytes) => {
+                self.profile_task_event(TaskOperation::Finished, bytes, facts)
+            }
         }
     }
 

@@ -7,6 +7,7 @@ mod answers;
 mod doors;
 mod files;
 mod keeper;
+mod profile;
 mod stages;
 mod task;
 
@@ -77,7 +78,8 @@ pub async fn start_with(configuration: Configuration, clock: Clock) -> anyhow::R
     let stop = CancellationToken::new();
     let (stages, intake) = stages::start(&shared, &program, &files, &stop)?;
     let context = answers::context(&shared, &stages, &files, &configuration)?;
-    let (doors, grpc, http) = doors::open(&shared, &intake, context, &stop).await?;
+    let tasks = Arc::new(profile::Tasks::new(&shared, &stages));
+    let (doors, grpc, http) = doors::open(&shared, &intake, context, tasks, &stop).await?;
     let keepers = keeper::start(&shared, &stages, &configuration, &stop)?;
     Ok(Running {
         grpc,

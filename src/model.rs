@@ -6,6 +6,7 @@ pub mod fact;
 pub mod id;
 pub mod message;
 pub mod metrics;
+pub mod profile;
 pub mod row;
 pub mod schema;
 pub mod scope;

@@ -19,6 +19,7 @@ mod stream;
 mod trace;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::journal::Intake;
 pub use grpc::{GrpcOptions, GrpcServer};
@@ -26,6 +27,8 @@ use handover::Handover;
 pub use http::HttpOptions;
 pub use listen::bind;
 pub use metrics::ReceiverMetrics;
+use profile::NoTasks;
+pub use profile::ProfileTasks;
 
 /// Which receivers are on, by the selectors of their modules. One that is off is as unknown to agents as any other path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,6 +106,7 @@ pub enum ReceiveError {
 #[derive(Debug, Clone)]
 pub struct Receivers {
     handover: Handover,
+    tasks: Arc<dyn ProfileTasks>,
 }
 
 impl Receivers {
@@ -110,12 +114,18 @@ impl Receivers {
     pub fn new(intake: Intake, metrics: ReceiverMetrics) -> Self {
         Self {
             handover: Handover::new(intake, metrics),
+            tasks: Arc::new(NoTasks),
         }
+    }
+
+    /// The same, giving these profile tasks to agents.
+    pub fn giving(self, tasks: Arc<dyn ProfileTasks>) -> Self {
+        Self { tasks, ..self }
     }
 
     /// The gRPC server with every enabled service, its TLS files read and checked.
     pub fn grpc(&self, options: GrpcOptions) -> Result<GrpcServer, ReceiveError> {
-        GrpcServer::new(self.handover.clone(), options)
+        GrpcServer::new(self.handover.clone(), Arc::clone(&self.tasks), options)
     }
 
     /// The routes of the HTTP twins. There is no fallback among them, so they can be merged with others.

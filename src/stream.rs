@@ -9,12 +9,14 @@ pub mod metadata;
 pub mod plan;
 pub mod rows;
 pub mod shard;
+pub mod task_book;
 
 use std::time::Duration;
 
 pub use addresses::AddressBook;
 pub use plan::{ApdexThresholds, Plan};
 pub use shard::{Input, Shard, ShardMetrics};
+pub use task_book::TaskBook;
 
 /// Rough bytes of one metric row in memory, for turning a budget of bytes into a number of rows.
 pub const BYTES_PER_ROW: usize = 512;

@@ -34,7 +34,11 @@ pub(super) fn check(message: &Message) -> Result<(), Reject> {
         Message::JvmMetrics(_) => &JVM_METRICS,
         Message::ClrMetrics(_) => &CLR_METRICS,
         Message::InstanceProperties(_) => &PROPERTIES,
-        Message::KeepAlive(_) | Message::Mesh(_) => &LEAF,
+        Message::KeepAlive(_)
+        | Message::Mesh(_)
+        | Message::ProfileSnapshot(_)
+        | Message::ProfileTaskNotified(_)
+        | Message::ProfileTaskFinished(_) => &LEAF,
         Message::Mixer(_) => &MIXER,
     };
     if message.bytes().len() > MAX_BYTES {

@@ -7,7 +7,7 @@ use anyhow::Context;
 use super::Shared;
 use super::files::Files;
 use super::stages::Stages;
-use crate::config::{Configuration, StorageSettings};
+use crate::config::{Configuration, Settings, StorageSettings};
 use crate::query::service::template_file;
 use crate::query::{AliasLookup, QueryContext, QueryLimits, QueryMetrics};
 use crate::storage::{Store, UiTemplate};
@@ -29,6 +29,27 @@ pub(super) fn templates(configuration: &Configuration) -> anyhow::Result<Vec<UiT
     template_file::parse(text).with_context(|| format!("{FILE} cannot be used"))
 }
 
+/// How much one question may ask.
+pub(super) fn limits(settings: &Settings) -> QueryLimits {
+    let common = QueryLimits {
+        profile_snapshots: settings.core.max_size_of_analyze_profile_snapshot,
+        profile_snapshot_page: settings.core.max_page_size_of_query_profile_snapshot,
+        ..QueryLimits::default()
+    };
+    match &settings.storage {
+        StorageSettings::Embedded(embedded) => QueryLimits {
+            metadata: embedded.metadata_query_max_size,
+            ..common
+        },
+        StorageSettings::Elasticsearch(es) => QueryLimits {
+            metadata: es.metadata_query_max_size,
+            trace_segments: es.segment_query_max_size,
+            profile_tasks: es.profile_task_query_max_size,
+            ..common
+        },
+    }
+}
+
 /// The context of all queries.
 pub(super) fn context(
     shared: &Shared,
@@ -36,17 +57,6 @@ pub(super) fn context(
     files: &Files,
     configuration: &Configuration,
 ) -> anyhow::Result<Arc<QueryContext<Store>>> {
-    let limits = match &shared.settings.storage {
-        StorageSettings::Embedded(embedded) => QueryLimits {
-            metadata: embedded.metadata_query_max_size,
-            ..QueryLimits::default()
-        },
-        StorageSettings::Elasticsearch(es) => QueryLimits {
-            metadata: es.metadata_query_max_size,
-            trace_segments: es.segment_query_max_size,
-            ..QueryLimits::default()
-        },
-    };
     Ok(Arc::new(QueryContext {
         storage: Arc::clone(&shared.storage),
         schema: Arc::clone(&stages.schema),
@@ -55,7 +65,7 @@ pub(super) fn context(
         components: Arc::clone(&files.components),
         aliases: Arc::new(Residents(Arc::clone(&stages.addresses))),
         templates: templates(configuration)?,
-        limits,
+        limits: limits(&shared.settings),
         metrics: QueryMetrics::register(shared.registry.prometheus())?,
     }))
 }

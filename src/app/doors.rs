@@ -15,7 +15,9 @@ use crate::query::QueryContext;
 use crate::query::graphql::Api;
 use crate::query::http::{self as query_http, HttpSettings};
 use crate::receiver::http::{Timeouts, serve};
-use crate::receiver::{self, Enabled, GrpcOptions, HttpOptions, ReceiverMetrics, Receivers};
+use crate::receiver::{
+    self, Enabled, GrpcOptions, HttpOptions, ProfileTasks, ReceiverMetrics, Receivers,
+};
 use crate::storage::Store;
 use crate::telemetry;
 
@@ -33,12 +35,13 @@ pub(super) async fn open(
     shared: &Shared,
     intake: &Intake,
     context: Arc<QueryContext<Store>>,
+    tasks: Arc<dyn ProfileTasks>,
     stop: &CancellationToken,
 ) -> anyhow::Result<(Tasks, SocketAddr, SocketAddr)> {
     let metrics = ReceiverMetrics::new(&shared.registry)?;
     let mut opening = Opening {
         settings: &shared.settings,
-        receivers: Receivers::new(intake.clone(), metrics),
+        receivers: Receivers::new(intake.clone(), metrics).giving(tasks),
         on: enabled(&shared.settings),
         tasks: Tasks::new(stop),
         stop,

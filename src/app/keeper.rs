@@ -7,13 +7,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::Shared;
 use super::answers;
+use super::profile;
 use super::stages::Stages;
 use super::task::Tasks;
 use crate::config::{Configuration, StorageSettings};
 use crate::model::schema::Schema;
 use crate::model::time_bucket::DAY_MS;
 use crate::storage::{Backend, Expiry, StorageError, Store, UiTemplate};
-use crate::stream::AddressBook;
+use crate::stream::{AddressBook, TaskBook};
 
 const MINUTE_MS: i64 = 60_000;
 /// Between two looks for addresses that other nodes learned (8.1.0 spec, B.7).
@@ -50,6 +51,7 @@ pub(super) fn start(
         shared: shared.clone(),
         schema: Arc::clone(&stages.schema),
         addresses: Arc::clone(&stages.addresses),
+        profile_tasks: Arc::clone(&stages.profile_tasks),
     };
     let layout = keeper.clone();
     tasks.spawn(
@@ -61,6 +63,13 @@ pub(super) fn start(
         "addresses",
         until_stop(Box::pin(async move { addresses.addresses().await })),
     );
+    if shared.settings.receivers.profile {
+        let profile = keeper.clone();
+        tasks.spawn(
+            "profile-tasks",
+            until_stop(Box::pin(async move { profile.profile_tasks().await })),
+        );
+    }
     if shared.settings.core.enable_data_keeper_executor {
         tasks.spawn(
             "data-keeper",
@@ -105,6 +114,7 @@ struct Keeper {
     shared: Shared,
     schema: Arc<Schema>,
     addresses: Arc<AddressBook>,
+    profile_tasks: Arc<TaskBook>,
 }
 
 impl Keeper {
@@ -168,6 +178,21 @@ impl Keeper {
                 }
             };
             tokio::time::sleep(pause).await;
+        }
+    }
+
+    async fn profile_tasks(&self) {
+        let shared = &self.shared;
+        let limit = answers::limits(&shared.settings).profile_tasks;
+        while !shared.storage.is_installed() {
+            tokio::time::sleep(INSTALLED_POLL).await;
+        }
+        loop {
+            match profile::look(shared, &self.schema, limit).await {
+                Ok(tasks) => self.profile_tasks.replace(tasks),
+                Err(error) => tracing::debug!(%error, "profile tasks could not be read"),
+            }
+            tokio::time::sleep(profile::PERIOD).await;
         }
     }
 

@@ -23,7 +23,9 @@ use crate::storage::embedded::Embedded;
 use crate::storage::writer::{Lane, WriterMetrics, lane};
 use crate::storage::{Store, StoreKind};
 use crate::stream::shard::Dependencies;
-use crate::stream::{AddressBook, BYTES_PER_ROW, Input, Plan, Shard, ShardMetrics, StreamOptions};
+use crate::stream::{
+    AddressBook, BYTES_PER_ROW, Input, Plan, Shard, ShardMetrics, StreamOptions, TaskBook,
+};
 use crate::util::clock::Clock;
 
 /// What one process may hold if nothing else is said.
@@ -40,6 +42,7 @@ const MAX_LINGER: Duration = Duration::from_secs(1);
 pub(super) struct Stages {
     pub(super) schema: Arc<Schema>,
     pub(super) addresses: Arc<AddressBook>,
+    pub(super) profile_tasks: Arc<TaskBook>,
     shards: Vec<mpsc::Sender<Input>>,
     lanes: Vec<Lane>,
     tasks: Tasks,
@@ -132,6 +135,7 @@ pub(super) fn start(
     let addresses = Arc::new(AddressBook::new(
         settings.core.max_size_of_network_address_alias,
     ));
+    let profile_tasks = Arc::new(TaskBook::default());
     let mut tasks = Tasks::new(stop);
     let mut lanes = Vec::new();
     let writer_metrics = WriterMetrics::new(registry)?;
@@ -196,7 +200,8 @@ pub(super) fn start(
                 shared.zone.clone(),
                 shared.clock.clone(),
                 Arc::clone(&addresses),
-            ),
+            )
+            .knowing_tasks(Arc::clone(&profile_tasks)),
             shards: shards.clone(),
             records: records_lane.clone(),
             metrics: analysis_metrics.clone(),
@@ -207,6 +212,7 @@ pub(super) fn start(
     let stages = Stages {
         schema,
         addresses,
+        profile_tasks,
         shards,
         lanes,
         tasks,

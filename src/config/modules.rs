@@ -42,7 +42,7 @@ const MODULES: &[(&str, &[(&str, Support)])] = {
         ("receiver-trace", &[("default", Works)]),
         ("receiver-jvm", &[("default", Works)]),
         ("receiver-clr", &[("default", Works)]),
-        ("receiver-profile", &[("default", WithoutEffect)]),
+        ("receiver-profile", &[("default", Works)]),
         ("service-mesh", &[("default", Works)]),
         ("istio-telemetry", &[("default", Works)]),
         ("envoy-metric", &[("default", WithoutEffect)]),

@@ -100,7 +100,7 @@ fn without_any_setting_the_server_stands_alone() {
     assert_eq!(embedded.dir, Path::new("data"));
     assert!(loaded.files.iter().all(|f| f.source == FileSource::BuiltIn));
     assert_eq!(loaded.oal_scripts().len(), 4);
-    let without_effect = ["alarm", "envoy-metric", "receiver-profile"];
+    let without_effect = ["alarm", "envoy-metric"];
     assert_eq!(
         loaded.notices,
         [

@@ -8,6 +8,7 @@ pub mod kind {
     pub const INSTANCE_PROPERTIES: &str = "instance_properties";
     pub const KEEP_ALIVE: &str = "keep_alive";
     pub const MESH: &str = "mesh";
+    pub const PROFILE_SNAPSHOT: &str = "profile_snapshot";
 }
 
 /// What an agent said, still encoded as its protobuf message.
@@ -27,6 +28,12 @@ pub enum Message {
     Mesh(Bytes),
     /// `HandleMetricRequest` of Istio's Mixer
     Mixer(Bytes),
+    /// `ThreadSnapshot`
+    ProfileSnapshot(Bytes),
+    /// `ProfileTaskFinishReport` of an agent that was told of the task.
+    ProfileTaskNotified(Bytes),
+    /// `ProfileTaskFinishReport` of an agent that is done.
+    ProfileTaskFinished(Bytes),
 }
 
 impl Message {
@@ -40,6 +47,9 @@ impl Message {
             Message::KeepAlive(_) => kind::KEEP_ALIVE,
             Message::Mesh(_) => kind::MESH,
             Message::Mixer(_) => "mixer",
+            Message::ProfileSnapshot(_) => kind::PROFILE_SNAPSHOT,
+            Message::ProfileTaskNotified(_) => "profile_task_notified",
+            Message::ProfileTaskFinished(_) => "profile_task_finished",
         }
     }
 
@@ -52,7 +62,10 @@ impl Message {
             | Message::InstanceProperties(b)
             | Message::KeepAlive(b)
             | Message::Mesh(b)
-            | Message::Mixer(b) => b,
+            | Message::Mixer(b)
+            | Message::ProfileSnapshot(b)
+            | Message::ProfileTaskNotified(b)
+            | Message::ProfileTaskFinished(b) => b,
         }
     }
 }

@@ -23,6 +23,12 @@ pub struct QueryLimits {
     pub metadata: usize,
     /// Segments of one trace (`segmentQueryMaxSize`).
     pub trace_segments: usize,
+    /// Profile tasks in a list, and profiled segments of a task (`profileTaskQueryMaxSize`).
+    pub profile_tasks: usize,
+    /// Snapshots in one analysis (`maxSizeOfAnalyzeProfileSnapshot`).
+    pub profile_snapshots: usize,
+    /// Snapshots that are read at once (`maxPageSizeOfQueryProfileSnapshot`).
+    pub profile_snapshot_page: usize,
     /// Rows up to the end of a page, and entries of a top list.
     pub result_window: i64,
 }
@@ -32,6 +38,9 @@ impl Default for QueryLimits {
         QueryLimits {
             metadata: 5000,
             trace_segments: 200,
+            profile_tasks: 200,
+            profile_snapshots: 12_000,
+            profile_snapshot_page: 500,
             result_window: 10_000,
         }
     }

@@ -8,6 +8,7 @@ mod tests;
 mod tls;
 mod token;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use oap_proto::health::health_server::HealthServer;
@@ -21,6 +22,7 @@ use tonic::service::{Routes, RoutesBuilder};
 use tonic::transport::{Identity, Server, ServerTlsConfig};
 
 use super::handover::Handover;
+use super::profile::ProfileTasks;
 use super::{
     Enabled, ReceiveError, clr, health, istio, jvm, listen, management, mesh, profile, trace,
 };
@@ -77,15 +79,21 @@ const CLOSING: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct GrpcServer {
     handover: Handover,
+    tasks: Arc<dyn ProfileTasks>,
     options: GrpcOptions,
     identity: Option<Identity>,
 }
 
 impl GrpcServer {
-    pub(super) fn new(handover: Handover, options: GrpcOptions) -> Result<Self, ReceiveError> {
+    pub(super) fn new(
+        handover: Handover,
+        tasks: Arc<dyn ProfileTasks>,
+        options: GrpcOptions,
+    ) -> Result<Self, ReceiveError> {
         let identity = options.tls.as_ref().map(tls::identity).transpose()?;
         Ok(Self {
             handover,
+            tasks,
             options,
             identity,
         })
@@ -193,7 +201,10 @@ impl GrpcServer {
         }
         if enabled.profile {
             add!(
-                profile::Profile,
+                profile::Profile {
+                    handover: self.handover.clone(),
+                    tasks: Arc::clone(&self.tasks),
+                },
                 legacy::profile_task_server::ProfileTaskServer,
                 v3::profile_task_server::ProfileTaskServer
             );

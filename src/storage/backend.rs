@@ -1,6 +1,7 @@
 //! What a store must be able to do. Every backend implements exactly this; the contract tests run on each.
 
 use std::future::Future;
+use std::sync::Arc;
 
 use super::query::*;
 use super::{StorageError, WriteOutcome};
@@ -98,6 +99,13 @@ pub trait Backend: Send + Sync {
 
     /// A page of alarms, newest first.
     fn alarms(&self, filter: &AlarmFilter) -> impl Future<Output = Answer<Page<AlarmRow>>> + Send;
+
+    /// Whole rows of a record model.
+    fn records(
+        &self,
+        model: &Arc<Model>,
+        filter: &RecordFilter,
+    ) -> impl Future<Output = Answer<Vec<Row>>> + Send;
 
     /// Stored dashboards.
     fn ui_templates(

@@ -22,6 +22,8 @@ mod template;
 mod topology;
 mod ui_template;
 
+use std::sync::Arc;
+
 pub use names::NameSpaceError;
 pub use options::{ElasticsearchOptions, OptionsError};
 
@@ -144,6 +146,10 @@ impl Backend for Elasticsearch {
 
     async fn alarms(&self, filter: &AlarmFilter) -> Answer<Page<AlarmRow>> {
         self.find_alarms(filter).await
+    }
+
+    async fn records(&self, model: &Arc<Model>, filter: &RecordFilter) -> Answer<Vec<Row>> {
+        self.find_records(model, filter).await
     }
 
     async fn ui_templates(&self, including_disabled: bool) -> Answer<Vec<UiTemplate>> {

@@ -12,6 +12,7 @@ mod metrics;
 mod page;
 mod pool;
 mod records;
+mod rows;
 mod table;
 mod templates;
 #[cfg(test)]
@@ -242,6 +243,12 @@ impl Backend for Embedded {
     async fn alarms(&self, filter: &AlarmFilter) -> Answer<Page<AlarmRow>> {
         let filter = filter.clone();
         self.read(move |pool| records::alarms(pool, &filter)).await
+    }
+
+    async fn records(&self, model: &Arc<Model>, filter: &RecordFilter) -> Answer<Vec<Row>> {
+        let (model, filter) = (Arc::clone(model), filter.clone());
+        self.read(move |pool| rows::find(pool, &model, &filter))
+            .await
     }
 
     async fn ui_templates(&self, including_disabled: bool) -> Answer<Vec<UiTemplate>> {

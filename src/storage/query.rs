@@ -2,6 +2,8 @@
 
 use bytes::Bytes;
 
+use crate::model::row::Cell;
+
 pub use crate::model::fact::AddressAlias;
 
 /// Inclusive range of time buckets of one precision.
@@ -186,6 +188,19 @@ pub struct AlarmRow {
     pub message: String,
     /// Epoch milliseconds.
     pub start_time: i64,
+}
+
+/// Which rows of a record model; all conditions are ANDed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RecordFilter {
+    /// Column and the values that it may have.
+    pub any_of: Vec<(&'static str, Vec<Cell>)>,
+    /// A column of numbers, or `time_bucket`, with its least and its greatest value.
+    pub between: Option<(&'static str, i64, i64)>,
+    /// A column of numbers.
+    pub sort_by: &'static str,
+    pub order: Order,
+    pub limit: usize,
 }
 
 /// A stored dashboard.

@@ -2,6 +2,7 @@
 //!
 //! Writing before that would let Elasticsearch guess mappings, so rows wait in memory until [`Backend::install`] succeeded.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::backend::Backend;
@@ -143,6 +144,10 @@ impl Backend for Store {
 
     async fn alarms(&self, filter: &AlarmFilter) -> Answer<Page<AlarmRow>> {
         pass!(self, alarms(filter))
+    }
+
+    async fn records(&self, model: &Arc<Model>, filter: &RecordFilter) -> Answer<Vec<Row>> {
+        pass!(self, records(model, filter))
     }
 
     async fn ui_templates(&self, including_disabled: bool) -> Answer<Vec<UiTemplate>> {

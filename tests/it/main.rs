@@ -24,6 +24,7 @@ mod oal_edit;
 mod oap_process;
 mod peers;
 mod process;
+mod profiling;
 mod questions;
 mod segments;
 mod sender;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use oap::model::row::{Row, RowKey};
 use oap::model::schema::{Model, Schema};
@@ -173,6 +173,10 @@ impl Backend for MemoryStore {
     }
 
     async fn alarms(&self, _: &AlarmFilter) -> Answer<Page<AlarmRow>> {
+        unanswered()
+    }
+
+    async fn records(&self, _: &Arc<Model>, _: &RecordFilter) -> Answer<Vec<Row>> {
         unanswered()
     }
 

@@ -86,7 +86,12 @@ pub(super) async fn resolve<S: Backend>(
         (true, "changeTemplate") => ui::change_template(cx, a).await,
         (true, "disableTemplate") => ui::disable_template(cx, a).await,
 
-        (_, field) if profile::FIELDS.contains(&field) => profile::unsupported(),
+        (false, "getProfileTaskList") => profile::tasks(cx, a).await,
+        (false, "getProfileTaskSegmentList") => profile::segments(cx, a).await,
+        (false, "getProfiledSegment") => profile::segment(cx, a).await,
+        (false, "getProfileAnalyze") => profile::analyze(cx, a).await,
+        (true, "createProfileTask") => profile::create(cx, a).await,
+
         _ => Err(QueryError::Unsupported("this field")),
     }
 }

@@ -136,6 +136,28 @@ impl Backend for FakeStore {
         })
     }
 
+    async fn records(&self, model: &Arc<Model>, filter: &RecordFilter) -> Answer<Vec<Row>> {
+        self.check().await?;
+        let number = |row: &Row, column: &str| match column {
+            "time_bucket" => row.time_bucket.cast_signed(),
+            column => row.cell(column).as_long().unwrap_or(0),
+        };
+        let is_meant = |row: &&Row| {
+            let mut conditions = filter.any_of.iter();
+            let within = |(c, least, greatest)| (least..=greatest).contains(&number(row, c));
+            row.model.name == model.name
+                && conditions.all(|(c, any)| any.contains(row.cell(c)))
+                && filter.between.is_none_or(within)
+        };
+        let mut rows: Vec<Row> = self.rows.iter().filter(is_meant).cloned().collect();
+        rows.sort_by_key(|row| number(row, filter.sort_by));
+        if filter.order == Order::Descending {
+            rows.reverse();
+        }
+        rows.truncate(filter.limit);
+        Ok(rows)
+    }
+
     async fn ui_templates(&self, including_disabled: bool) -> Answer<Vec<UiTemplate>> {
         self.check().await?;
         let templates = self.templates.lock().unwrap();

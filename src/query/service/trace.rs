@@ -191,7 +191,7 @@ fn filter(condition: TraceQueryCondition, window: i64) -> Result<SegmentFilter, 
     })
 }
 
-fn basic_trace(segment: SegmentBrief) -> BasicTrace {
+pub(super) fn basic_trace(segment: SegmentBrief) -> BasicTrace {
     BasicTrace {
         segment_id: segment.segment_id,
         endpoint_names: vec![segment.endpoint_name],
@@ -248,7 +248,7 @@ fn decoded_bytes(segment: &SegmentObject) -> usize {
     spans.sum()
 }
 
-fn spans_of(segment: SegmentObject, components: &Components) -> Vec<Span> {
+pub(super) fn spans_of(segment: SegmentObject, components: &Components) -> Vec<Span> {
     let SegmentObject {
         trace_id,
         trace_segment_id,

@@ -1,11 +1,13 @@
 //! The server over a real socket, asked by generated clients.
 
+mod profile;
+
 use std::future::pending;
 use std::net::SocketAddr;
 
 use futures_util::{StreamExt, stream};
 use oap_proto::RawMessage;
-use oap_proto::agent::{ProfileTaskCommandQuery, SegmentCollection};
+use oap_proto::agent::SegmentCollection;
 use oap_proto::health::{HealthCheckRequest, health_client::HealthClient};
 use oap_proto::istio::metric::handle_metric_service_client::HandleMetricServiceClient as Mixer;
 use oap_proto::legacy::jvm_metric_report_service_client::JvmMetricReportServiceClient as LegacyJvm;
@@ -14,7 +16,6 @@ use oap_proto::legacy::service_mesh_metric_service_client::ServiceMeshMetricServ
 use oap_proto::legacy::trace_segment_report_service_client::TraceSegmentReportServiceClient as LegacyTrace;
 use oap_proto::v3::clr_metric_report_service_client::ClrMetricReportServiceClient as V3Clr;
 use oap_proto::v3::management_service_client::ManagementServiceClient as V3Management;
-use oap_proto::v3::profile_task_client::ProfileTaskClient as V3Profile;
 use oap_proto::v3::service_mesh_metric_service_client::ServiceMeshMetricServiceClient as V3Mesh;
 use oap_proto::v3::trace_segment_report_service_client::TraceSegmentReportServiceClient as V3Trace;
 
@@ -52,6 +53,7 @@ impl Running {
         let (intake, mut inboxes) = Intake::new(1, limits);
         let metrics = ReceiverMetrics::new(&Registry::new("127.0.0.1", 0)).unwrap();
         let server = Receivers::new(intake, metrics.clone())
+            .giving(Arc::new(profile::OneTask))
             .grpc(options)
             .unwrap();
         let listener = bind("127.0.0.1:0").await.unwrap();
@@ -194,17 +196,6 @@ async fn an_empty_stream_is_answered() {
     let server = Running::start(GrpcOptions::default()).await;
     let mut trace = V3Trace::new(server.connect().await);
     trace.collect(stream::empty()).await.unwrap();
-}
-
-#[tokio::test]
-async fn there_are_no_profile_tasks() {
-    let server = Running::start(GrpcOptions::default()).await;
-    let mut profile = V3Profile::new(server.connect().await);
-    let query = ProfileTaskCommandQuery::default();
-    let commands = profile.get_profile_task_commands(query).await.unwrap();
-    assert_eq!(commands.into_inner().commands, []);
-    let refused = profile.collect_snapshot(stream::iter([raw(b"s")])).await;
-    assert_eq!(refused.unwrap_err().code(), Code::Unimplemented);
 }
 
 #[tokio::test]

@@ -22,7 +22,7 @@ const MULTI_GET: &str = "/_mget?filter_path=error,status,docs.found,docs._index,
 /// Requests in flight.
 const SLOTS: usize = 4;
 
-type Source = Map<String, Value>;
+pub(super) type Source = Map<String, Value>;
 
 #[derive(Debug, Deserialize)]
 struct MultiGet {
@@ -173,7 +173,7 @@ impl Elasticsearch {
 }
 
 /// A row that goes back to the index it came from when it is written again.
-fn to_row(model: &Arc<Model>, id: String, index: &str, source: &Source) -> Answer<Row> {
+pub(super) fn to_row(model: &Arc<Model>, id: String, index: &str, source: &Source) -> Answer<Row> {
     let day = day_of_index(index);
     let stored = source
         .get("time_bucket")

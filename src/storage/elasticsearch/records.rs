@@ -1,15 +1,20 @@
 //! Segments and alarms: pages of the lists, and all segments of a trace. Bytes are read only for the latter.
 
+use std::sync::Arc;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::search::{Completeness, Found, Hit, all_of, search, term, within};
+use super::load::{Source, to_row};
+use super::search::{Completeness, Found, Hit, all_of, direction, search, term, within};
 use super::{Answer, Elasticsearch};
+use crate::model::row::{Cell, Row};
+use crate::model::schema::Model;
 use crate::storage::StorageError;
 use crate::storage::query::{
-    AlarmFilter, AlarmRow, Page, SegmentBrief, SegmentData, SegmentFilter, TraceOrder,
+    AlarmFilter, AlarmRow, Page, RecordFilter, SegmentBrief, SegmentData, SegmentFilter, TraceOrder,
 };
 
 const SEGMENT: &str = "segment";
@@ -98,6 +103,34 @@ impl Elasticsearch {
         found.hits().into_iter().map(segment_data).collect()
     }
 
+    pub(super) async fn find_records(
+        &self,
+        model: &Arc<Model>,
+        filter: &RecordFilter,
+    ) -> Answer<Vec<Row>> {
+        let mut clauses = vec![];
+        for (column, values) in &filter.any_of {
+            let values: Vec<Value> = values.iter().filter_map(plain).collect();
+            clauses.push(json!({"terms": {*column: values}}));
+        }
+        if let Some((column, least, greatest)) = filter.between {
+            clauses.push(json!({"range": {column: {"gte": least, "lte": greatest}}}));
+        }
+        let order = direction(filter.order);
+        let limit = i64::try_from(filter.limit).unwrap_or(i64::MAX);
+        let body = json!({
+            "query": all_of(clauses),
+            "sort": [{filter.sort_by: {"order": order, "unmapped_type": "long"}}],
+            "size": limit.min(self.options.result_window()),
+        });
+        let target = self.names.alias(&model.name);
+        let found: Found<Source> =
+            search(&self.client, &target, Completeness::BestEffort, &body).await?;
+        let hits = found.hits().into_iter();
+        hits.map(|hit| to_row(model, hit.id, &hit.index, &hit.source))
+            .collect()
+    }
+
     pub(super) async fn find_alarms(&self, filter: &AlarmFilter) -> Answer<Page<AlarmRow>> {
         self.check_window(filter.offset, filter.limit)?;
         let mut clauses = vec![within(filter.range)];
@@ -161,6 +194,16 @@ fn conditions(filter: &SegmentFilter) -> Vec<Value> {
         filter.endpoint_name.as_deref(),
     ));
     clauses
+}
+
+/// What a value is compared with; there is none for what is no value or is not indexed.
+fn plain(cell: &Cell) -> Option<Value> {
+    match cell {
+        Cell::Long(n) => Some(json!(n)),
+        Cell::Text(text) => Some(json!(&**text)),
+        Cell::Double(n) => Some(json!(n)),
+        Cell::Null | Cell::Bytes(_) => None,
+    }
 }
 
 /// The words of a text, next to each other; no condition for an empty text.

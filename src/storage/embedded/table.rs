@@ -239,9 +239,18 @@ pub(super) fn sql_bucket(time_bucket: u64) -> i64 {
     i64::try_from(time_bucket).unwrap_or(i64::MAX)
 }
 
-/// Statement that reads a row by bucket and entity (metrics) or by id, its columns as [`read`] wants them; `None` if there
-/// is no such table.
+/// Statement that reads a row by bucket and entity (metrics) or by id; `None` if there is no such table.
 pub(super) fn select_sql(conn: &Connection, model: &Model) -> rusqlite::Result<Option<String>> {
+    let key = match is_metric(model) {
+        true => "time_bucket = ?1 AND entity_id = ?2",
+        false => "id = ?1",
+    };
+    let selection = selection(conn, model)?;
+    Ok(selection.map(|selection| format!("{selection} WHERE {key}")))
+}
+
+/// Beginning of a statement that reads rows, their columns as [`read`] wants them, then the id (null for metrics).
+pub(super) fn selection(conn: &Connection, model: &Model) -> rusqlite::Result<Option<String>> {
     let existing = columns(conn, &model.name)?;
     if existing.is_empty() {
         return Ok(None);
@@ -252,18 +261,12 @@ pub(super) fn select_sql(conn: &Connection, model: &Model) -> rusqlite::Result<O
     };
     let mut names = vec![or_null(TIME_BUCKET)];
     names.extend(model.columns.iter().map(|c| or_null(c.name)));
-    let key = match is_metric(model) {
-        true => "time_bucket = ?1 AND entity_id = ?2",
-        false => "id = ?1",
-    };
+    names.push(or_null(ID));
     let table = quoted(&model.name);
-    Ok(Some(format!(
-        "SELECT {} FROM {table} WHERE {key}",
-        names.join(", ")
-    )))
+    Ok(Some(format!("SELECT {} FROM {table}", names.join(", "))))
 }
 
-/// The row of an id from the columns of [`select_sql`].
+/// The row of an id from the columns of [`selection`].
 pub(super) fn read(model: &Arc<Model>, id: &str, row: &SqlRow<'_>) -> rusqlite::Result<Row> {
     let mut cells = Vec::with_capacity(model.columns.len());
     for at in 1..=model.columns.len() {
