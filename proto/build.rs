@@ -4,17 +4,18 @@
 
 use std::{error::Error, fs, path::PathBuf};
 
-const MESSAGES: [&str; 7] = [
+const MESSAGES: [&str; 8] = [
     "agent/clr.proto",
     "agent/common.proto",
     "agent/jvm.proto",
     "agent/management.proto",
     "agent/mesh.proto",
+    "agent/meter.proto",
     "agent/profile.proto",
     "agent/trace.proto",
 ];
 const SERVICES: [&str; 2] = ["agent/service/legacy.proto", "agent/service/v3.proto"];
-const REPORTS: [&str; 8] = [
+const REPORTS: [&str; 10] = [
     "SegmentObject",
     "ThreadSnapshot",
     "ProfileTaskFinishReport",
@@ -23,6 +24,8 @@ const REPORTS: [&str; 8] = [
     "InstanceProperties",
     "InstancePingPkg",
     "ServiceMeshMetric",
+    "MeterData",
+    "MeterDataCollection",
 ];
 const ISTIO_MESSAGES: [&str; 1] = ["istio/mixer.proto"];
 const ISTIO_SERVICES: [&str; 1] = ["istio/service/metric.proto"];

@@ -13,6 +13,7 @@ mod java_regex;
 pub mod jvm;
 pub mod management;
 pub mod mesh;
+pub mod meter;
 pub mod naming;
 mod profile;
 mod request;
@@ -34,6 +35,7 @@ use crate::model::time_bucket::{DAY_MS, Zone};
 use crate::stream::{AddressBook, TaskBook};
 use crate::util::clock::Clock;
 use entities::Entities;
+use meter::Meters;
 use naming::EndpointNames;
 
 /// Why a message was rejected. The text is also the value of the `reason` label.
@@ -74,6 +76,8 @@ pub struct Analyzer {
     tasks: Arc<TaskBook>,
     snapshot_model: Option<Arc<Model>>,
     task_log_model: Option<Arc<Model>>,
+    /// `None` if the meter receiver is off.
+    meters: Option<Arc<Meters>>,
 }
 
 impl Analyzer {
@@ -96,6 +100,15 @@ impl Analyzer {
             tasks: Arc::default(),
             snapshot_model: schema.model("profile_task_segment_snapshot").cloned(),
             task_log_model: schema.model("profile_task_log").cloned(),
+            meters: None,
+        }
+    }
+
+    /// Also evaluates rules of meters.
+    pub fn with_meters(self, meters: Arc<Meters>) -> Analyzer {
+        Analyzer {
+            meters: Some(meters),
+            ..self
         }
     }
 
@@ -123,6 +136,7 @@ impl Analyzer {
             Message::ProfileTaskFinished(bytes) => {
                 self.profile_task_event(TaskOperation::Finished, bytes, facts)
             }
+            Message::Meters(bytes) => self.meters(bytes, facts),
         }
     }
 

@@ -24,7 +24,7 @@ use crate::model::time_bucket::Zone;
 use crate::storage::{Backend, Store};
 use crate::telemetry::Registry;
 use crate::util::clock::Clock;
-use stages::Stages;
+use stages::{Program, Stages};
 use task::Tasks;
 
 /// How long a shutdown may take in all; the chart gives a pod 30 s.
@@ -64,7 +64,7 @@ pub async fn start(configuration: Configuration) -> anyhow::Result<Running> {
 pub async fn start_with(configuration: Configuration, clock: Clock) -> anyhow::Result<Running> {
     let settings = Arc::new(configuration.settings.clone());
     let zone = zone(&settings)?;
-    let program = stages::compile(&configuration)?;
+    let program = Program::compile(&configuration)?;
     let files = files::read(&configuration)?;
     let registry = Registry::new(&settings.core.grpc_host, settings.core.grpc_port);
     let storage = Arc::new(stages::store(&settings, &zone, &clock).await?);
@@ -104,10 +104,10 @@ pub fn introduce(configuration: &Configuration) {
         .iter()
         .partition(|file| file.source == FileSource::BuiltIn);
     for file in own {
-        tracing::info!(file = file.name, source = %file.source, "configuration file");
+        tracing::info!(file = file.name.as_str(), source = %file.source, "configuration file");
     }
     if !built_in.is_empty() {
-        let names: Vec<&str> = built_in.iter().map(|file| file.name).collect();
+        let names: Vec<&str> = built_in.iter().map(|file| file.name.as_str()).collect();
         tracing::info!(files = names.join(" "), "built-in configuration");
     }
     for notice in &configuration.notices {
@@ -120,8 +120,8 @@ pub async fn init(configuration: Configuration) -> anyhow::Result<()> {
     let clock = Clock::System;
     let settings = Arc::new(configuration.settings.clone());
     let zone = zone(&settings)?;
-    let program = stages::compile(&configuration)?;
-    let schema = stages::schema(&program, &settings);
+    let program = Program::compile(&configuration)?;
+    let schema = program.schema(&settings);
     let storage = stages::store(&settings, &zone, &clock).await?;
     keeper::install(&storage, &schema).await;
     keeper::add_templates(&storage, &answers::templates(&configuration)?).await?;

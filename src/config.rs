@@ -86,6 +86,9 @@ impl Configuration {
             Some(script) => scripts.contains(&script),
             None => name != files::APPLICATION,
         })?);
+        if settings.receivers.meter {
+            files.extend(dirs.read_folder(files::METER_RULES)?);
+        }
         Ok(Configuration {
             settings,
             files,
@@ -102,8 +105,21 @@ impl Configuration {
     pub fn oal_scripts(&self) -> Vec<(String, String)> {
         self.files
             .iter()
-            .filter(|f| oal_script(f.name).is_some())
-            .map(|f| (f.name.to_owned(), f.text.clone()))
+            .filter(|f| oal_script(&f.name).is_some())
+            .map(|f| (f.name.clone(), f.text.clone()))
+            .collect()
+    }
+
+    /// Name and text of the rules of the meter receiver; none if it is off.
+    pub fn meter_rules(&self) -> Vec<(String, String)> {
+        self.files
+            .iter()
+            .filter(|f| {
+                f.name
+                    .strip_prefix(files::METER_RULES)
+                    .is_some_and(|f| f.starts_with('/'))
+            })
+            .map(|f| (f.name.clone(), f.text.clone()))
             .collect()
     }
 }

@@ -3,5 +3,8 @@
 //! Pure: no I/O, no clock, no storage. A language reports every mistake of a file at once, each with its position.
 
 pub mod diag;
+pub mod duration;
 pub mod lex;
+pub mod meter;
 pub mod oal;
+pub mod yaml;

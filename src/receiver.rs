@@ -13,6 +13,7 @@ mod jvm;
 mod listen;
 mod management;
 mod mesh;
+mod meter;
 mod metrics;
 mod profile;
 mod stream;
@@ -47,10 +48,12 @@ pub struct Enabled {
     pub mesh: bool,
     /// `istio-telemetry`
     pub istio: bool,
+    /// `receiver-meter`
+    pub meter: bool,
 }
 
 impl Enabled {
-    /// All of them, which is the default of 8.1.0.
+    /// All of them; 8.1.0 leaves out meters by default.
     pub const ALL: Enabled = Enabled {
         trace: true,
         register: true,
@@ -59,6 +62,7 @@ impl Enabled {
         profile: true,
         mesh: true,
         istio: true,
+        meter: true,
     };
     /// None: what the core port serves when the sharing server has ports of its own.
     pub const NONE: Enabled = Enabled {
@@ -69,6 +73,7 @@ impl Enabled {
         profile: false,
         mesh: false,
         istio: false,
+        meter: false,
     };
 }
 

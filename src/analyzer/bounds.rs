@@ -26,6 +26,11 @@ const CLR_METRICS: Shape = Shape(&[(1, &LEAF)]);
 const PROPERTIES: Shape = Shape(&[(3, &LEAF)]);
 /// Instances with their dimensions.
 const MIXER: Shape = Shape(&[(1, &Shape(&[(2, &LEAF)]))]);
+/// Labels, of a single value and of a histogram, and buckets.
+const SINGLE_METER: Shape = Shape(&[(2, &LEAF)]);
+const HISTOGRAM_METER: Shape = Shape(&[(2, &LEAF), (3, &LEAF)]);
+const METER: Shape = Shape(&[(1, &SINGLE_METER), (2, &HISTOGRAM_METER)]);
+const METERS: Shape = Shape(&[(1, &METER), (15, &METER)]);
 
 /// Refuses what is larger than any agent has reason to send.
 pub(super) fn check(message: &Message) -> Result<(), Reject> {
@@ -40,6 +45,7 @@ pub(super) fn check(message: &Message) -> Result<(), Reject> {
         | Message::ProfileTaskNotified(_)
         | Message::ProfileTaskFinished(_) => &LEAF,
         Message::Mixer(_) => &MIXER,
+        Message::Meters(_) => &METERS,
     };
     if message.bytes().len() > MAX_BYTES {
         return Err(Reject::TooLarge);

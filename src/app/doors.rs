@@ -215,5 +215,6 @@ fn enabled(settings: &Settings) -> Enabled {
         profile: on.profile,
         mesh: on.mesh,
         istio: on.istio,
+        meter: on.meter,
     }
 }

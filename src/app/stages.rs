@@ -11,11 +11,14 @@ use super::Shared;
 use super::analysis::{Analysis, AnalysisMetrics, RejectLog};
 use super::files::Files;
 use super::task::Tasks;
+use crate::analyzer::meter::{MeterMetrics, Meters};
 use crate::analyzer::naming::NameLimits;
 use crate::analyzer::{Analyzer, AnalyzerSettings};
 use crate::config::{Configuration, Settings, StorageSettings};
+use crate::dsl::meter::{self, MeterRule};
 use crate::dsl::oal::{self, OalProgram};
 use crate::journal::{Intake, Limits};
+use crate::model::metrics::MeterDefinition;
 use crate::model::schema::Schema;
 use crate::model::time_bucket::{DAY_MS, Zone};
 use crate::storage::elasticsearch::Elasticsearch;
@@ -79,21 +82,40 @@ impl Stages {
     }
 }
 
-/// The OAL scripts as one program, or all their mistakes.
-pub(super) fn compile(configuration: &Configuration) -> anyhow::Result<OalProgram> {
-    match oal::compile(&configuration.oal_scripts()) {
-        Ok(program) => Ok(program),
-        Err(diagnostics) => {
-            let lines: Vec<String> = diagnostics.iter().map(|d| d.to_string()).collect();
-            bail!("the OAL scripts have mistakes:\n{}", lines.join("\n"))
-        }
-    }
+/// What scripts and rules define.
+#[derive(Debug)]
+pub(super) struct Program {
+    oal: OalProgram,
+    meter_rules: Vec<MeterRule>,
 }
 
-/// The storage models of a program.
-pub(super) fn schema(program: &OalProgram, settings: &Settings) -> Schema {
-    let extra = settings.core.active_extra_model_columns;
-    Schema::build(&program.metrics, &[], &program.disabled, extra)
+impl Program {
+    /// Compiles everything, or fails with all mistakes of all files.
+    pub(super) fn compile(configuration: &Configuration) -> anyhow::Result<Program> {
+        let oal = oal::compile(&configuration.oal_scripts());
+        let meter_rules = meter::compile(&configuration.meter_rules());
+        match (oal, meter_rules) {
+            (Ok(oal), Ok(meter_rules)) => Ok(Program { oal, meter_rules }),
+            (oal, meter_rules) => {
+                let mistakes = oal.err().into_iter().chain(meter_rules.err()).flatten();
+                let lines: Vec<String> = mistakes.map(|d| d.to_string()).collect();
+                bail!("scripts or rules have mistakes:\n{}", lines.join("\n"))
+            }
+        }
+    }
+
+    fn meters(&self) -> Vec<MeterDefinition> {
+        self.meter_rules
+            .iter()
+            .map(|rule| rule.definition.clone())
+            .collect()
+    }
+
+    /// The storage models.
+    pub(super) fn schema(&self, settings: &Settings) -> Schema {
+        let extra = settings.core.active_extra_model_columns;
+        Schema::build(&self.oal.metrics, &self.meters(), &self.oal.disabled, extra)
+    }
 }
 
 /// Opens the selected store; an Elasticsearch need not be there yet.
@@ -121,7 +143,7 @@ pub(super) async fn store(
 /// Starts writers, shards and analyzers, in this order, and returns the way in.
 pub(super) fn start(
     shared: &Shared,
-    program: &OalProgram,
+    program: &Program,
     files: &Files,
     stop: &CancellationToken,
 ) -> anyhow::Result<(Stages, Intake)> {
@@ -129,9 +151,13 @@ pub(super) fn start(
     let registry = shared.registry.prometheus();
     let budget = settings.memory_budget.unwrap_or(DEFAULT_BUDGET);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let schema = Arc::new(schema(program, settings));
-    let thresholds = files.thresholds.clone();
-    let plan = Arc::new(Plan::build(&program.metrics, &[], &schema, thresholds));
+    let schema = Arc::new(program.schema(settings));
+    let plan = Arc::new(Plan::build(
+        &program.oal.metrics,
+        &program.meters(),
+        &schema,
+        files.thresholds.clone(),
+    ));
     let addresses = Arc::new(AddressBook::new(
         settings.core.max_size_of_network_address_alias,
     ));
@@ -192,16 +218,23 @@ pub(super) fn start(
     let analysis_metrics = AnalysisMetrics::new(registry)?;
     let reject_log = Arc::new(RejectLog::new(shared.clock.clone()));
     let analyzer_settings = Arc::new(analyzer_settings(settings, files));
+    let meters = Arc::new(Meters::new(
+        program.meter_rules.clone(),
+        MeterMetrics::new(registry)?,
+        shared.clock.clone(),
+    ));
     for inbox in inboxes {
+        let analyzer = Analyzer::new(
+            Arc::clone(&analyzer_settings),
+            &schema,
+            shared.zone.clone(),
+            shared.clock.clone(),
+            Arc::clone(&addresses),
+        );
         let analysis = Analysis {
-            analyzer: Analyzer::new(
-                Arc::clone(&analyzer_settings),
-                &schema,
-                shared.zone.clone(),
-                shared.clock.clone(),
-                Arc::clone(&addresses),
-            )
-            .knowing_tasks(Arc::clone(&profile_tasks)),
+            analyzer: analyzer
+                .knowing_tasks(Arc::clone(&profile_tasks))
+                .with_meters(Arc::clone(&meters)),
             shards: shards.clone(),
             records: records_lane.clone(),
             metrics: analysis_metrics.clone(),

@@ -41,6 +41,17 @@ const BUILT_IN: &[(&str, &str)] = &[
     ),
 ];
 
+/// Folders with rules, any number of files each, and what is built in for when there is no such folder.
+const BUILT_IN_FOLDERS: &[(&str, &[(&str, &str)])] = &[(
+    METER_RULES,
+    &[(
+        "spring-sleuth.yaml",
+        include_str!("../../config/meter-receive-config/spring-sleuth.yaml"),
+    )],
+)];
+
+/// The folder with the rules of the meter receiver.
+pub const METER_RULES: &str = "meter-receive-config";
 /// The file with the settings.
 pub const APPLICATION: &str = "application.yml";
 /// Files are settings that people write; a larger one is a mistake.
@@ -66,16 +77,16 @@ impl std::fmt::Display for FileSource {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigFile {
     /// Path below the configuration directory.
-    pub name: &'static str,
+    pub name: String,
     pub source: FileSource,
     pub text: String,
 }
 
 impl ConfigFile {
     /// A file that is part of the program.
-    pub fn built_in(name: &'static str, text: &str) -> ConfigFile {
+    pub fn built_in(name: impl Into<String>, text: &str) -> ConfigFile {
         ConfigFile {
-            name,
+            name: name.into(),
             source: FileSource::BuiltIn,
             text: text.to_owned(),
         }
@@ -114,12 +125,37 @@ impl ConfigDirs {
             .collect()
     }
 
-    fn file(&self, name: &'static str, built_in: &str) -> Result<ConfigFile, ConfigError> {
+    /// Reads the YAML files of a folder of rules, all from the first directory that has the folder, in the order of their
+    /// names.
+    pub fn read_folder(&self, folder: &str) -> Result<Vec<ConfigFile>, ConfigError> {
+        for dir in &self.0 {
+            let Some(names) = list(&dir.join(folder))? else {
+                continue;
+            };
+            let files = names.into_iter().filter_map(|name| {
+                let path = dir.join(folder).join(&name);
+                let file = |text| ConfigFile {
+                    name: format!("{folder}/{name}"),
+                    source: FileSource::Disk(path.clone()),
+                    text,
+                };
+                read(&path).map(|text| text.map(file)).transpose()
+            });
+            return files.collect();
+        }
+        let built_in = BUILT_IN_FOLDERS.iter().filter(|(name, _)| *name == folder);
+        let files = built_in.flat_map(|(_, files)| *files);
+        Ok(files
+            .map(|(name, text)| ConfigFile::built_in(format!("{folder}/{name}"), text))
+            .collect())
+    }
+
+    fn file(&self, name: &str, built_in: &str) -> Result<ConfigFile, ConfigError> {
         for dir in &self.0 {
             let path = dir.join(name);
             if let Some(text) = read(&path)? {
                 return Ok(ConfigFile {
-                    name,
+                    name: name.to_owned(),
                     source: FileSource::Disk(path),
                     text,
                 });
@@ -127,6 +163,29 @@ impl ConfigDirs {
         }
         Ok(ConfigFile::built_in(name, built_in))
     }
+}
+
+/// Sorted names of the YAML files of a folder; `None` if there is no such folder.
+fn list(folder: &Path) -> Result<Option<Vec<String>>, ConfigError> {
+    let failed = |source| ConfigError::Read {
+        path: folder.to_owned(),
+        source,
+    };
+    let entries = match std::fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(failed(e)),
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let name = entry.map_err(failed)?.file_name();
+        let name = name.to_string_lossy();
+        if !name.starts_with('.') && (name.ends_with(".yaml") || name.ends_with(".yml")) {
+            names.push(name.into_owned());
+        }
+    }
+    names.sort();
+    Ok(Some(names))
 }
 
 /// `None` if there is no such file.
@@ -177,6 +236,31 @@ mod tests {
         assert_eq!(found("gateways.yml"), (gateways, "1"));
         assert_eq!(found("oal/core.oal"), (core, "3"));
         assert_eq!(found("application.yml").0, FileSource::BuiltIn);
+    }
+
+    #[test]
+    fn rules_come_from_the_first_directory_that_has_their_folder() {
+        let empty = tempfile::tempdir().unwrap();
+        let full = tempfile::tempdir().unwrap();
+        let folder = full.path().join(METER_RULES);
+        let dirs = ConfigDirs::only(vec![empty.path().to_owned(), full.path().to_owned()]);
+        let names = || {
+            let files = dirs.read_folder(METER_RULES).unwrap().into_iter();
+            files.map(|f| (f.name, f.text)).collect::<Vec<_>>()
+        };
+        let built_in = names();
+        assert_eq!(built_in.len(), 1);
+        assert_eq!(built_in[0].0, "meter-receive-config/spring-sleuth.yaml");
+        std::fs::create_dir(&folder).unwrap();
+        assert_eq!(names(), []);
+        for name in ["b.yml", "a.yaml", "notes.txt", "..data.yaml"] {
+            std::fs::write(folder.join(name), name).unwrap();
+        }
+        let want = ["a.yaml", "b.yml"];
+        let want = want.map(|name| (format!("{METER_RULES}/{name}"), name.to_owned()));
+        assert_eq!(names(), want);
+        std::fs::write(empty.path().join(METER_RULES), "no folder").unwrap();
+        assert!(dirs.read_folder(METER_RULES).is_err());
     }
 
     #[test]

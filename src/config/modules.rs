@@ -48,7 +48,7 @@ const MODULES: &[(&str, &[(&str, Support)])] = {
         ("envoy-metric", &[("default", WithoutEffect)]),
         ("prometheus-fetcher", &[("default", WithoutEffect)]),
         ("kafka-fetcher", &[("default", WithoutEffect)]),
-        ("receiver-meter", &[("default", WithoutEffect)]),
+        ("receiver-meter", &[("default", Works)]),
         ("receiver-oc", &[("default", WithoutEffect)]),
         ("receiver_zipkin", &[("default", Missing)]),
         ("receiver_jaeger", &[("default", Missing)]),

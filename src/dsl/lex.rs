@@ -20,7 +20,7 @@ pub enum TokenKind {
     Name(String),
     /// Digits, with an optional minus and fraction, as written.
     Number(String),
-    /// The inside of a text in double quotes.
+    /// The inside of a text in quotes.
     Text(String),
     Symbol(&'static str),
     /// Behind the last token.
@@ -41,14 +41,16 @@ impl fmt::Display for TokenKind {
 
 /// Longer ones first.
 const SYMBOLS: &[&str] = &[
-    "==", ">=", "<=", "!=", "=", ">", "<", "(", ")", ".", ",", ";", "*",
+    "==", ">=", "<=", "!=", "=", ">", "<", "(", ")", "[", "]", ".", ",", ";", "*",
 ];
 
-/// The tokens of a text, ending with [`TokenKind::End`]. What is no token is reported and passed over.
-pub fn tokens(text: &str, diagnostics: &mut Diagnostics) -> Vec<Token> {
+/// The tokens of a text, ending with [`TokenKind::End`]. What is no token is reported and passed over. `quotes` are the
+/// characters that texts can be quoted with.
+pub fn tokens(text: &str, quotes: &[char], diagnostics: &mut Diagnostics) -> Vec<Token> {
     let mut lexer = Lexer {
         rest: text.chars().peekable(),
         at: Position { line: 1, column: 1 },
+        quotes,
         diagnostics,
     };
     let mut tokens = Vec::new();
@@ -65,6 +67,7 @@ pub fn tokens(text: &str, diagnostics: &mut Diagnostics) -> Vec<Token> {
 struct Lexer<'a> {
     rest: Peekable<Chars<'a>>,
     at: Position,
+    quotes: &'a [char],
     diagnostics: &'a mut Diagnostics,
 }
 
@@ -75,7 +78,10 @@ impl Lexer<'_> {
             let at = self.at;
             let kind = match self.rest.peek() {
                 None => TokenKind::End,
-                Some('"') => self.quoted(at),
+                Some(c) if self.quotes.contains(c) => {
+                    let quote = *c;
+                    self.quoted(quote, at)
+                }
                 Some(c) if c.is_ascii_alphabetic() => {
                     TokenKind::Name(self.take_while(|c| c.is_ascii_alphanumeric() || c == '_'))
                 }
@@ -116,13 +122,13 @@ impl Lexer<'_> {
         taken
     }
 
-    fn quoted(&mut self, at: Position) -> TokenKind {
+    fn quoted(&mut self, quote: char, at: Position) -> TokenKind {
         self.bump();
         let mut text = String::new();
         while let Some(c) = self.rest.peek().copied().filter(|c| *c != '\n') {
             self.bump();
             match c {
-                '"' => return TokenKind::Text(text),
+                c if c == quote => return TokenKind::Text(text),
                 '\\' => text.extend(self.bump()),
                 c => text.push(c),
             }
@@ -202,7 +208,7 @@ mod tests {
 
     fn check(text: &str) -> (String, Vec<String>) {
         let mut diagnostics = Diagnostics::new("f");
-        let tokens = tokens(text, &mut diagnostics);
+        let tokens = tokens(text, &['"'], &mut diagnostics);
         let shown: Vec<String> = tokens
             .iter()
             .map(|t| format!("{}:{} {}", t.at.line, t.at.column, t.kind))
@@ -231,8 +237,8 @@ mod tests {
                 "1:1 `==`, 1:3 `>=`, 1:5 `<=`, 1:7 `!=`, 1:9 `=`, 1:10 the end of the file",
             ),
             (
-                r#""a\"b" "ü" x"#,
-                r#"1:1 "a\"b", 1:8 "ü", 1:12 `x`, 1:13 the end of the file"#,
+                r#""a\"b" "ü" x[]"#,
+                r#"1:1 "a\"b", 1:8 "ü", 1:12 `x`, 1:13 `[`, 1:14 `]`, 1:15 the end of the file"#,
             ),
             (
                 "a // b\n/* c\n*/ d",
@@ -247,6 +253,7 @@ mod tests {
     fn what_is_no_token_is_reported_and_passed_over() {
         for (text, want) in [
             ("a # b", "f:1:3: unexpected `#`"),
+            ("'", "f:1:1: unexpected `'`"),
             ("a / b", "f:1:3: unexpected `/`"),
             ("a - b", "f:1:3: unexpected `-`"),
             ("\"a\nb", "f:1:1: text has no closing quote on its line"),

@@ -9,6 +9,7 @@ pub mod kind {
     pub const KEEP_ALIVE: &str = "keep_alive";
     pub const MESH: &str = "mesh";
     pub const PROFILE_SNAPSHOT: &str = "profile_snapshot";
+    pub const METERS: &str = "meters";
 }
 
 /// What an agent said, still encoded as its protobuf message.
@@ -34,6 +35,8 @@ pub enum Message {
     ProfileTaskNotified(Bytes),
     /// `ProfileTaskFinishReport` of an agent that is done.
     ProfileTaskFinished(Bytes),
+    /// `MeterPart`: all that one stream brought, or a part of it.
+    Meters(Bytes),
 }
 
 impl Message {
@@ -50,6 +53,7 @@ impl Message {
             Message::ProfileSnapshot(_) => kind::PROFILE_SNAPSHOT,
             Message::ProfileTaskNotified(_) => "profile_task_notified",
             Message::ProfileTaskFinished(_) => "profile_task_finished",
+            Message::Meters(_) => kind::METERS,
         }
     }
 
@@ -65,7 +69,8 @@ impl Message {
             | Message::Mixer(b)
             | Message::ProfileSnapshot(b)
             | Message::ProfileTaskNotified(b)
-            | Message::ProfileTaskFinished(b) => b,
+            | Message::ProfileTaskFinished(b)
+            | Message::Meters(b) => b,
         }
     }
 }

@@ -24,7 +24,7 @@ use tonic::transport::{Identity, Server, ServerTlsConfig};
 use super::handover::Handover;
 use super::profile::ProfileTasks;
 use super::{
-    Enabled, ReceiveError, clr, health, istio, jvm, listen, management, mesh, profile, trace,
+    Enabled, ReceiveError, clr, health, istio, jvm, listen, management, mesh, meter, profile, trace,
 };
 use crate::config::{Secret, TlsSettings};
 use calls::Calls;
@@ -220,6 +220,13 @@ impl GrpcServer {
             add!(
                 istio::Istio(self.handover.clone()),
                 HandleMetricServiceServer
+            );
+        }
+        if enabled.meter {
+            add!(
+                meter::Meter(self.handover.clone()),
+                legacy::meter_report_service_server::MeterReportServiceServer,
+                v3::meter_report_service_server::MeterReportServiceServer
             );
         }
         // Probes carry no token.

@@ -41,17 +41,26 @@ impl Handover {
                 Err(Refused::Overloaded) => lost += size,
                 Err(Refused::Closed) => return Err(status(Refused::Closed)),
             }
-            match end {
-                None => {}
-                Some(Ok(())) if lost == 0 => return Ok(()),
-                Some(Ok(())) => {
-                    return Err(Status::internal(format!(
-                        "{lost} {kind} messages were lost: {}",
-                        Refused::Overloaded
-                    )));
-                }
-                Some(Err(broken)) => return Err(self.broken(kind, broken)),
+            if let Some(end) = end {
+                return self.ended(kind, lost, end);
             }
+        }
+    }
+
+    /// How a stream is answered after `lost` messages found no room.
+    pub(super) fn ended(
+        &self,
+        kind: &str,
+        lost: usize,
+        end: Result<(), Status>,
+    ) -> Result<(), Status> {
+        match end {
+            Ok(()) if lost == 0 => Ok(()),
+            Ok(()) => Err(Status::internal(format!(
+                "{lost} {kind} messages were lost: {}",
+                Refused::Overloaded
+            ))),
+            Err(broken) => Err(self.broken(kind, broken)),
         }
     }
 

@@ -3,14 +3,18 @@
 use std::sync::{Arc, LazyLock};
 
 use anyhow::{Result, anyhow};
+use oap::analyzer::meter::{MeterMetrics, Meters};
 use oap::analyzer::{Analyzer, AnalyzerSettings};
 use oap::config::SlowThresholds;
+use oap::dsl::diag::Diagnostic;
+use oap::dsl::meter::{self, MeterRule};
 use oap::dsl::oal;
-use oap::model::metrics::{Function, MeterDefinition, MeterScope, Ranks};
+use oap::model::metrics::MeterDefinition;
 use oap::model::schema::Schema;
 use oap::model::time_bucket::Zone;
 use oap::stream::{AddressBook, ApdexThresholds, Plan};
 use oap::util::clock::Clock;
+use prometheus::Registry;
 
 /// Models and what is computed for them.
 pub struct Compiled {
@@ -56,6 +60,27 @@ every_relation = from(EndpointRelation.rpcLatency).percentile(10);
 every_database = from(DatabaseAccess.latency).histogram(50, 5);
 ";
 
+/// A rule of each operation and scope, with each function that looks at one report only.
+pub const EVERY_METER: &str = r#"
+meters:
+  - name: every_single
+    scope: {type: SERVICE}
+    meter: {operation: avg, value: 'meter["one"].tagFilter("k", "v").add(1).minus(2).multiply(3).divide(4).scale(2)'}
+  - name: every_operand
+    scope: {type: SERVICE_INSTANCE}
+    meter: {operation: avg, value: 'meter["one"].add(meter["two"].tagFilter("k", "v"))'}
+  - name: every_average
+    scope: {type: ENDPOINT, endpoint: /a}
+    meter: {operation: avgHistogram, value: 'meter["buckets"]'}
+  - name: every_rank
+    scope: {type: SERVICE_INSTANCE}
+    meter: {operation: avgHistogramPercentile, percentile: [50, 99], value: 'meter["buckets"].tagFilter("k", "v")'}
+"#;
+
+pub fn meter_rules() -> Result<Vec<MeterRule>, Vec<Diagnostic>> {
+    meter::compile(&[("every.yaml".to_owned(), EVERY_METER.to_owned())])
+}
+
 static COMPILED: LazyLock<Result<Compiled, String>> = LazyLock::new(|| {
     let scripts = SHIPPED.iter().chain(&[("every.oal", EVERY_FUNCTION)]);
     let scripts: Vec<(String, String)> = scripts
@@ -63,16 +88,8 @@ static COMPILED: LazyLock<Result<Compiled, String>> = LazyLock::new(|| {
         .collect();
     let program = oal::compile(&scripts);
     let program = program.map_err(|mistakes| format!("{mistakes:?}"))?;
-    let ranks = Ranks::new([50, 90]).ok_or("no ranks")?;
-    let meter = |name: &str, function| MeterDefinition {
-        name: name.to_owned(),
-        scope: MeterScope::Instance,
-        function,
-    };
-    let meters = [
-        meter("meter_load", Function::MeterAvg),
-        meter("meter_latency", Function::BucketAvgPercentile { ranks }),
-    ];
+    let rules = meter_rules().map_err(|mistakes| format!("{mistakes:?}"))?;
+    let meters: Vec<MeterDefinition> = rules.into_iter().map(|rule| rule.definition).collect();
     let schema = Schema::build(&program.metrics, &meters, &program.disabled, true);
     let thresholds = ApdexThresholds::new([]);
     let plan = Plan::build(&program.metrics, &meters, &schema, thresholds);
@@ -96,11 +113,9 @@ pub fn analyzer(clock: Clock, addresses: Arc<AddressBook>) -> Result<Analyzer> {
         ..AnalyzerSettings::default()
     };
     let schema = &compiled()?.schema;
-    Ok(Analyzer::new(
-        Arc::new(settings),
-        schema,
-        Zone::utc(),
-        clock,
-        addresses,
-    ))
+    let rules = meter_rules().map_err(|mistakes| anyhow!("{mistakes:?}"))?;
+    let metrics = MeterMetrics::new(&Registry::new())?;
+    let meters = Meters::new(rules, metrics, clock.clone());
+    let analyzer = Analyzer::new(Arc::new(settings), schema, Zone::utc(), clock, addresses);
+    Ok(analyzer.with_meters(Arc::new(meters)))
 }

@@ -15,7 +15,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("dsl", &[]),
     ("journal", &[]),
     ("receiver", &["journal"]),
-    ("analyzer", &["stream"]),
+    ("analyzer", &["stream", "dsl"]),
     ("stream", &["storage"]),
     ("storage", &[]),
     ("query", &["storage", "dsl"]),

@@ -19,6 +19,7 @@ mod late_data;
 mod layering;
 mod memory_store;
 mod mesh;
+mod meters;
 mod naming_files;
 mod oal_edit;
 mod oap_process;

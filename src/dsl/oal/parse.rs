@@ -7,7 +7,7 @@ use crate::model::metrics::CompareOp;
 
 /// The statements that could be read; the rest is in `diagnostics`.
 pub fn parse(text: &str, diagnostics: &mut Diagnostics) -> Vec<Statement> {
-    let tokens = tokens(text, diagnostics);
+    let tokens = tokens(text, &['"'], diagnostics);
     let mut parser = Parser {
         tokens: &tokens,
         next: 0,

@@ -12,10 +12,12 @@ use oap_proto::health::{HealthCheckRequest, health_client::HealthClient};
 use oap_proto::istio::metric::handle_metric_service_client::HandleMetricServiceClient as Mixer;
 use oap_proto::legacy::jvm_metric_report_service_client::JvmMetricReportServiceClient as LegacyJvm;
 use oap_proto::legacy::management_service_client::ManagementServiceClient as LegacyManagement;
+use oap_proto::legacy::meter_report_service_client::MeterReportServiceClient as LegacyMeter;
 use oap_proto::legacy::service_mesh_metric_service_client::ServiceMeshMetricServiceClient as LegacyMesh;
 use oap_proto::legacy::trace_segment_report_service_client::TraceSegmentReportServiceClient as LegacyTrace;
 use oap_proto::v3::clr_metric_report_service_client::ClrMetricReportServiceClient as V3Clr;
 use oap_proto::v3::management_service_client::ManagementServiceClient as V3Management;
+use oap_proto::v3::meter_report_service_client::MeterReportServiceClient as V3Meter;
 use oap_proto::v3::service_mesh_metric_service_client::ServiceMeshMetricServiceClient as V3Mesh;
 use oap_proto::v3::trace_segment_report_service_client::TraceSegmentReportServiceClient as V3Trace;
 
@@ -165,11 +167,45 @@ async fn every_report_is_handed_over_under_both_names() {
         server.next().await,
         [Message::Mixer(b"k".as_slice().into())]
     );
+    // A stream of meters is one message with a field for each.
+    let meters = |bytes: &'static [u8]| Message::Meters(bytes.into());
+    LegacyMeter::new(channel.clone())
+        .collect(stream::iter([raw(b"k"), raw(b"lm")]))
+        .await
+        .unwrap();
+    assert_eq!(server.next().await, [meters(b"\x0a\x01k\x0a\x02lm")]);
+    let mut meter = V3Meter::new(channel.clone());
+    meter.collect(stream::iter([raw(b"n")])).await.unwrap();
+    assert_eq!(server.next().await, [meters(b"\x0a\x01n")]);
+    let batches = stream::iter([raw(b"\x0a\x01o")]);
+    meter.collect_batch(batches).await.unwrap();
+    assert_eq!(server.next().await, [meters(b"\x0a\x01o")]);
+    meter.collect(stream::empty()).await.unwrap();
 
     let received = &server.metrics.received;
     assert_eq!(received.with_label_values(&["segment", "grpc"]).get(), 4);
     let latency = &server.metrics.trace_in_latency;
     assert_eq!(latency.with_label_values(&["grpc"]).get_sample_count(), 4);
+}
+
+#[tokio::test]
+async fn meters_of_a_stream_that_breaks_are_delivered() {
+    let mut server = Running::start(GrpcOptions::default()).await;
+    let channel = server.connect().await;
+    let want = [Message::Meters(b"\x0a\x01a\x0a\x01b".as_slice().into())];
+    // The peer sends two messages and is gone, at some time after they have arrived.
+    for patience_ms in [100, 500, 2500, 12_500] {
+        let messages = stream::iter([raw(b"a"), raw(b"b")]).chain(stream::pending());
+        let mut client = LegacyMeter::new(channel.clone());
+        let patience = Duration::from_millis(patience_ms);
+        let call = tokio::time::timeout(patience, client.collect(messages));
+        assert!(call.await.is_err(), "answered while it was open");
+        let delivered = tokio::time::timeout(patience, server.next()).await;
+        if delivered.is_ok_and(|messages| messages == want) {
+            return;
+        }
+    }
+    panic!("not delivered");
 }
 
 #[tokio::test]

@@ -14,9 +14,10 @@ use oap::model::metrics::Value;
 use oap::model::row::{Cell, Row};
 use oap::stream::AddressBook;
 use oap::util::clock::Clock;
+use oap_proto::agent::meter_data::Metric;
 use oap_proto::agent::{
-    ClrGc, ClrMetric, ClrMetricCollection, ClrThread, Cpu, SegmentObject, SpanLayer, SpanObject,
-    SpanType,
+    ClrGc, ClrMetric, ClrMetricCollection, ClrThread, Cpu, Label, MeterBucketValue, MeterData,
+    MeterHistogram, MeterPart, MeterSingleValue, SegmentObject, SpanLayer, SpanObject, SpanType,
 };
 use oap_proto::istio::{self, HandleMetricRequest};
 use prost::Message as _;
@@ -207,6 +208,48 @@ fn clr_metrics() -> Result<()> {
     };
     let target = Target::of(Form::Message, "clr-metrics").seeds([metrics.encode_to_vec()]);
     check(target, Message::ClrMetrics)
+}
+
+#[test]
+fn meters() -> Result<()> {
+    let label = Label {
+        name: "k".into(),
+        value: "v".into(),
+    };
+    let single = |name: &str, value| {
+        Metric::SingleValue(MeterSingleValue {
+            name: name.into(),
+            labels: vec![label.clone()],
+            value,
+        })
+    };
+    let bucket = |bucket, count, is_negative_infinity| MeterBucketValue {
+        bucket,
+        count,
+        is_negative_infinity,
+    };
+    let histogram = Metric::Histogram(MeterHistogram {
+        name: "buckets".into(),
+        labels: vec![label.clone()],
+        values: vec![
+            bucket(0.0, 1, true),
+            bucket(0.5, 2, false),
+            bucket(7.0, 3, false),
+        ],
+    });
+    let data = |metric| MeterData {
+        metric: Some(metric),
+        service: "shop".into(),
+        service_instance: "shop-1".into(),
+        timestamp: NOW_MS,
+    };
+    let metrics = [single("one", 1.5), single("two", -2.0), histogram];
+    let report = MeterPart {
+        meter_data: metrics.map(data).into(),
+        first: Some(MeterData::default()),
+    };
+    let target = Target::of(Form::Message, "meters").seeds([report.encode_to_vec()]);
+    check(target, Message::Meters)
 }
 
 #[test]

@@ -1,10 +1,10 @@
-//! Scripts: OAL.
+//! Scripts and rules: OAL, meters.
 
 use anyhow::{Result, ensure};
-use oap::dsl::oal;
+use oap::dsl::{meter, oal};
 
 use super::{Form, Target, text};
-use crate::every_metric::{EVERY_FUNCTION, SHIPPED};
+use crate::every_metric::{EVERY_FUNCTION, EVERY_METER, SHIPPED};
 
 #[test]
 fn oal() -> Result<()> {
@@ -67,6 +67,59 @@ fn oal() -> Result<()> {
         // Each metric has a name, `=`, `from`, an attribute and a function.
         let metrics = alone.map_or(0, |program| program.metrics.len());
         ensure!(metrics <= input.len() / 15, "{metrics} metrics");
+        Ok(())
+    })
+}
+
+#[test]
+fn meter_rules() -> Result<()> {
+    let target = Target::of(Form::Text, "meter-rules")
+        .seeds([EVERY_METER])
+        .words(&[
+            "meters:",
+            "- name: ",
+            "scope:",
+            "{type: ",
+            "SERVICE",
+            "ENDPOINT",
+            "endpoint: ",
+            "operation: ",
+            "avg",
+            "avgHistogram",
+            "percentile: [",
+            "value: ",
+            "meter[\"a\"]",
+            ".add(",
+            ".rate(\"PT1M\")",
+            ".scale(",
+            "tagFilter('a', 'b')",
+            ")",
+            "'",
+            "\"",
+            "|\n",
+        ]);
+    target.check(|input| {
+        let text = text(input)?;
+        let lines = text.lines().count() + 1;
+        match meter::compile(&[("a.yaml".to_owned(), text.to_owned())]) {
+            // A name, a scope, an operation and a value are more than that.
+            Ok(rules) => ensure!(rules.len() <= input.len() / 30, "{} rules", rules.len()),
+            Err(mistakes) => {
+                ensure!(
+                    !mistakes.is_empty() && mistakes.len() <= 100,
+                    "{} mistakes",
+                    mistakes.len()
+                );
+                for mistake in mistakes {
+                    ensure!(
+                        (1..=lines).contains(&mistake.line) && mistake.column > 0,
+                        "{mistake}"
+                    );
+                    let shown = mistake.to_string();
+                    ensure!(shown.len() <= 2 * input.len() + 2000, "{}", shown.len());
+                }
+            }
+        }
         Ok(())
     })
 }
