@@ -27,12 +27,23 @@ const REPORTS: [&str; 10] = [
     "MeterData",
     "MeterDataCollection",
 ];
+const ENVOY_MESSAGES: [&str; 3] = [
+    "envoy/access_log.proto",
+    "envoy/metrics.proto",
+    "envoy/node.proto",
+];
+const ENVOY_SERVICES: [&str; 2] = [
+    "envoy/service/access_log.proto",
+    "envoy/service/metrics.proto",
+];
+const ENVOY_REPORTS: [&str; 2] = ["StreamAccessLogsMessage", "StreamMetricsMessage"];
 const ISTIO_MESSAGES: [&str; 1] = ["istio/mixer.proto"];
 const ISTIO_SERVICES: [&str; 1] = ["istio/service/metric.proto"];
 const ISTIO_REPORTS: [&str; 1] = ["HandleMetricRequest"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=agent");
+    println!("cargo:rerun-if-changed=envoy");
     println!("cargo:rerun-if-changed=health.proto");
     println!("cargo:rerun-if-changed=istio");
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
@@ -41,7 +52,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     fs::create_dir_all(&messages)?;
     fs::create_dir_all(&services)?;
 
-    for files in [&MESSAGES[..], &ISTIO_MESSAGES] {
+    for files in [&MESSAGES[..], &ENVOY_MESSAGES, &ISTIO_MESSAGES] {
         tonic_prost_build::configure()
             .build_client(false)
             .build_server(false)
@@ -57,6 +68,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             &REPORTS[..],
             &SERVICES[..],
         ),
+        (".envoy", "crate::envoy", &ENVOY_REPORTS, &ENVOY_SERVICES),
         (".istio", "crate::istio", &ISTIO_REPORTS, &ISTIO_SERVICES),
     ] {
         let mut on_top = tonic_prost_build::configure()

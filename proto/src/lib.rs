@@ -29,6 +29,27 @@ pub mod v3 {
     include!(concat!(env!("OUT_DIR"), "/services/skywalking.v3.rs"));
 }
 
+/// Messages of Envoy proxies, and the services that take them.
+pub mod envoy {
+    include!(concat!(env!("OUT_DIR"), "/messages/envoy.rs"));
+
+    /// `/envoy.service.metrics.v2.MetricsService/StreamMetrics`
+    pub mod metrics {
+        include!(concat!(
+            env!("OUT_DIR"),
+            "/services/envoy.service.metrics.v2.rs"
+        ));
+    }
+
+    /// `/envoy.service.accesslog.v2.AccessLogService/StreamAccessLogs`
+    pub mod access_log {
+        include!(concat!(
+            env!("OUT_DIR"),
+            "/services/envoy.service.accesslog.v2.rs"
+        ));
+    }
+}
+
 /// Messages of Istio's Mixer, and the service that takes them.
 pub mod istio {
     include!(concat!(env!("OUT_DIR"), "/messages/istio.rs"));
