@@ -2,9 +2,11 @@
 //!
 //! Nothing is aggregated, stored or awaited here. A message that makes no sense is rejected whole, with a reason.
 
+mod access_log;
 mod bounds;
 pub mod clr;
 pub mod entities;
+mod envoy;
 pub mod facts;
 pub mod gateways;
 pub mod grouping;
@@ -15,6 +17,7 @@ pub mod management;
 pub mod mesh;
 pub mod meter;
 pub mod naming;
+pub mod pods;
 mod profile;
 mod request;
 pub mod settings;
@@ -57,6 +60,9 @@ pub enum Reject {
     TimeOutOfRange,
     #[error("too_large")]
     TooLarge,
+    /// Traffic that says only addresses, while no pod is known.
+    #[error("no_pods")]
+    NoPods,
 }
 
 /// A clock that is further ahead is wrong, and every day has files or indices of its own, which would stay until then.
@@ -137,6 +143,12 @@ impl Analyzer {
                 self.profile_task_event(TaskOperation::Finished, bytes, facts)
             }
             Message::Meters(bytes) => self.meters(bytes, facts),
+            Message::EnvoyMetrics { identifier, body } => {
+                self.envoy_metrics(identifier, body, facts)
+            }
+            Message::EnvoyAccessLogs { identifier, body } => {
+                self.access_logs(identifier, body, facts)
+            }
         }
     }
 

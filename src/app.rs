@@ -7,6 +7,7 @@ mod answers;
 mod doors;
 mod files;
 mod keeper;
+mod pods;
 mod profile;
 mod stages;
 mod task;

@@ -4,6 +4,7 @@
 
 pub mod analyzer;
 pub mod app;
+pub mod cluster;
 pub mod config;
 pub mod dsl;
 pub mod journal;

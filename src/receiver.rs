@@ -4,6 +4,7 @@
 //! one that cannot be read is found and counted by the analyzer. Only the JSON of the HTTP twins is translated here.
 
 mod clr;
+mod envoy;
 pub mod grpc;
 mod handover;
 mod health;
@@ -50,6 +51,10 @@ pub struct Enabled {
     pub istio: bool,
     /// `receiver-meter`
     pub meter: bool,
+    /// `envoy-metric`: access logs
+    pub envoy_access_logs: bool,
+    /// `envoy-metric` with `acceptMetricsService`
+    pub envoy_metrics: bool,
 }
 
 impl Enabled {
@@ -63,6 +68,8 @@ impl Enabled {
         mesh: true,
         istio: true,
         meter: true,
+        envoy_access_logs: true,
+        envoy_metrics: true,
     };
     /// None: what the core port serves when the sharing server has ports of its own.
     pub const NONE: Enabled = Enabled {
@@ -74,6 +81,8 @@ impl Enabled {
         mesh: false,
         istio: false,
         meter: false,
+        envoy_access_logs: false,
+        envoy_metrics: false,
     };
 }
 

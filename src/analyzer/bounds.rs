@@ -31,6 +31,10 @@ const SINGLE_METER: Shape = Shape(&[(2, &LEAF)]);
 const HISTOGRAM_METER: Shape = Shape(&[(2, &LEAF), (3, &LEAF)]);
 const METER: Shape = Shape(&[(1, &SINGLE_METER), (2, &HISTOGRAM_METER)]);
 const METERS: Shape = Shape(&[(1, &METER), (15, &METER)]);
+const METRIC_FAMILY: Shape = Shape(&[(4, &LEAF)]);
+const ENVOY_METRICS: Shape = Shape(&[(2, &METRIC_FAMILY)]);
+const LOG_ENTRIES: Shape = Shape(&[(1, &LEAF)]);
+const ACCESS_LOGS: Shape = Shape(&[(2, &LOG_ENTRIES)]);
 
 /// Refuses what is larger than any agent has reason to send.
 pub(super) fn check(message: &Message) -> Result<(), Reject> {
@@ -46,6 +50,8 @@ pub(super) fn check(message: &Message) -> Result<(), Reject> {
         | Message::ProfileTaskFinished(_) => &LEAF,
         Message::Mixer(_) => &MIXER,
         Message::Meters(_) => &METERS,
+        Message::EnvoyMetrics { .. } => &ENVOY_METRICS,
+        Message::EnvoyAccessLogs { .. } => &ACCESS_LOGS,
     };
     if message.bytes().len() > MAX_BYTES {
         return Err(Reject::TooLarge);

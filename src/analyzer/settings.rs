@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::gateways::Gateways;
 use super::grouping::EndpointGrouping;
 use super::naming::NameLimits;
+use super::pods::PodMap;
 use crate::config::SlowThresholds;
 
 /// Settings of the analyzer.
@@ -22,10 +23,13 @@ pub struct AnalyzerSettings {
     pub max_age_ms: i64,
     /// False stores segments but derives no metrics from them.
     pub is_trace_analysis_on: bool,
+    /// Who is behind the addresses of Envoy's access logs; `None` takes these logs without looking at them.
+    pub access_log_pods: Option<Arc<PodMap>>,
 }
 
 impl Default for AnalyzerSettings {
-    /// Keeps every segment of any age; a statement is slow after 10 s, as in the original without thresholds.
+    /// Keeps every segment of any age; a statement is slow after 10 s, as in the original without thresholds. Access logs
+    /// mean nothing.
     fn default() -> AnalyzerSettings {
         AnalyzerSettings {
             names: NameLimits::default(),
@@ -39,6 +43,7 @@ impl Default for AnalyzerSettings {
             max_statement_length: 2000,
             max_age_ms: i64::MAX,
             is_trace_analysis_on: true,
+            access_log_pods: None,
         }
     }
 }

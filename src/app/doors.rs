@@ -216,5 +216,7 @@ fn enabled(settings: &Settings) -> Enabled {
         mesh: on.mesh,
         istio: on.istio,
         meter: on.meter,
+        envoy_access_logs: on.envoy.is_some(),
+        envoy_metrics: on.envoy.as_ref().is_some_and(|e| e.accept_metrics_service),
     }
 }

@@ -7,9 +7,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::Shared;
 use super::answers;
-use super::profile;
 use super::stages::Stages;
 use super::task::Tasks;
+use super::{pods, profile};
+use crate::cluster::kubernetes::PodReader;
 use crate::config::{Configuration, StorageSettings};
 use crate::model::schema::Schema;
 use crate::model::time_bucket::DAY_MS;
@@ -69,6 +70,10 @@ pub(super) fn start(
             "profile-tasks",
             until_stop(Box::pin(async move { profile.profile_tasks().await })),
         );
+    }
+    if let Some(pods) = &stages.pods {
+        let keeping = pods::keep(PodReader::new(None), Arc::clone(pods), pods::PERIOD);
+        tasks.spawn("pods", until_stop(Box::pin(keeping)));
     }
     if shared.settings.core.enable_data_keeper_executor {
         tasks.spawn(

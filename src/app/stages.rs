@@ -13,6 +13,7 @@ use super::files::Files;
 use super::task::Tasks;
 use crate::analyzer::meter::{MeterMetrics, Meters};
 use crate::analyzer::naming::NameLimits;
+use crate::analyzer::pods::PodMap;
 use crate::analyzer::{Analyzer, AnalyzerSettings};
 use crate::config::{Configuration, Settings, StorageSettings};
 use crate::dsl::meter::{self, MeterRule};
@@ -46,6 +47,8 @@ pub(super) struct Stages {
     pub(super) schema: Arc<Schema>,
     pub(super) addresses: Arc<AddressBook>,
     pub(super) profile_tasks: Arc<TaskBook>,
+    /// If access logs are analysed.
+    pub(super) pods: Option<Arc<PodMap>>,
     shards: Vec<mpsc::Sender<Input>>,
     lanes: Vec<Lane>,
     tasks: Tasks,
@@ -217,12 +220,19 @@ pub(super) fn start(
     let (intake, inboxes) = Intake::new(cores, limits);
     let analysis_metrics = AnalysisMetrics::new(registry)?;
     let reject_log = Arc::new(RejectLog::new(shared.clock.clone()));
-    let analyzer_settings = Arc::new(analyzer_settings(settings, files));
     let meters = Arc::new(Meters::new(
         program.meter_rules.clone(),
         MeterMetrics::new(registry)?,
         shared.clock.clone(),
     ));
+    let envoy = settings.receivers.envoy.as_ref();
+    let pods = envoy
+        .filter(|envoy| envoy.als_http_analysis)
+        .map(|_| Arc::<PodMap>::default());
+    let analyzer_settings = Arc::new(AnalyzerSettings {
+        access_log_pods: pods.clone(),
+        ..analyzer_settings(settings, files)
+    });
     for inbox in inboxes {
         let analyzer = Analyzer::new(
             Arc::clone(&analyzer_settings),
@@ -246,6 +256,7 @@ pub(super) fn start(
         schema,
         addresses,
         profile_tasks,
+        pods,
         shards,
         lanes,
         tasks,

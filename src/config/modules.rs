@@ -45,7 +45,7 @@ const MODULES: &[(&str, &[(&str, Support)])] = {
         ("receiver-profile", &[("default", Works)]),
         ("service-mesh", &[("default", Works)]),
         ("istio-telemetry", &[("default", Works)]),
-        ("envoy-metric", &[("default", WithoutEffect)]),
+        ("envoy-metric", &[("default", Works)]),
         ("prometheus-fetcher", &[("default", WithoutEffect)]),
         ("kafka-fetcher", &[("default", WithoutEffect)]),
         ("receiver-meter", &[("default", Works)]),

@@ -53,9 +53,12 @@ pub struct ReceiverSettings {
 #[derive(Debug, Clone)]
 pub struct EnvoySettings {
     pub accept_metrics_service: bool,
-    /// `k8s-mesh`, or empty for none.
-    pub als_http_analysis: String,
+    /// Whether access logs are analysed: `alsHTTPAnalysis` has `k8s-mesh`, of several the only one there is.
+    pub als_http_analysis: bool,
 }
+
+/// The analysis of access logs that knows the pods of a Kubernetes cluster (8.1.0 spec, A.9).
+const K8S_MESH: &str = "k8s-mesh";
 
 impl SharingSettings {
     /// Reads `receiver-sharing-server.default`.
@@ -86,9 +89,13 @@ impl SharingSettings {
 impl EnvoySettings {
     /// Reads `envoy-metric.default`.
     pub(super) fn read(s: &mut Section<'_>) -> EnvoySettings {
+        let analyses = s.list("alsHTTPAnalysis").unwrap_or_default();
+        if analyses.iter().any(|name| name != K8S_MESH) {
+            s.problem("alsHTTPAnalysis", "k8s-mesh, or nothing for no analysis");
+        }
         EnvoySettings {
             accept_metrics_service: s.flag("acceptMetricsService", false),
-            als_http_analysis: s.text("alsHTTPAnalysis", ""),
+            als_http_analysis: !analyses.is_empty(),
         }
     }
 }

@@ -100,7 +100,7 @@ fn without_any_setting_the_server_stands_alone() {
     assert_eq!(embedded.dir, Path::new("data"));
     assert!(loaded.files.iter().all(|f| f.source == FileSource::BuiltIn));
     assert_eq!(loaded.oal_scripts().len(), 4);
-    let without_effect = ["alarm", "envoy-metric"];
+    let without_effect = ["alarm"];
     assert_eq!(
         loaded.notices,
         [
@@ -363,4 +363,20 @@ fn tls_needs_its_files() {
         (tls.key_path, tls.cert_chain_path),
         (PathBuf::from("/k"), PathBuf::from("/c"))
     );
+}
+
+#[test]
+fn access_logs_are_analysed_on_demand() {
+    let analysed = |names: &str| {
+        let envoy = settings(&[("SW_ENVOY_METRIC_ALS_HTTP_ANALYSIS", names)]);
+        envoy.receivers.envoy.unwrap().als_http_analysis
+    };
+    assert!(!analysed(""));
+    assert!(analysed("k8s-mesh"));
+    assert!(analysed(" k8s-mesh , k8s-mesh,"));
+    let unknown = problems(None, &[("SW_ENVOY_METRIC_ALS_HTTP_ANALYSIS", "mx-mesh")]);
+    let [problem] = &unknown[..] else {
+        panic!("{unknown:?}");
+    };
+    assert!(problem.contains("k8s-mesh, or nothing"), "{problem}");
 }

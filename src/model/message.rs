@@ -10,6 +10,8 @@ pub mod kind {
     pub const MESH: &str = "mesh";
     pub const PROFILE_SNAPSHOT: &str = "profile_snapshot";
     pub const METERS: &str = "meters";
+    pub const ENVOY_METRICS: &str = "envoy_metrics";
+    pub const ENVOY_ACCESS_LOGS: &str = "envoy_access_logs";
 }
 
 /// What an agent said, still encoded as its protobuf message.
@@ -37,6 +39,10 @@ pub enum Message {
     ProfileTaskFinished(Bytes),
     /// `MeterPart`: all that one stream brought, or a part of it.
     Meters(Bytes),
+    /// Envoy's `StreamMetricsMessage` and the `Identifier` of its stream, which only the first one carries.
+    EnvoyMetrics { identifier: Bytes, body: Bytes },
+    /// Envoy's `StreamAccessLogsMessage` and the `Identifier` of its stream, which only the first one carries.
+    EnvoyAccessLogs { identifier: Bytes, body: Bytes },
 }
 
 impl Message {
@@ -54,6 +60,8 @@ impl Message {
             Message::ProfileTaskNotified(_) => "profile_task_notified",
             Message::ProfileTaskFinished(_) => "profile_task_finished",
             Message::Meters(_) => kind::METERS,
+            Message::EnvoyMetrics { .. } => kind::ENVOY_METRICS,
+            Message::EnvoyAccessLogs { .. } => kind::ENVOY_ACCESS_LOGS,
         }
     }
 
@@ -70,7 +78,9 @@ impl Message {
             | Message::ProfileSnapshot(b)
             | Message::ProfileTaskNotified(b)
             | Message::ProfileTaskFinished(b)
-            | Message::Meters(b) => b,
+            | Message::Meters(b)
+            | Message::EnvoyMetrics { body: b, .. }
+            | Message::EnvoyAccessLogs { body: b, .. } => b,
         }
     }
 }

@@ -11,6 +11,8 @@ mod token;
 use std::sync::Arc;
 use std::time::Duration;
 
+use oap_proto::envoy::access_log::access_log_service_server::AccessLogServiceServer;
+use oap_proto::envoy::metrics::metrics_service_server::MetricsServiceServer;
 use oap_proto::health::health_server::HealthServer;
 use oap_proto::istio::metric::handle_metric_service_server::HandleMetricServiceServer;
 use oap_proto::{legacy, v3};
@@ -24,7 +26,8 @@ use tonic::transport::{Identity, Server, ServerTlsConfig};
 use super::handover::Handover;
 use super::profile::ProfileTasks;
 use super::{
-    Enabled, ReceiveError, clr, health, istio, jvm, listen, management, mesh, meter, profile, trace,
+    Enabled, ReceiveError, clr, envoy, health, istio, jvm, listen, management, mesh, meter,
+    profile, trace,
 };
 use crate::config::{Secret, TlsSettings};
 use calls::Calls;
@@ -228,6 +231,15 @@ impl GrpcServer {
                 legacy::meter_report_service_server::MeterReportServiceServer,
                 v3::meter_report_service_server::MeterReportServiceServer
             );
+        }
+        if enabled.envoy_access_logs {
+            add!(
+                envoy::AccessLogs(self.handover.clone()),
+                AccessLogServiceServer
+            );
+        }
+        if enabled.envoy_metrics {
+            add!(envoy::Metrics(self.handover.clone()), MetricsServiceServer);
         }
         // Probes carry no token.
         routes.add_service(HealthServer::new(health::Health {

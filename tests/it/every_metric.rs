@@ -4,6 +4,7 @@ use std::sync::{Arc, LazyLock};
 
 use anyhow::{Result, anyhow};
 use oap::analyzer::meter::{MeterMetrics, Meters};
+use oap::analyzer::pods::{Pod, PodMap};
 use oap::analyzer::{Analyzer, AnalyzerSettings};
 use oap::config::SlowThresholds;
 use oap::dsl::diag::Diagnostic;
@@ -103,9 +104,16 @@ pub fn compiled() -> Result<&'static Compiled> {
     COMPILED.as_ref().map_err(|error| anyhow!("{error}"))
 }
 
-/// An analyzer that takes every statement over 200 ms for slow.
+/// An analyzer that takes every statement over 200 ms for slow, and knows the pod at 10.0.0.1.
 pub fn analyzer(clock: Clock, addresses: Arc<AddressBook>) -> Result<Analyzer> {
+    let pods = PodMap::default();
+    let pod = Pod {
+        service: "shop.default".to_owned(),
+        instance: "shop-1.default".to_owned(),
+    };
+    pods.replace([("10.0.0.1".to_owned(), pod)].into());
     let settings = AnalyzerSettings {
+        access_log_pods: Some(Arc::new(pods)),
         slow_statements: SlowThresholds {
             by_type: vec![],
             default: 200,

@@ -28,7 +28,7 @@ use crate::mesh;
 use crate::segments::Served;
 
 /// A day after the recordings.
-const NOW_MS: i64 = 1_795_400_000_000;
+pub(super) const NOW_MS: i64 = 1_795_400_000_000;
 
 fn new_analyzer() -> Result<Analyzer> {
     let clock = Clock::Fixed(Arc::new(AtomicI64::new(NOW_MS)));
@@ -52,7 +52,7 @@ fn analysed(analyzer: &mut Analyzer, message: &Message) -> Result<Analysed> {
 }
 
 /// Sends inputs as messages of one kind to an analyzer that has seen those before.
-fn check(target: Target, kind: fn(Bytes) -> Message) -> Result<()> {
+pub(super) fn check(target: Target, kind: fn(Bytes) -> Message) -> Result<()> {
     let seasoned = RefCell::new(new_analyzer()?);
     target.check(|input| {
         let message = kind(Bytes::copy_from_slice(input));

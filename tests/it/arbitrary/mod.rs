@@ -13,6 +13,7 @@
 //! the command that keeps it there. `PROPTEST_CASES=200000` makes a run longer.
 
 mod edits;
+mod envoy;
 mod files;
 mod http;
 mod messages;

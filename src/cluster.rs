@@ -1,0 +1,3 @@
+//! What the surroundings of a node know: who else runs in the cluster.
+
+pub mod kubernetes;

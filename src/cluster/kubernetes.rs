@@ -1,0 +1,294 @@
+//! The Kubernetes API: which pods run where, and what they belong to.
+//!
+//! The client is the usual one: `KUBECONFIG` or `~/.kube/config`, else the service account of the own pod. Answers are read
+//! into the few fields that are looked at, so a page of large pods needs little memory.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use axum::http;
+use kube::core::Request;
+use kube::core::params::{GetParams, ListParams};
+use kube::{Client, Config};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+/// As long as the original waits for an answer.
+const READ_TIMEOUT: Duration = Duration::from_secs(20);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Pods of one answer.
+const PAGE: u32 = 500;
+/// Far more than a cluster is built for has (150,000 pods).
+const MAX_PODS: usize = 200_000;
+
+/// Why the API could not be asked.
+#[derive(Debug, thiserror::Error)]
+pub enum KubernetesError {
+    #[error("{0}")]
+    NoConfig(#[source] kube::config::InferConfigError),
+    #[error("the client cannot be made: {}", reason(.0))]
+    Client(#[source] kube::Error),
+    #[error("the API server did not answer as expected: {}", reason(.0))]
+    Api(#[source] kube::Error),
+    #[error("the API server answered something else than {what}")]
+    Answer {
+        what: &'static str,
+        source: serde_json::Error,
+    },
+    #[error("there are more than {MAX_PODS} pods")]
+    TooMany,
+}
+
+/// The innermost cause says what happened; what is around it only that it happened in a client.
+fn reason(error: &kube::Error) -> String {
+    if let kube::Error::Api(status) = error {
+        return format!("{} {}", status.code, status.message);
+    }
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string()
+}
+
+/// A pod that can be told by its address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunningPod {
+    pub ip: String,
+    /// `OWNER.NAMESPACE`
+    pub service: String,
+    /// `POD.NAMESPACE`
+    pub instance: String,
+}
+
+/// Reads pods, again and again.
+#[derive(Debug, Default)]
+pub struct PodReader {
+    /// `None` finds it in the usual places.
+    config: Option<Config>,
+    /// Gone after a failure, so that a configuration that was changed is read anew.
+    client: Option<ClientHandle>,
+    /// What replica sets are called as services, by namespace and name.
+    replica_sets: HashMap<(String, String), String>,
+}
+
+/// [`Client`] is not `Debug`.
+#[derive(Clone)]
+struct ClientHandle(Client);
+
+impl std::fmt::Debug for ClientHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Client")
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct PodList {
+    #[serde(default)]
+    metadata: ListMeta,
+    items: Option<Vec<Pod>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ListMeta {
+    /// Empty or absent on the last page.
+    r#continue: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Pod {
+    metadata: ObjectMeta,
+    #[serde(default)]
+    status: PodStatus,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct PodStatus {
+    #[serde(default)]
+    phase: String,
+    #[serde(default, rename = "podIP")]
+    pod_ip: String,
+    #[serde(default, rename = "hostIP")]
+    host_ip: String,
+}
+
+/// An object of which only this is read.
+#[derive(Debug, Deserialize)]
+struct Described {
+    metadata: ObjectMeta,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ObjectMeta {
+    name: String,
+    #[serde(default)]
+    namespace: String,
+    #[serde(default)]
+    owner_references: Vec<Owner>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Owner {
+    kind: String,
+    name: String,
+}
+
+impl ObjectMeta {
+    /// Its first owner, or itself, in its namespace.
+    fn service(&self) -> String {
+        let owner = self.owner_references.first().map(|owner| &owner.name);
+        format!("{}.{}", owner.unwrap_or(&self.name), self.namespace)
+    }
+}
+
+impl PodReader {
+    /// With a configuration; `None` finds it in the usual places.
+    pub fn new(config: Option<Config>) -> PodReader {
+        PodReader {
+            config,
+            ..PodReader::default()
+        }
+    }
+
+    /// All pods that run with an address of their own, named as 8.1.0 names them (8.1.0 spec, A.9).
+    ///
+    /// A replica set that the API refuses to show (its old group `extensions/v1beta1` is gone from newer clusters) leaves
+    /// the pod's own first owner. Any other failure fails the whole: names must not change because of a lost connection.
+    pub async fn pods(&mut self) -> Result<Vec<RunningPod>, KubernetesError> {
+        let client = match self.client.take() {
+            Some(ClientHandle(client)) => client,
+            None => connect(self.config.clone()).await?,
+        };
+        let mut pods = Vec::new();
+        let mut known = std::mem::take(&mut self.replica_sets);
+        let mut names = Names {
+            client: &client,
+            known: &mut known,
+            used: HashMap::new(),
+            is_group_served: true,
+            forbidden: HashSet::new(),
+        };
+        for pod in list(&client).await? {
+            let status = pod.status;
+            if status.phase == "Running"
+                && !status.pod_ip.is_empty()
+                && status.pod_ip != status.host_ip
+            {
+                pods.push(RunningPod {
+                    ip: status.pod_ip,
+                    service: names.service(&pod.metadata).await?,
+                    instance: format!("{}.{}", pod.metadata.name, pod.metadata.namespace),
+                });
+            }
+        }
+        self.replica_sets = names.used;
+        self.client = Some(ClientHandle(client));
+        Ok(pods)
+    }
+}
+
+async fn connect(config: Option<Config>) -> Result<Client, KubernetesError> {
+    let mut config = match config {
+        Some(config) => config,
+        None => Config::infer().await.map_err(KubernetesError::NoConfig)?,
+    };
+    config.connect_timeout = Some(CONNECT_TIMEOUT);
+    config.read_timeout = Some(READ_TIMEOUT);
+    config.reset_reader_on_write = true;
+    config.default_retry = false;
+    Client::try_from(config).map_err(KubernetesError::Client)
+}
+
+async fn list(client: &Client) -> Result<Vec<Pod>, KubernetesError> {
+    let mut pods = Vec::new();
+    let mut page = ListParams::default().limit(PAGE);
+    loop {
+        let request = Request::new("/api/v1/pods").list(&page);
+        let list: PodList = ask(client, request, "a list of pods").await?;
+        pods.extend(list.items.unwrap_or_default());
+        if pods.len() > MAX_PODS {
+            return Err(KubernetesError::TooMany);
+        }
+        match list.metadata.r#continue.filter(|token| !token.is_empty()) {
+            Some(token) => page.continue_token = Some(token),
+            None => return Ok(pods),
+        }
+    }
+}
+
+/// What services are called, with the replica sets already known.
+struct Names<'a> {
+    client: &'a Client,
+    known: &'a mut HashMap<(String, String), String>,
+    used: HashMap<(String, String), String>,
+    is_group_served: bool,
+    /// Namespaces in which replica sets may not be read.
+    forbidden: HashSet<String>,
+}
+
+impl Names<'_> {
+    async fn service(&mut self, pod: &ObjectMeta) -> Result<String, KubernetesError> {
+        let owners = &pod.owner_references;
+        let Some(set) = owners.iter().find(|owner| owner.kind == "ReplicaSet") else {
+            return Ok(pod.service());
+        };
+        let key = (pod.namespace.clone(), set.name.clone());
+        if let Some(service) = self.used.get(&key) {
+            return Ok(service.clone());
+        }
+        let service = match self.known.remove(&key) {
+            Some(service) => service,
+            None => match self.replica_set(&key.0, &key.1).await? {
+                Some(set) => set.service(),
+                None => return Ok(pod.service()),
+            },
+        };
+        self.used.insert(key, service.clone());
+        Ok(service)
+    }
+
+    /// `None` if the API does not show it.
+    async fn replica_set(
+        &mut self,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<ObjectMeta>, KubernetesError> {
+        if !self.is_group_served || self.forbidden.contains(namespace) {
+            return Ok(None);
+        }
+        let path = format!("/apis/extensions/v1beta1/namespaces/{namespace}/replicasets");
+        let request = Request::new(path).get(name, &GetParams::default());
+        match ask::<Described>(self.client, request, "a replica set").await {
+            Ok(set) => Ok(Some(set.metadata)),
+            Err(KubernetesError::Api(kube::Error::Api(status)))
+                if (400..500).contains(&status.code) && status.code != 429 =>
+            {
+                // Whoever may not read one need not ask for the next; new servers say so of a group they do not have.
+                if status.code == 403 {
+                    self.forbidden.insert(namespace.to_owned());
+                }
+                // A path that does not exist is answered without the reason that a missing object has.
+                self.is_group_served = status.code != 404 || status.reason == "NotFound";
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+async fn ask<T: DeserializeOwned>(
+    client: &Client,
+    request: Result<http::Request<Vec<u8>>, kube::core::request::Error>,
+    what: &'static str,
+) -> Result<T, KubernetesError> {
+    let request = request.map_err(|e| KubernetesError::Client(kube::Error::BuildRequest(e)))?;
+    let text = client
+        .request_text(request)
+        .await
+        .map_err(KubernetesError::Api)?;
+    serde_json::from_str(&text).map_err(|source| KubernetesError::Answer { what, source })
+}
