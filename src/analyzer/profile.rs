@@ -185,7 +185,11 @@ mod tests {
             let message = Message::ProfileSnapshot(message.encode_to_vec().into());
             assert_eq!(records(message).unwrap_err(), want);
         }
-        let huge = Message::ProfileSnapshot(vec![0; MAX_SNAPSHOT_BYTES + 1].into());
+        let mut huge = snapshot("t", NOW_MS);
+        huge.stack = Some(ThreadStack {
+            code_signatures: vec!["f".repeat(MAX_SNAPSHOT_BYTES)],
+        });
+        let huge = Message::ProfileSnapshot(huge.encode_to_vec().into());
         assert_eq!(records(huge).unwrap_err(), Reject::TooLarge);
     }
 
