@@ -6,7 +6,7 @@ use oap::model::row::{Row, RowKey};
 use oap::model::schema::{Model, Schema};
 use oap::storage::*;
 
-use super::Answer;
+type Answer<T> = Result<T, StorageError>;
 
 pub(crate) struct NullStore;
 
