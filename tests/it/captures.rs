@@ -31,11 +31,7 @@ const METHODS: &[(&str, Calling, Code)] = &[
         Unary,
         Code::Ok,
     ),
-    (
-        "/ProfileTask/collectSnapshot",
-        ClientStream,
-        Code::Unimplemented,
-    ),
+    ("/ProfileTask/collectSnapshot", ClientStream, Code::Ok),
     ("/ProfileTask/getProfileTaskCommands", Unary, Code::Ok),
     ("/TraceSegmentReportService/collect", ClientStream, Code::Ok),
     (
@@ -81,7 +77,7 @@ const METHODS: &[(&str, Calling, Code)] = &[
     (
         "/skywalking.v3.ProfileTask/collectSnapshot",
         ClientStream,
-        Code::Unimplemented,
+        Code::Ok,
     ),
     (
         "/skywalking.v3.ProfileTask/getProfileTaskCommands",
