@@ -1,6 +1,7 @@
 //! The vocabulary: ids, time buckets, scopes, sources, metric values, storage models. Pure data: no I/O, no clock, no async.
 
 pub mod attr;
+pub mod decimal;
 pub mod entity;
 pub mod fact;
 pub mod id;

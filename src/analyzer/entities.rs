@@ -63,6 +63,8 @@ const MAX_SETS: usize = 50_000;
 /// Names of one kind, in bytes: those of agents may be long. What is kept of a name takes up to ten times as much.
 const MAX_KEY_BYTES: usize = 16 << 20;
 
+/// Tag of endpoints.
+const ENDPOINT: u8 = 99;
 /// First of the tags of metered entities.
 const METERED: u8 = 100;
 
@@ -137,6 +139,20 @@ impl Entities {
         self.services.cached(&self.key, || {
             let id = id::service_id(name, false);
             service_entity(Scope::DatabaseAccess, NodeType::Database, &id, name)
+        })
+    }
+
+    /// An endpoint of a real service by itself.
+    pub fn endpoint(&mut self, service: &str, endpoint: &str) -> Arc<Entity> {
+        write_key(&mut self.key, ENDPOINT, &[service, endpoint]);
+        self.services.cached(&self.key, || {
+            let service_id = id::service_id(service, true);
+            let id = id::endpoint_id(&service_id, endpoint);
+            let fields = vec![
+                (F::ServiceId, service_id.into()),
+                (F::Name, endpoint.into()),
+            ];
+            Entity::new(Scope::Endpoint, NodeType::Normal, id, fields)
         })
     }
 

@@ -63,6 +63,7 @@ impl Analyzer {
                 facts.push(Fact::Instance {
                     entity: Arc::clone(&of),
                     minute,
+                    last_ping: minute,
                     properties: None,
                 });
             }

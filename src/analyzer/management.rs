@@ -58,6 +58,7 @@ impl Analyzer {
             facts.push(Fact::Instance {
                 entity,
                 minute,
+                last_ping: minute,
                 properties,
             });
         }
@@ -205,12 +206,13 @@ mod tests {
                 Fact::Instance {
                     entity,
                     minute,
+                    last_ping,
                     properties,
-                } => format!(
-                    "{} {minute} {}",
-                    entity.id,
-                    properties.as_deref().unwrap_or("-")
-                ),
+                } => {
+                    assert_eq!(last_ping, minute);
+                    let properties = properties.as_deref().unwrap_or("-");
+                    format!("{} {minute} {properties}", entity.id)
+                }
                 Fact::Service { entity, minute } => {
                     format!("{} {minute} {:?}", entity.id, entity.node_type)
                 }

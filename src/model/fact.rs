@@ -46,8 +46,16 @@ pub enum Fact {
         /// Of scope ServiceInstance.
         entity: Arc<Entity>,
         minute: u64,
+        /// Stored as it is: a minute bucket, but epoch milliseconds where the original has them.
+        last_ping: u64,
         /// JSON object as text.
         properties: Option<Arc<str>>,
+    },
+    /// An endpoint exists.
+    Endpoint {
+        /// Of scope Endpoint.
+        entity: Arc<Entity>,
+        minute: u64,
     },
     /// An instance answers at an address.
     Address { alias: AddressAlias, minute: u64 },
@@ -60,7 +68,9 @@ impl Fact {
         match self {
             Fact::Source(source) => source.entity.hash_code(),
             Fact::Meter(value) => value.entity.hash_code(),
-            Fact::Service { entity, .. } | Fact::Instance { entity, .. } => entity.hash_code(),
+            Fact::Service { entity, .. }
+            | Fact::Instance { entity, .. }
+            | Fact::Endpoint { entity, .. } => entity.hash_code(),
             Fact::Address { alias, .. } => {
                 foldhash::fast::FixedState::default().hash_one(&alias.address)
             }

@@ -21,7 +21,6 @@ enum Content {
     Endpoint(Arc<Entity>),
     Instance {
         entity: Arc<Entity>,
-        /// Minute bucket.
         last_ping: u64,
         properties: Option<Arc<str>>,
     },
@@ -82,7 +81,7 @@ impl Metadata {
         match entity.scope {
             Scope::Service => self.insert_once(SERVICE, entity, minute, today),
             Scope::Endpoint => self.insert_once(ENDPOINT, entity, minute, today),
-            Scope::ServiceInstance => self.instance(entity, minute, None, today),
+            Scope::ServiceInstance => self.instance(entity, minute, minute, None, today),
             _ => true,
         }
     }
@@ -116,6 +115,7 @@ impl Metadata {
         &mut self,
         entity: &Arc<Entity>,
         minute: u64,
+        new_ping: u64,
         new_properties: Option<Arc<str>>,
         today: u64,
     ) -> bool {
@@ -127,7 +127,7 @@ impl Metadata {
         let Some(known) = self.known.get_mut(&key) else {
             let content = Content::Instance {
                 entity: Arc::clone(entity),
-                last_ping: minute,
+                last_ping: new_ping,
                 properties: new_properties,
             };
             return self.remember(key, content, minute, today);
@@ -139,9 +139,9 @@ impl Metadata {
         } = &mut known.content
         {
             let has_news = new_properties.is_some() && new_properties != *properties;
-            if *last_ping != minute || has_news {
+            if *last_ping != new_ping || has_news {
                 known.is_dirty = true;
-                *last_ping = minute;
+                *last_ping = new_ping;
             }
             if has_news {
                 self.property_bytes += new_bytes;
@@ -358,6 +358,7 @@ mod tests {
             metadata.instance(
                 &Arc::new(entity),
                 minute,
+                minute,
                 Some(Arc::clone(&text)),
                 20_200_915,
             )
@@ -370,7 +371,8 @@ mod tests {
         assert_eq!(metadata.take_changed().len(), 32);
         // What is stored can be forgotten.
         let entity = Entity::new(Scope::ServiceInstance, NodeType::Normal, "new", vec![]);
-        assert!(metadata.instance(&Arc::new(entity), 202_009_151_059, Some(text), 20_200_915));
+        let (entity, minute) = (Arc::new(entity), 202_009_151_059);
+        assert!(metadata.instance(&entity, minute, minute, Some(text), 20_200_915));
         assert_eq!((metadata.len(), metadata.property_bytes), (1, 1 << 20));
     }
 }

@@ -200,12 +200,18 @@ impl<S: Backend + 'static> Shard<S> {
                     self.meter(&value);
                     true
                 }
-                Fact::Service { entity, minute } => self.metadata.touch(&entity, minute, today),
+                Fact::Service { entity, minute } | Fact::Endpoint { entity, minute } => {
+                    self.metadata.touch(&entity, minute, today)
+                }
                 Fact::Instance {
                     entity,
                     minute,
+                    last_ping,
                     properties,
-                } => self.metadata.instance(&entity, minute, properties, today),
+                } => {
+                    let metadata = &mut self.metadata;
+                    metadata.instance(&entity, minute, last_ping, properties, today)
+                }
                 Fact::Address { alias, minute } => {
                     self.deps.addresses.learn([&alias]);
                     self.metadata.address(alias, minute, today)

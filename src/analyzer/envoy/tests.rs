@@ -80,9 +80,12 @@ fn told(fact: &Fact) -> String {
             format!("{name} = {value} @ {}", source.minute)
         }
         Fact::Instance {
-            minute, properties, ..
+            minute,
+            last_ping,
+            properties,
+            ..
         } => {
-            assert_eq!(*properties, None);
+            assert_eq!((last_ping, properties), (minute, &None));
             format!("alive @ {minute}")
         }
         other => panic!("{other:?}"),

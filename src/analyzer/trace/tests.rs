@@ -176,7 +176,7 @@ fn line(fact: &Fact) -> String {
             let (id, ty) = (decoded(&entity.id), entity.node_type);
             format!("service {id} {ty:?} {minute}")
         }
-        Fact::Instance { .. } | Fact::Meter(_) => panic!("{fact:?}"),
+        Fact::Instance { .. } | Fact::Endpoint { .. } | Fact::Meter(_) => panic!("{fact:?}"),
         Fact::Address { alias, minute } => {
             let (service, instance) = (decoded(&alias.service_id), decoded(&alias.instance_id));
             let AddressAlias {

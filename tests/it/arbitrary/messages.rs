@@ -95,7 +95,9 @@ fn can_be_aggregated(fact: &Fact) -> Result<()> {
             ensure!(compiled()?.plan.apply_meter(value, values), "{value:?}");
             Ok(())
         }),
-        Fact::Service { entity, .. } | Fact::Instance { entity, .. } => {
+        Fact::Service { entity, .. }
+        | Fact::Instance { entity, .. }
+        | Fact::Endpoint { entity, .. } => {
             ensure!(!entity.id.is_empty());
             Ok(())
         }
