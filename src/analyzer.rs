@@ -11,7 +11,6 @@ pub mod facts;
 pub mod gateways;
 pub mod grouping;
 mod istio;
-mod java_regex;
 pub mod jvm;
 pub mod management;
 pub mod mesh;
@@ -19,6 +18,7 @@ pub mod meter;
 pub mod naming;
 pub mod pods;
 mod profile;
+pub mod prometheus;
 mod request;
 pub mod settings;
 #[cfg(test)]
@@ -40,6 +40,7 @@ use crate::util::clock::Clock;
 use entities::Entities;
 use meter::Meters;
 use naming::EndpointNames;
+use prometheus::PrometheusRules;
 
 /// Why a message was rejected. The text is also the value of the `reason` label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
@@ -84,6 +85,7 @@ pub struct Analyzer {
     task_log_model: Option<Arc<Model>>,
     /// `None` if the meter receiver is off.
     meters: Option<Arc<Meters>>,
+    prometheus: Option<Arc<PrometheusRules>>,
 }
 
 impl Analyzer {
@@ -107,6 +109,15 @@ impl Analyzer {
             snapshot_model: schema.model("profile_task_segment_snapshot").cloned(),
             task_log_model: schema.model("profile_task_log").cloned(),
             meters: None,
+            prometheus: None,
+        }
+    }
+
+    /// Also makes meters of the pages of Prometheus targets.
+    pub fn with_prometheus(self, rules: Arc<PrometheusRules>) -> Analyzer {
+        Analyzer {
+            prometheus: Some(rules),
+            ..self
         }
     }
 
@@ -149,6 +160,7 @@ impl Analyzer {
             Message::EnvoyAccessLogs { identifier, body } => {
                 self.access_logs(identifier, body, facts)
             }
+            Message::Prometheus(bytes) => self.scrape(bytes, facts),
         }
     }
 

@@ -5,6 +5,7 @@
 mod analysis;
 mod answers;
 mod doors;
+mod fetchers;
 mod files;
 mod keeper;
 mod pods;
@@ -80,7 +81,8 @@ pub async fn start_with(configuration: Configuration, clock: Clock) -> anyhow::R
     let (stages, intake) = stages::start(&shared, &program, &files, &stop)?;
     let context = answers::context(&shared, &stages, &files, &configuration)?;
     let tasks = Arc::new(profile::Tasks::new(&shared, &stages));
-    let (doors, grpc, http) = doors::open(&shared, &intake, context, tasks, &stop).await?;
+    let (mut doors, grpc, http) = doors::open(&shared, &intake, context, tasks, &stop).await?;
+    fetchers::start(&shared, &program.fetcher, &intake, &mut doors, &stop)?;
     let keepers = keeper::start(&shared, &stages, &configuration, &stop)?;
     Ok(Running {
         grpc,

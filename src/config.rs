@@ -33,7 +33,7 @@ pub use core::{CoreSettings, Role, TlsSettings};
 pub use document::{Place, Report};
 pub use environment::Environment;
 pub use error::{ConfigError, Notice, Problem};
-pub use files::{ConfigDirs, ConfigFile, FileSource};
+pub use files::{ConfigDirs, ConfigFile, FETCHER_RULES, FileSource, METER_RULES};
 pub use java_opts::JavaOpts;
 pub use receiver::{EnvoySettings, ReceiverSettings, SharingSettings};
 pub use secret::Secret;
@@ -89,6 +89,9 @@ impl Configuration {
         if settings.receivers.meter {
             files.extend(dirs.read_folder(files::METER_RULES)?);
         }
+        if settings.prometheus_fetcher {
+            files.extend(dirs.read_folder(files::FETCHER_RULES)?);
+        }
         Ok(Configuration {
             settings,
             files,
@@ -112,11 +115,20 @@ impl Configuration {
 
     /// Name and text of the rules of the meter receiver; none if it is off.
     pub fn meter_rules(&self) -> Vec<(String, String)> {
+        self.folder(files::METER_RULES)
+    }
+
+    /// Name and text of the rules of the Prometheus fetcher; none if it is not active.
+    pub fn fetcher_rules(&self) -> Vec<(String, String)> {
+        self.folder(files::FETCHER_RULES)
+    }
+
+    fn folder(&self, folder: &str) -> Vec<(String, String)> {
         self.files
             .iter()
             .filter(|f| {
                 f.name
-                    .strip_prefix(files::METER_RULES)
+                    .strip_prefix(folder)
                     .is_some_and(|f| f.starts_with('/'))
             })
             .map(|f| (f.name.clone(), f.text.clone()))

@@ -4,7 +4,9 @@
 
 pub mod diag;
 pub mod duration;
+pub mod java_regex;
 pub mod lex;
 pub mod meter;
 pub mod oal;
+pub mod prometheus;
 pub mod yaml;

@@ -1,12 +1,13 @@
 //! An observability analysis platform server that takes the place of Apache SkyWalking OAP 8.1.0.
 //!
-//! Data flows one way: receiver → journal → analyzer → stream → storage ← query. `app` is the only module that knows all of them.
+//! Data flows one way: receiver or fetcher → journal → analyzer → stream → storage ← query. `app` is the only module that knows all of them.
 
 pub mod analyzer;
 pub mod app;
 pub mod cluster;
 pub mod config;
 pub mod dsl;
+pub mod fetcher;
 pub mod journal;
 pub mod model;
 pub mod query;

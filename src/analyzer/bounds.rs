@@ -8,6 +8,8 @@ use super::Reject;
 use crate::model::message::Message;
 
 const MAX_BYTES: usize = 4 << 20;
+/// Of pages that were fetched together.
+const MAX_SCRAPE_BYTES: usize = 40 << 20;
 /// Messages inside a message, at any depth. Agents cut a segment at some hundred spans, each with a few tags.
 const MAX_PARTS: usize = 50_000;
 
@@ -35,6 +37,7 @@ const METRIC_FAMILY: Shape = Shape(&[(4, &LEAF)]);
 const ENVOY_METRICS: Shape = Shape(&[(2, &METRIC_FAMILY)]);
 const LOG_ENTRIES: Shape = Shape(&[(1, &LEAF)]);
 const ACCESS_LOGS: Shape = Shape(&[(2, &LOG_ENTRIES)]);
+const SCRAPE: Shape = Shape(&[(3, &LEAF)]);
 
 /// Refuses what is larger than any agent has reason to send.
 pub(super) fn check(message: &Message) -> Result<(), Reject> {
@@ -52,8 +55,13 @@ pub(super) fn check(message: &Message) -> Result<(), Reject> {
         Message::Meters(_) => &METERS,
         Message::EnvoyMetrics { .. } => &ENVOY_METRICS,
         Message::EnvoyAccessLogs { .. } => &ACCESS_LOGS,
+        Message::Prometheus(_) => &SCRAPE,
     };
-    if message.bytes().len() > MAX_BYTES {
+    let max = match message {
+        Message::Prometheus(_) => MAX_SCRAPE_BYTES,
+        _ => MAX_BYTES,
+    };
+    if message.bytes().len() > max {
         return Err(Reject::TooLarge);
     }
     let mut parts = 0;

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use fancy_regex::{Regex, RegexBuilder};
 
-use super::java_regex::translate;
 use crate::config::{ConfigFile, Place, Problem, Report};
+use crate::dsl::java_regex::translate;
 
 /// Steps that one match may take: some milliseconds. Names are short, so a rule that needs more needs too many.
 const MAX_STEPS: usize = 100_000;

@@ -1,5 +1,6 @@
 //! The inner stages: analyzers, shards, writers and the store behind them.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,10 +15,12 @@ use super::task::Tasks;
 use crate::analyzer::meter::{MeterMetrics, Meters};
 use crate::analyzer::naming::NameLimits;
 use crate::analyzer::pods::PodMap;
+use crate::analyzer::prometheus::PrometheusRules;
 use crate::analyzer::{Analyzer, AnalyzerSettings};
-use crate::config::{Configuration, Settings, StorageSettings};
+use crate::config::{Configuration, FETCHER_RULES, METER_RULES, Settings, StorageSettings};
 use crate::dsl::meter::{self, MeterRule};
 use crate::dsl::oal::{self, OalProgram};
+use crate::dsl::prometheus::{self, FetchRules};
 use crate::journal::{Intake, Limits};
 use crate::model::metrics::MeterDefinition;
 use crate::model::schema::Schema;
@@ -90,6 +93,8 @@ impl Stages {
 pub(super) struct Program {
     oal: OalProgram,
     meter_rules: Vec<MeterRule>,
+    /// Rules of the Prometheus fetcher.
+    pub(super) fetcher: Vec<FetchRules>,
 }
 
 impl Program {
@@ -97,10 +102,20 @@ impl Program {
     pub(super) fn compile(configuration: &Configuration) -> anyhow::Result<Program> {
         let oal = oal::compile(&configuration.oal_scripts());
         let meter_rules = meter::compile(&configuration.meter_rules());
-        match (oal, meter_rules) {
-            (Ok(oal), Ok(meter_rules)) => Ok(Program { oal, meter_rules }),
-            (oal, meter_rules) => {
-                let mistakes = oal.err().into_iter().chain(meter_rules.err()).flatten();
+        let fetcher = prometheus::compile(&configuration.fetcher_rules());
+        match (oal, meter_rules, fetcher) {
+            (Ok(oal), Ok(meter_rules), Ok(fetcher)) => {
+                let program = Program {
+                    oal,
+                    meter_rules,
+                    fetcher,
+                };
+                program.check_names()?;
+                Ok(program)
+            }
+            (oal, meter_rules, fetcher) => {
+                let mistakes = [oal.err(), meter_rules.err(), fetcher.err()];
+                let mistakes = mistakes.into_iter().flatten().flatten();
                 let lines: Vec<String> = mistakes.map(|d| d.to_string()).collect();
                 bail!("scripts or rules have mistakes:\n{}", lines.join("\n"))
             }
@@ -108,10 +123,21 @@ impl Program {
     }
 
     fn meters(&self) -> Vec<MeterDefinition> {
-        self.meter_rules
-            .iter()
-            .map(|rule| rule.definition.clone())
-            .collect()
+        let received = self.meter_rules.iter().map(|rule| rule.definition.clone());
+        received.chain(FetchRules::meters(&self.fetcher)).collect()
+    }
+
+    /// A metric has one model: rules of the receiver and of the fetcher must not share a name.
+    fn check_names(&self) -> anyhow::Result<()> {
+        let mut names = HashSet::new();
+        let meters = self.meters();
+        let twice = meters.iter().find(|meter| !names.insert(&meter.name));
+        match twice.and_then(|meter| meter.name.strip_prefix("meter_")) {
+            Some(name) => bail!(
+                "rule `{name}` is in both {METER_RULES} and {FETCHER_RULES}, rename one of them"
+            ),
+            None => Ok(()),
+        }
     }
 
     /// The storage models.
@@ -233,6 +259,13 @@ pub(super) fn start(
         access_log_pods: pods.clone(),
         ..analyzer_settings(settings, files)
     });
+    let prometheus = match program.fetcher.as_slice() {
+        [] => None,
+        files => {
+            let rules = PrometheusRules::new(files, &shared.registry, &shared.clock)?;
+            Some(Arc::new(rules))
+        }
+    };
     for inbox in inboxes {
         let analyzer = Analyzer::new(
             Arc::clone(&analyzer_settings),
@@ -242,9 +275,12 @@ pub(super) fn start(
             Arc::clone(&addresses),
         );
         let analysis = Analysis {
-            analyzer: analyzer
-                .knowing_tasks(Arc::clone(&profile_tasks))
-                .with_meters(Arc::clone(&meters)),
+            analyzer: match &prometheus {
+                Some(rules) => analyzer.with_prometheus(Arc::clone(rules)),
+                None => analyzer,
+            }
+            .knowing_tasks(Arc::clone(&profile_tasks))
+            .with_meters(Arc::clone(&meters)),
             shards: shards.clone(),
             records: records_lane.clone(),
             metrics: analysis_metrics.clone(),

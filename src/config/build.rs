@@ -1,7 +1,7 @@
 //! From the raw tree to [`Settings`], with every problem at once.
 
 use super::modules::{NEEDS, Support, providers};
-use super::raw::{RawConfig, RawModule};
+use super::raw::RawConfig;
 use super::section::{Findings, Section};
 use super::telemetry::read_log;
 use super::{
@@ -33,6 +33,7 @@ pub fn settings(
     let sharing = builder.module("receiver-sharing-server", SharingSettings::read);
     let agent_analyzer = builder.module("agent-analyzer", AnalyzerSettings::read);
     let receivers = builder.receivers();
+    let prometheus_fetcher = builder.module("prometheus-fetcher", |s| s.flag("active", false));
     let query = builder.module("query", |s| QuerySettings {
         path: s.url_path("path", "/graphql"),
     });
@@ -72,6 +73,7 @@ pub fn settings(
         agent_analyzer,
         receiver_sharing: sharing,
         receivers,
+        prometheus_fetcher: prometheus_fetcher == Some(true),
         query,
         alarm: raw.modules.contains_key("alarm"),
         telemetry,
@@ -116,7 +118,6 @@ impl Builder<'_> {
             let support = providers.iter().find(|(p, _)| *p == module.provider);
             match support.map(|(_, s)| *s) {
                 Some(Support::Works) => {}
-                Some(Support::WithoutEffect) if is_idle(name, module) => {}
                 Some(Support::WithoutEffect) => without_effect.push(name.clone()),
                 Some(Support::Missing) | None => {
                     let works: Vec<&str> = providers
@@ -217,14 +218,5 @@ impl Builder<'_> {
                 .unwrap_or(TelemetrySettings::None),
             _ => TelemetrySettings::None,
         }
-    }
-}
-
-/// Selected, but told by its settings to do nothing.
-fn is_idle(name: &str, module: &RawModule) -> bool {
-    let mut ignored = Findings::default();
-    match name {
-        "prometheus-fetcher" => !Section::new(name, module, &mut ignored).flag("active", false),
-        _ => false,
     }
 }

@@ -42,16 +42,27 @@ const BUILT_IN: &[(&str, &str)] = &[
 ];
 
 /// Folders with rules, any number of files each, and what is built in for when there is no such folder.
-const BUILT_IN_FOLDERS: &[(&str, &[(&str, &str)])] = &[(
-    METER_RULES,
-    &[(
-        "spring-sleuth.yaml",
-        include_str!("../../config/meter-receive-config/spring-sleuth.yaml"),
-    )],
-)];
+const BUILT_IN_FOLDERS: &[(&str, &[(&str, &str)])] = &[
+    (
+        METER_RULES,
+        &[(
+            "spring-sleuth.yaml",
+            include_str!("../../config/meter-receive-config/spring-sleuth.yaml"),
+        )],
+    ),
+    (
+        FETCHER_RULES,
+        &[(
+            "self.yaml",
+            include_str!("../../config/fetcher-prom-rules/self.yaml"),
+        )],
+    ),
+];
 
 /// The folder with the rules of the meter receiver.
 pub const METER_RULES: &str = "meter-receive-config";
+/// The folder with the rules of the Prometheus fetcher.
+pub const FETCHER_RULES: &str = "fetcher-prom-rules";
 /// The file with the settings.
 pub const APPLICATION: &str = "application.yml";
 /// Files are settings that people write; a larger one is a mistake.

@@ -46,7 +46,7 @@ const MODULES: &[(&str, &[(&str, Support)])] = {
         ("service-mesh", &[("default", Works)]),
         ("istio-telemetry", &[("default", Works)]),
         ("envoy-metric", &[("default", Works)]),
-        ("prometheus-fetcher", &[("default", WithoutEffect)]),
+        ("prometheus-fetcher", &[("default", Works)]),
         ("kafka-fetcher", &[("default", WithoutEffect)]),
         ("receiver-meter", &[("default", Works)]),
         ("receiver-oc", &[("default", WithoutEffect)]),

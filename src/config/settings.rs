@@ -24,6 +24,8 @@ pub struct Settings {
     /// `None` if the module is off, and then no receiver is on.
     pub receiver_sharing: Option<SharingSettings>,
     pub receivers: ReceiverSettings,
+    /// Whether module `prometheus-fetcher` is on and active.
+    pub prometheus_fetcher: bool,
     /// `None` if the module is off.
     pub query: Option<QuerySettings>,
     /// Whether module `alarm` is on.

@@ -114,6 +114,24 @@ impl<'t, 'd> Reader<'t, 'd> {
         found
     }
 
+    /// The entries of a map with free keys.
+    pub fn entries<'a>(&mut self, node: &Node<'a>) -> Option<Vec<(&'a str, Node<'a>)>> {
+        let Value::Mapping(map) = node.value else {
+            self.wrong(node, "expected a map");
+            return None;
+        };
+        let mut entries = Vec::new();
+        for (key, value) in map {
+            match key.as_str() {
+                Some(name) => {
+                    entries.push((name, node.child(value, Step::Key(name.to_owned()))));
+                }
+                None => self.wrong(node, "expected texts as keys"),
+            }
+        }
+        Some(entries)
+    }
+
     /// The items of a list.
     pub fn list<'a>(&mut self, node: &Node<'a>) -> Option<Vec<Node<'a>>> {
         let Value::Sequence(items) = node.value else {

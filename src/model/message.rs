@@ -43,6 +43,32 @@ pub enum Message {
     EnvoyMetrics { identifier: Bytes, body: Bytes },
     /// Envoy's `StreamAccessLogsMessage` and the `Identifier` of its stream, which only the first one carries.
     EnvoyAccessLogs { identifier: Bytes, body: Bytes },
+    /// [`Scrape`]
+    Prometheus(Bytes),
+}
+
+/// Pages that were fetched together: samples of all of them may make one value.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Scrape {
+    /// Name of the rule file.
+    #[prost(string, tag = "1")]
+    pub file: String,
+    /// When fetching began, epoch milliseconds.
+    #[prost(int64, tag = "2")]
+    pub at_ms: i64,
+    #[prost(message, repeated, tag = "3")]
+    pub pages: Vec<Page>,
+}
+
+/// What a Prometheus target answered.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Page {
+    /// `host:port`
+    #[prost(string, tag = "1")]
+    pub target: String,
+    /// In the text format 0.0.4.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub text: Bytes,
 }
 
 impl Message {
@@ -62,6 +88,7 @@ impl Message {
             Message::Meters(_) => kind::METERS,
             Message::EnvoyMetrics { .. } => kind::ENVOY_METRICS,
             Message::EnvoyAccessLogs { .. } => kind::ENVOY_ACCESS_LOGS,
+            Message::Prometheus(_) => "prometheus",
         }
     }
 
@@ -80,7 +107,8 @@ impl Message {
             | Message::ProfileTaskFinished(b)
             | Message::Meters(b)
             | Message::EnvoyMetrics { body: b, .. }
-            | Message::EnvoyAccessLogs { body: b, .. } => b,
+            | Message::EnvoyAccessLogs { body: b, .. }
+            | Message::Prometheus(b) => b,
         }
     }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-/// A module of `src` and the modules it may import beside itself and the foundation. Data flows from receiver to journal,
+/// A module of `src` and the modules it may import beside itself and the foundation. Data flows from receiver or fetcher to journal,
 /// analyzer, stream, storage: a stage may know the types it is handed and where it hands on, never who comes before that.
 const ALLOWED: &[(&str, &[&str])] = &[
     ("model", &[]),
@@ -15,6 +15,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("dsl", &[]),
     ("journal", &[]),
     ("receiver", &["journal"]),
+    ("fetcher", &["journal", "dsl"]),
     ("analyzer", &["stream", "dsl"]),
     ("stream", &["storage"]),
     ("storage", &[]),

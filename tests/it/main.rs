@@ -28,6 +28,7 @@ mod oap_process;
 mod peers;
 mod process;
 mod profiling;
+mod prometheus;
 mod questions;
 mod segments;
 mod sender;

@@ -17,6 +17,7 @@ mod envoy;
 mod files;
 mod http;
 mod messages;
+mod prometheus;
 mod questions;
 mod recorded;
 mod scripts;

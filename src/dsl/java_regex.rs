@@ -1,7 +1,7 @@
 //! Java's regular expressions in the words of the `regex` family: what both have but mean differently, or write differently.
 
 /// A Java pattern as a pattern with the same meaning; mistakes stay in it.
-pub(super) fn translate(pattern: &str) -> String {
+pub fn translate(pattern: &str) -> String {
     let mut translated = String::with_capacity(pattern.len());
     let mut rest = pattern;
     while let Some((before, escape)) = rest.split_once('\\') {
