@@ -206,11 +206,12 @@ impl<'t, 'd> Reader<'t, 'd> {
     }
 }
 
-/// Where the reader stopped. It counts characters right but knows more ends of lines than editors do.
+/// Where the reader stopped. It counts bytes right but knows more ends of lines than editors do.
 fn place(text: &str, error: &serde_norway::Error) -> Position {
     let mut at = Position { line: 1, column: 1 };
     let before = error.location().map_or(0, |location| location.index());
-    for c in text.chars().take(before) {
+    let passed = text.char_indices().take_while(|(index, _)| *index < before);
+    for (_, c) in passed {
         if c == '\n' {
             at.line += 1;
             at.column = 1;

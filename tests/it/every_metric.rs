@@ -10,7 +10,7 @@ use oap::config::SlowThresholds;
 use oap::dsl::diag::Diagnostic;
 use oap::dsl::meter::{self, MeterRule};
 use oap::dsl::oal;
-use oap::model::metrics::MeterDefinition;
+use oap::model::metrics::{Function, MeterDefinition, MeterScope, Ranks};
 use oap::model::schema::Schema;
 use oap::model::time_bucket::Zone;
 use oap::stream::{AddressBook, ApdexThresholds, Plan};
@@ -90,7 +90,18 @@ static COMPILED: LazyLock<Result<Compiled, String>> = LazyLock::new(|| {
     let program = oal::compile(&scripts);
     let program = program.map_err(|mistakes| format!("{mistakes:?}"))?;
     let rules = meter_rules().map_err(|mistakes| format!("{mistakes:?}"))?;
-    let meters: Vec<MeterDefinition> = rules.into_iter().map(|rule| rule.definition).collect();
+    let mut meters: Vec<MeterDefinition> = rules.into_iter().map(|rule| rule.definition).collect();
+    let ranks = Ranks::new([50, 90]).ok_or("no ranks")?;
+    for (name, function) in [
+        ("meter_load", Function::MeterAvg),
+        ("meter_latency", Function::BucketAvgPercentile { ranks }),
+    ] {
+        meters.push(MeterDefinition {
+            name: name.to_owned(),
+            scope: MeterScope::Instance,
+            function,
+        });
+    }
     let schema = Schema::build(&program.metrics, &meters, &program.disabled, true);
     let thresholds = ApdexThresholds::new([]);
     let plan = Plan::build(&program.metrics, &meters, &schema, thresholds);
