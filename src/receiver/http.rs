@@ -53,6 +53,9 @@ impl Default for HttpOptions {
 
 /// A client has this long to send its body, and to get its turn.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+/// A body that is too large is read on, and thrown away, up to this many times the limit: a client that is cut off while it
+/// sends does not see the answer.
+const DRAINED: usize = 4;
 
 /// What the paths have in common.
 #[derive(Debug, Clone)]
@@ -181,18 +184,24 @@ impl Door {
 
     async fn body(&self, twin: Twin, request: Request) -> Result<Bytes, Response> {
         let mut body = BytesMut::new();
+        let mut bytes = 0;
         let mut chunks = request.into_body().into_data_stream();
         while let Some(chunk) = chunks.next().await {
             let chunk = chunk.map_err(|error| {
                 self.handover.unreadable(twin.kind(), "broken_body", &error);
                 empty(StatusCode::BAD_REQUEST)
             })?;
-            if body.len() + chunk.len() > self.max_body_bytes {
-                let limit = format_args!("the body has more than {} bytes", self.max_body_bytes);
-                self.handover.unreadable(twin.kind(), "too_large", &limit);
-                return Err(empty(StatusCode::PAYLOAD_TOO_LARGE));
+            bytes += chunk.len();
+            if bytes <= self.max_body_bytes {
+                body.extend_from_slice(&chunk);
+            } else if bytes > DRAINED.saturating_mul(self.max_body_bytes) {
+                break;
             }
-            body.extend_from_slice(&chunk);
+        }
+        if bytes > self.max_body_bytes {
+            let limit = format_args!("the body has more than {} bytes", self.max_body_bytes);
+            self.handover.unreadable(twin.kind(), "too_large", &limit);
+            return Err(empty(StatusCode::PAYLOAD_TOO_LARGE));
         }
         Ok(body.freeze())
     }
