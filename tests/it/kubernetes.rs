@@ -24,6 +24,8 @@ pub struct Cluster {
     pub pods: Vec<Value>,
     /// By namespace and name; `None` is a server without the old API group.
     pub replica_sets: Option<BTreeMap<(String, String), Value>>,
+    /// Without the right to read replica sets, which is asked before whether there are any.
+    pub forbids_replica_sets: bool,
     /// Pods of a page, if fewer than asked for.
     pub page: Option<usize>,
     /// Answers everything with this status.
@@ -160,6 +162,9 @@ async fn answer(State(cluster): State<Arc<Mutex<Cluster>>>, request: Request) ->
                 name,
             ],
         ) => {
+            if cluster.forbids_replica_sets {
+                return refuse(StatusCode::FORBIDDEN, "Forbidden");
+            }
             let key = ((*namespace).to_owned(), (*name).to_owned());
             match &cluster.replica_sets {
                 None => return (StatusCode::NOT_FOUND, "404 page not found\n").into_response(),
@@ -290,6 +295,39 @@ async fn services_are_named_after_owners() -> Result<()> {
     ensure!(reader.pods().await.is_err());
     double.resume().await?;
     ensure!(reader.pods().await?.len() == want.len());
+    Ok(())
+}
+
+#[tokio::test]
+async fn who_may_not_read_replica_sets_asks_once_and_names_services_after_them() -> Result<()> {
+    let owner = [("ReplicaSet", "shop-7d")];
+    let mut elsewhere = pod("shop-7d-z", "10.0.0.3", &owner);
+    elsewhere["metadata"]["namespace"] = json!("other");
+    let pods = vec![
+        pod("shop-7d-x", "10.0.0.1", &owner),
+        pod("shop-7d-y", "10.0.0.2", &owner),
+        elsewhere,
+    ];
+    let double = Double::start(Cluster {
+        forbids_replica_sets: true,
+        ..cluster(pods)
+    })
+    .await?;
+    let found = reader(&double).await?.pods().await?;
+    let services: Vec<&str> = found.iter().map(|pod| pod.service.as_str()).collect();
+    ensure!(services == ["shop-7d.default", "shop-7d.default", "shop-7d.other"]);
+    let asked = double.cluster().asked.clone();
+    let of_set = |namespace: &str| {
+        format!("/apis/extensions/v1beta1/namespaces/{namespace}/replicasets/shop-7d")
+    };
+    ensure!(
+        asked
+            == [
+                "/api/v1/pods".to_owned(),
+                of_set("default"),
+                of_set("other")
+            ]
+    );
     Ok(())
 }
 
