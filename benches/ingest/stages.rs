@@ -6,14 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use oap::analyzer::Facts;
+use oap::analyzer::trace::segment::Segment;
 use oap::journal::Message;
 use oap::model::fact::Fact;
 use oap::model::metrics::Value;
 use oap::model::source::Source;
 use oap::stream::{AddressBook, Plan};
 use oap::util::clock::Clock;
-use oap_proto::agent::SegmentObject;
-use prost::Message as _;
 
 use crate::input::Traffic;
 use crate::null_store::NullStore;
@@ -80,7 +79,7 @@ fn decode(load: &[Vec<Message>]) -> anyhow::Result<Cost> {
     let cost = Cost::start()?;
     measured(|| {
         for message in load.iter().flatten() {
-            std::hint::black_box(SegmentObject::decode(message.bytes().clone())?);
+            std::hint::black_box(Segment::decode(message.bytes())?);
         }
         anyhow::Ok(())
     })?;

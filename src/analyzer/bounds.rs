@@ -17,10 +17,6 @@ const MAX_PARTS: usize = 50_000;
 struct Shape(&'static [(u32, &'static Shape)]);
 
 const LEAF: Shape = Shape(&[]);
-const LOG: Shape = Shape(&[(2, &LEAF)]);
-/// References, tags and logs.
-const SPAN: Shape = Shape(&[(5, &LEAF), (12, &LEAF), (13, &LOG)]);
-const SEGMENT: Shape = Shape(&[(3, &SPAN)]);
 /// Memory, pools and collections.
 const JVM_METRIC: Shape = Shape(&[(3, &LEAF), (4, &LEAF), (5, &LEAF)]);
 const JVM_METRICS: Shape = Shape(&[(1, &JVM_METRIC)]);
@@ -39,10 +35,32 @@ const LOG_ENTRIES: Shape = Shape(&[(1, &LEAF)]);
 const ACCESS_LOGS: Shape = Shape(&[(2, &LOG_ENTRIES)]);
 const SCRAPE: Shape = Shape(&[(3, &LEAF)]);
 
-/// Refuses what is larger than any agent has reason to send.
+/// The messages inside of one message so far.
+#[derive(Debug, Default)]
+pub(super) struct Parts(usize);
+
+impl Parts {
+    /// One more, if there may be one more.
+    pub(super) fn add(&mut self) -> Result<(), Reject> {
+        self.0 += 1;
+        if self.0 > MAX_PARTS {
+            return Err(Reject::TooLarge);
+        }
+        Ok(())
+    }
+}
+
+/// Refuses what is larger than any agent has reason to send. The parts of a segment are counted where they are decoded.
 pub(super) fn check(message: &Message) -> Result<(), Reject> {
+    let max = match message {
+        Message::Prometheus(_) => MAX_SCRAPE_BYTES,
+        _ => MAX_BYTES,
+    };
+    if message.bytes().len() > max {
+        return Err(Reject::TooLarge);
+    }
     let shape = match message {
-        Message::Segment(_) => &SEGMENT,
+        Message::Segment(_) => return Ok(()),
         Message::JvmMetrics(_) => &JVM_METRICS,
         Message::ClrMetrics(_) => &CLR_METRICS,
         Message::InstanceProperties(_) => &PROPERTIES,
@@ -57,19 +75,11 @@ pub(super) fn check(message: &Message) -> Result<(), Reject> {
         Message::EnvoyAccessLogs { .. } => &ACCESS_LOGS,
         Message::Prometheus(_) => &SCRAPE,
     };
-    let max = match message {
-        Message::Prometheus(_) => MAX_SCRAPE_BYTES,
-        _ => MAX_BYTES,
-    };
-    if message.bytes().len() > max {
-        return Err(Reject::TooLarge);
-    }
-    let mut parts = 0;
-    count(message.bytes(), shape, &mut parts)
+    count(message.bytes(), shape, &mut Parts::default())
 }
 
 /// Adds the messages inside `encoded` to `parts`.
-fn count(encoded: &[u8], shape: &Shape, parts: &mut usize) -> Result<(), Reject> {
+fn count(encoded: &[u8], shape: &Shape, parts: &mut Parts) -> Result<(), Reject> {
     let undecodable = |_| Reject::Undecodable;
     let mut rest = encoded;
     while rest.has_remaining() {
@@ -79,10 +89,7 @@ fn count(encoded: &[u8], shape: &Shape, parts: &mut usize) -> Result<(), Reject>
             skip_field(wire_type, tag, &mut rest, DecodeContext::default()).map_err(undecodable)?;
             continue;
         };
-        *parts += 1;
-        if *parts > MAX_PARTS {
-            return Err(Reject::TooLarge);
-        }
+        parts.add()?;
         let length = decode_varint(&mut rest).map_err(undecodable)?;
         let length = usize::try_from(length).map_err(|_| Reject::Undecodable)?;
         let (part, after) = rest.split_at_checked(length).ok_or(Reject::Undecodable)?;
@@ -97,6 +104,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
+    use crate::analyzer::trace::segment::Segment;
 
     /// One span with as many bytes of empty references, tags or logs.
     fn span_with(field: u8, times: usize) -> Vec<u8> {
@@ -121,11 +129,9 @@ mod tests {
             ("cut off", vec![0x1a, 0xff], Err(Reject::Undecodable)),
             ("cut in a part", vec![0x1a, 9, 1], Err(Reject::Undecodable)),
         ] {
-            assert_eq!(
-                check(&Message::Segment(Bytes::from(message))),
-                want,
-                "{what}"
-            );
+            let message = Message::Segment(Bytes::from(message));
+            let decoded = check(&message).and_then(|()| Segment::decode(message.bytes()));
+            assert_eq!(decoded.map(|_| ()), want, "{what}");
         }
     }
 }

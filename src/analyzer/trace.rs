@@ -2,16 +2,17 @@
 
 mod logic;
 mod record;
+pub mod segment;
 mod span;
 mod statement;
 #[cfg(test)]
 mod tests;
 
 use bytes::Bytes;
-use oap_proto::agent::{SegmentObject, SpanObject, SpanType};
-use prost::Message as _;
+use oap_proto::agent::SpanType;
 
 use super::{Analyzer, Facts, Reject};
+use segment::{Segment, Span};
 
 /// Ids longer than this cannot be document ids anywhere.
 pub(super) const MAX_ID_BYTES: usize = 512;
@@ -22,7 +23,7 @@ const MAX_NAME_BYTES: usize = 16 << 10;
 impl Analyzer {
     /// Analyses one segment. All checks come first, so a rejected segment leaves nothing behind.
     pub(super) fn segment(&mut self, bytes: &Bytes, facts: &mut Facts) -> Result<(), Reject> {
-        let segment = SegmentObject::decode(bytes.clone()).map_err(|_| Reject::Undecodable)?;
+        let segment = Segment::decode(bytes)?;
         check_ids(&segment)?;
         if segment.spans.is_empty() {
             return Ok(());
@@ -44,7 +45,7 @@ impl Analyzer {
         self.segment_record(&segment, bytes, facts)
     }
 
-    fn second_buckets(&self, segment: &SegmentObject) -> Result<Vec<u64>, Reject> {
+    fn second_buckets(&self, segment: &Segment<'_>) -> Result<Vec<u64>, Reject> {
         let mut last: Option<(i64, u64)> = None;
         segment
             .spans
@@ -64,9 +65,9 @@ impl Analyzer {
     }
 }
 
-fn check_ids(segment: &SegmentObject) -> Result<(), Reject> {
-    let ids = [&segment.trace_id, &segment.trace_segment_id];
-    let names = [&segment.service, &segment.service_instance];
+fn check_ids(segment: &Segment<'_>) -> Result<(), Reject> {
+    let ids = [segment.trace_id, segment.trace_segment_id];
+    let names = [segment.service, segment.service_instance];
     if ids.iter().chain(&names).any(|id| id.is_empty()) {
         return Err(Reject::MissingId);
     }
@@ -77,17 +78,17 @@ fn check_ids(segment: &SegmentObject) -> Result<(), Reject> {
 }
 
 /// Whether all names are short enough to be names.
-fn check_names(segment: &SegmentObject) -> Result<(), Reject> {
-    check_name(&segment.service)?;
-    check_name(&segment.service_instance)?;
+fn check_names(segment: &Segment<'_>) -> Result<(), Reject> {
+    check_name(segment.service)?;
+    check_name(segment.service_instance)?;
     for span in &segment.spans {
-        check_name(&span.operation_name)?;
-        check_name(&span.peer)?;
+        check_name(span.operation_name)?;
+        check_name(span.peer)?;
         for reference in &span.refs {
-            check_name(&reference.parent_service)?;
-            check_name(&reference.parent_service_instance)?;
-            check_name(&reference.parent_endpoint)?;
-            check_name(&reference.network_address_used_at_peer)?;
+            check_name(reference.parent_service)?;
+            check_name(reference.parent_service_instance)?;
+            check_name(reference.parent_endpoint)?;
+            check_name(reference.network_address_used_at_peer)?;
         }
     }
     Ok(())
@@ -102,10 +103,10 @@ pub(super) fn check_name(name: &str) -> Result<(), Reject> {
 }
 
 /// Value of the last tag with a key.
-fn last_tag<'a>(span: &'a SpanObject, key: &str) -> Option<&'a str> {
+fn last_tag<'a>(span: &Span<'a>, key: &str) -> Option<&'a str> {
     span.tags
         .iter()
         .rev()
         .find(|tag| tag.key == key)
-        .map(|tag| tag.value.as_str())
+        .map(|tag| tag.value)
 }

@@ -1,8 +1,8 @@
 //! Logic endpoints: operations that agents mark with the tag `x-le` (8.1.0 spec, B.6; coercions: correction 10).
 
-use oap_proto::agent::{SegmentObject, SpanObject};
 use serde_json::Value;
 
+use super::segment::{Segment, Span};
 use super::span::latency;
 use crate::analyzer::naming::cut;
 use crate::analyzer::request::push_source;
@@ -19,16 +19,16 @@ struct Logic<'a> {
 impl Analyzer {
     pub(super) fn local_span(
         &mut self,
-        segment: &SegmentObject,
-        span: &SpanObject,
+        segment: &Segment<'_>,
+        span: &Span<'_>,
         minute: u64,
         facts: &mut Facts,
     ) {
         for tag in span.tags.iter().filter(|tag| tag.key == "x-le") {
-            if let Some(object) = parse(&tag.value) {
+            if let Some(object) = parse(tag.value) {
                 let logic = match object.get("logic-span").map(as_bool) {
                     Some(Some(true)) => Some(Logic {
-                        name: span.operation_name.as_str().into(),
+                        name: span.operation_name.into(),
                         latency: latency(span),
                         status: !span.is_error,
                     }),
@@ -42,32 +42,32 @@ impl Analyzer {
 
     pub(super) fn logic_endpoint(
         &mut self,
-        segment: &SegmentObject,
-        span: &SpanObject,
+        segment: &Segment<'_>,
+        span: &Span<'_>,
         minute: u64,
         facts: &mut Facts,
     ) {
         for tag in span.tags.iter().filter(|tag| tag.key == "x-le") {
-            let logic = parse(&tag.value).as_ref().and_then(described);
+            let logic = parse(tag.value).as_ref().and_then(described);
             self.push_logic(segment, logic, minute, facts);
         }
     }
 
     fn push_logic(
         &mut self,
-        segment: &SegmentObject,
+        segment: &Segment<'_>,
         logic: Option<Logic<'_>>,
         minute: u64,
         facts: &mut Facts,
     ) {
         let Some(logic) = logic else { return };
         let names = self.settings.names;
-        let service = cut(&segment.service, names.service);
+        let service = cut(segment.service, names.service);
         let name = cut(&logic.name, names.endpoint);
         let group = self.endpoints.group(service, name);
         let set = self.entities.request(
             service,
-            cut(&segment.service_instance, names.service),
+            cut(segment.service_instance, names.service),
             group.as_deref().unwrap_or(name),
         );
         let request = Request {

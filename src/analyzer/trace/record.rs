@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use oap_proto::agent::{SegmentObject, SpanType};
+use oap_proto::agent::SpanType;
 
+use super::segment::Segment;
 use crate::analyzer::naming::cut;
 use crate::analyzer::{Analyzer, Facts, Reject};
 use crate::model::id::{self, java_hash};
@@ -16,14 +17,14 @@ const VERSION: i64 = 3;
 impl Analyzer {
     pub(super) fn segment_record(
         &mut self,
-        segment: &SegmentObject,
+        segment: &Segment<'_>,
         bytes: &Bytes,
         facts: &mut Facts,
     ) -> Result<(), Reject> {
         let Some(model) = &self.segment_model else {
             return Ok(());
         };
-        if java_hash(&segment.trace_segment_id) % 10_000 >= self.settings.sample_rate {
+        if java_hash(segment.trace_segment_id) % 10_000 >= self.settings.sample_rate {
             return Ok(());
         }
         let starts = segment.spans.iter().map(|s| s.start_time);
@@ -37,11 +38,11 @@ impl Analyzer {
             .iter()
             .rev()
             .find(|s| s.span_id == 0 || s.span_type == SpanType::Entry as i32)
-            .map(|s| cut(&s.operation_name, names.endpoint));
-        let service = cut(&segment.service, names.service);
+            .map(|s| cut(s.operation_name, names.endpoint));
+        let service = cut(segment.service, names.service);
         let group = endpoint.and_then(|name| self.endpoints.group(service, name));
         let endpoint = group.as_deref().or(endpoint);
-        let instance = cut(&segment.service_instance, names.instance);
+        let instance = cut(segment.service_instance, names.instance);
         let set = self
             .entities
             .request(service, instance, endpoint.unwrap_or_default());
@@ -50,11 +51,11 @@ impl Analyzer {
         let statement = format!("{} - {}", endpoint.unwrap_or_default(), segment.trace_id);
         facts.records.push(Row {
             model: Arc::clone(model),
-            id: segment.trace_segment_id.clone(),
+            id: segment.trace_segment_id.to_owned(),
             time_bucket: self.second(start)?,
             cells: vec![
-                Cell::text(segment.trace_segment_id.as_str()),
-                Cell::text(segment.trace_id.as_str()),
+                Cell::text(segment.trace_segment_id),
+                Cell::text(segment.trace_id),
                 Cell::text(statement),
                 Cell::Text(Arc::clone(&set.service.id)),
                 Cell::text(id::instance_id(&set.service.id, instance)),

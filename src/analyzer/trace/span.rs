@@ -1,7 +1,8 @@
 //! Entry, exit and local spans: who called whom, how long it took, whether it worked (8.1.0 spec, B.2–B.4, B.7).
 
-use oap_proto::agent::{RefType, SegmentObject, SegmentReference, SpanLayer, SpanObject};
+use oap_proto::agent::{RefType, SpanLayer};
 
+use super::segment::{Reference, Segment, Span};
 use crate::analyzer::entities::End;
 use crate::analyzer::naming::cut;
 use crate::analyzer::request::{push_served, push_source};
@@ -17,8 +18,8 @@ const NGINX: i32 = 6000;
 impl Analyzer {
     pub(super) fn entry_span(
         &mut self,
-        segment: &SegmentObject,
-        span: &SpanObject,
+        segment: &Segment<'_>,
+        span: &Span<'_>,
         minute: u64,
         facts: &mut Facts,
     ) {
@@ -26,10 +27,10 @@ impl Analyzer {
             return;
         }
         let names = self.settings.names;
-        let service = cut(&segment.service, names.service);
+        let service = cut(segment.service, names.service);
         // The original limits the instance of a served request like a service.
-        let instance = cut(&segment.service_instance, names.service);
-        let endpoint = cut(&span.operation_name, names.endpoint);
+        let instance = cut(segment.service_instance, names.service);
+        let endpoint = cut(span.operation_name, names.endpoint);
         // With references the original asks for the group before it knows the service, so there is none.
         let group = match span.refs.is_empty() {
             true => self.endpoints.group(service, endpoint),
@@ -65,15 +66,15 @@ impl Analyzer {
         self.address_aliases(segment, span, minute, facts);
     }
 
-    fn caller<'a>(&self, span: &SpanObject, reference: &'a SegmentReference) -> End<'a> {
+    fn caller<'a>(&self, span: &Span<'_>, reference: &Reference<'a>) -> End<'a> {
         let names = self.settings.names;
         let endpoint = if reference.parent_endpoint.is_empty() {
             USER
         } else {
-            cut(&reference.parent_endpoint, names.endpoint)
+            cut(reference.parent_endpoint, names.endpoint)
         };
-        let parent = cut(&reference.parent_service, names.service);
-        let address = reference.network_address_used_at_peer.as_str();
+        let parent = cut(reference.parent_service, names.service);
+        let address = reference.network_address_used_at_peer;
         if span.span_layer() == SpanLayer::Mq || self.settings.gateways.contains(address) {
             return End {
                 service: cut(address, names.service),
@@ -86,7 +87,7 @@ impl Analyzer {
         End {
             service: parent,
             node_type: NodeType::Normal,
-            instance: cut(&reference.parent_service_instance, names.instance),
+            instance: cut(reference.parent_service_instance, names.instance),
             endpoint,
             endpoint_owner: None,
         }
@@ -94,8 +95,8 @@ impl Analyzer {
 
     fn address_aliases(
         &self,
-        segment: &SegmentObject,
-        span: &SpanObject,
+        segment: &Segment<'_>,
+        span: &Span<'_>,
         minute: u64,
         facts: &mut Facts,
     ) {
@@ -104,14 +105,14 @@ impl Analyzer {
         }
         let names = self.settings.names;
         for reference in &span.refs {
-            let address = cut(&reference.network_address_used_at_peer, names.service);
+            let address = cut(reference.network_address_used_at_peer, names.service);
             let is_gateway = self.settings.gateways.contains(address);
             let is_remote = reference.ref_type == RefType::CrossProcess as i32;
             if !is_remote || address.is_empty() || is_gateway {
                 continue;
             }
-            let service_id = id::service_id(cut(&segment.service, names.service), true);
-            let instance = cut(&segment.service_instance, names.instance);
+            let service_id = id::service_id(cut(segment.service, names.service), true);
+            let instance = cut(segment.service_instance, names.instance);
             let alias = AddressAlias {
                 address: address.to_owned(),
                 instance_id: id::instance_id(&service_id, instance),
@@ -124,8 +125,8 @@ impl Analyzer {
 
     pub(super) fn exit_span(
         &mut self,
-        segment: &SegmentObject,
-        span: &SpanObject,
+        segment: &Segment<'_>,
+        span: &Span<'_>,
         second: u64,
         facts: &mut Facts,
     ) {
@@ -135,14 +136,14 @@ impl Analyzer {
         let minute = second / 100;
         let names = self.settings.names;
         let source = End {
-            service: cut(&segment.service, names.service),
+            service: cut(segment.service, names.service),
             node_type: NodeType::Normal,
-            instance: cut(&segment.service_instance, names.instance),
+            instance: cut(segment.service_instance, names.instance),
             endpoint: "",
             endpoint_owner: None,
         };
-        let resident = self.addresses.find(&span.peer);
-        let peer = cut(&span.peer, names.service);
+        let resident = self.addresses.find(span.peer);
+        let peer = cut(span.peer, names.service);
         let dest = match resident.as_deref() {
             None => End {
                 service: peer,
@@ -174,11 +175,11 @@ impl Analyzer {
 }
 
 /// Milliseconds as the original's 32-bit cast gives them.
-pub(super) fn latency(span: &SpanObject) -> i32 {
+pub(super) fn latency(span: &Span<'_>) -> i32 {
     span.end_time.wrapping_sub(span.start_time) as i32
 }
 
-fn request(span: &SpanObject, detect_point: DetectPoint) -> Request {
+fn request(span: &Span<'_>, detect_point: DetectPoint) -> Request {
     let response_code = span
         .tags
         .iter()
@@ -201,7 +202,7 @@ fn request(span: &SpanObject, detect_point: DetectPoint) -> Request {
 }
 
 /// What an unknown peer is taken for. The layer `Unknown` counts as a real service, as in the original.
-fn node_type_of(span: &SpanObject) -> NodeType {
+fn node_type_of(span: &Span<'_>) -> NodeType {
     match SpanLayer::try_from(span.span_layer) {
         Ok(SpanLayer::Unknown) => NodeType::Normal,
         Ok(SpanLayer::Database) => NodeType::Database,

@@ -4,9 +4,8 @@
 
 use std::sync::Arc;
 
-use oap_proto::agent::{SegmentObject, SpanObject};
-
 use super::last_tag;
+use super::segment::{Segment, Span};
 use super::span::latency;
 use crate::analyzer::naming::cut;
 use crate::analyzer::{Analyzer, Facts};
@@ -19,8 +18,8 @@ const NO_STATEMENT: &str = "[No statement]/null";
 impl Analyzer {
     pub(super) fn slow_statement(
         &self,
-        segment: &SegmentObject,
-        span: &SpanObject,
+        segment: &Segment<'_>,
+        span: &Span<'_>,
         second: u64,
         facts: &mut Facts,
     ) {
@@ -29,7 +28,7 @@ impl Analyzer {
         };
         let latency = i64::from(latency(span));
         let mut types = span.tags.iter().filter(|tag| tag.key == "db.type");
-        if !types.any(|ty| latency > self.settings.slow_statements.of(&ty.value)) {
+        if !types.any(|ty| latency > self.settings.slow_statements.of(ty.value)) {
             return;
         }
         let statement = match last_tag(span, "db.statement") {
@@ -44,8 +43,8 @@ impl Analyzer {
             cells: vec![
                 statement,
                 Cell::Long(latency),
-                Cell::text(segment.trace_id.as_str()),
-                Cell::text(id::service_id(&span.peer, false)),
+                Cell::text(segment.trace_id),
+                Cell::text(id::service_id(span.peer, false)),
             ],
         });
     }

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use base64::Engine as _;
-use oap_proto::agent::{KeyStringValuePair, RefType, SegmentReference, SpanLayer};
+use oap_proto::agent::{
+    KeyStringValuePair, RefType, SegmentObject, SegmentReference, SpanLayer, SpanObject,
+};
+use prost::Message as _;
 
 use super::*;
 use crate::analyzer::AnalyzerSettings;
