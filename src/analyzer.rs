@@ -12,6 +12,7 @@ pub mod gateways;
 pub mod grouping;
 mod istio;
 pub mod jvm;
+pub mod known;
 pub mod management;
 pub mod mesh;
 pub mod meter;
@@ -28,6 +29,7 @@ pub mod trace;
 use std::sync::Arc;
 
 pub use facts::Facts;
+pub use known::Known;
 pub use settings::AnalyzerSettings;
 
 use crate::model::fact::Fact;
@@ -125,6 +127,14 @@ impl Analyzer {
     pub fn with_meters(self, meters: Arc<Meters>) -> Analyzer {
         Analyzer {
             meters: Some(meters),
+            ..self
+        }
+    }
+
+    /// Shares entities with other analyzers.
+    pub fn sharing(self, known: &Arc<Known>) -> Analyzer {
+        Analyzer {
+            entities: Entities::sharing(Arc::clone(known)),
             ..self
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use oap::analyzer::{Analyzer, AnalyzerSettings, Facts};
+use oap::analyzer::{Analyzer, AnalyzerSettings, Facts, Known};
 use oap::config::SlowThresholds;
 use oap::dsl::oal;
 use oap::journal::Message;
@@ -107,8 +107,10 @@ impl Pipeline {
             tasks.spawn(Shard::new(dependencies, StreamOptions::default()).run(inbox));
             shards.push(sender);
         }
-        let analyzers = (0..CORES).map(|_| analyzer(&schema, &addresses, clock.clone()));
-        let analyzers = analyzers.collect();
+        let known = Arc::new(Known::default());
+        let analyzers = (0..CORES)
+            .map(|_| analyzer(&schema, &addresses, clock.clone()).sharing(&known))
+            .collect();
         clock_ms.store(start_ms, Ordering::Relaxed);
         Ok(Pipeline {
             clock_ms,

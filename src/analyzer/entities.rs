@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
+use super::known::Known;
 use crate::model::entity::{Entity, EntityField as F};
+use crate::model::fact::AddressAlias;
 use crate::model::id;
 use crate::model::metrics::MeterScope;
 use crate::model::scope::{NodeType, Scope};
@@ -71,11 +73,13 @@ const METERED: u8 = 100;
 /// The cache.
 #[derive(Debug, Default)]
 pub struct Entities {
+    known: Arc<Known>,
     key: Vec<u8>,
     services: Sets<Entity>,
     requests: Sets<RequestEntities>,
     relations: Sets<RelationEntities>,
     instances: Sets<InstanceEntities>,
+    aliases: Sets<AddressAlias>,
 }
 
 /// One kind of set, by its key.
@@ -99,19 +103,19 @@ impl<T> Sets<T> {
         self.by_key.get(key).cloned()
     }
 
-    fn insert(&mut self, key: &[u8], value: T) -> Arc<T> {
+    fn insert(&mut self, key: &[u8], value: Arc<T>) -> Arc<T> {
         let is_full = self.key_bytes + key.len() > MAX_KEY_BYTES;
         if is_full || self.by_key.len() >= MAX_SETS {
             self.by_key.clear();
             self.key_bytes = 0;
         }
-        let value = Arc::new(value);
-        self.key_bytes += key.len();
-        self.by_key.insert(key.into(), Arc::clone(&value));
+        if self.by_key.insert(key.into(), Arc::clone(&value)).is_none() {
+            self.key_bytes += key.len();
+        }
         value
     }
 
-    fn cached(&mut self, key: &[u8], make: impl FnOnce() -> T) -> Arc<T> {
+    fn cached(&mut self, key: &[u8], make: impl FnOnce() -> Arc<T>) -> Arc<T> {
         match self.get(key) {
             Some(found) => found,
             None => self.insert(key, make()),
@@ -124,35 +128,46 @@ impl Entities {
         Entities::default()
     }
 
+    /// A cache of combinations of what is `known`.
+    pub fn sharing(known: Arc<Known>) -> Entities {
+        Entities {
+            known,
+            ..Entities::default()
+        }
+    }
+
     /// A service, or a database as a service.
     pub fn service(&mut self, name: &str, node_type: NodeType) -> Arc<Entity> {
         write_key(&mut self.key, node_type as u8, &[name]);
+        let known = &self.known;
         self.services.cached(&self.key, || {
             let id = id::service_id(name, node_type.is_normal());
-            service_entity(Scope::Service, node_type, &id, name)
+            service_entity(known, Scope::Service, node_type, &id, name)
         })
     }
 
     /// A database as what is accessed.
     pub fn database_access(&mut self, name: &str) -> Arc<Entity> {
         write_key(&mut self.key, u8::MAX, &[name]);
+        let known = &self.known;
         self.services.cached(&self.key, || {
             let id = id::service_id(name, false);
-            service_entity(Scope::DatabaseAccess, NodeType::Database, &id, name)
+            service_entity(known, Scope::DatabaseAccess, NodeType::Database, &id, name)
         })
     }
 
     /// An endpoint of a real service by itself.
     pub fn endpoint(&mut self, service: &str, endpoint: &str) -> Arc<Entity> {
         write_key(&mut self.key, ENDPOINT, &[service, endpoint]);
+        let known = &self.known;
         self.services.cached(&self.key, || {
             let service_id = id::service_id(service, true);
             let id = id::endpoint_id(&service_id, endpoint);
-            let fields = vec![
-                (F::ServiceId, service_id.into()),
-                (F::Name, endpoint.into()),
+            let fields = [
+                (F::ServiceId, &known.text(&service_id)),
+                (F::Name, &known.text(endpoint)),
             ];
-            Entity::new(Scope::Endpoint, NodeType::Normal, id, fields)
+            entity(known, Scope::Endpoint, NodeType::Normal, &id, fields)
         })
     }
 
@@ -163,6 +178,7 @@ impl Entities {
             MeterScope::Instance | MeterScope::Endpoint => member,
         };
         write_key(&mut self.key, METERED + scope as u8, &[service, member]);
+        let known = &self.known;
         self.services.cached(&self.key, || {
             let service_id = id::service_id(service, true);
             let id = match scope {
@@ -170,8 +186,8 @@ impl Entities {
                 MeterScope::Instance => id::instance_id(&service_id, member),
                 MeterScope::Endpoint => id::endpoint_id(&service_id, member),
             };
-            let fields = vec![(F::ServiceId, service_id.into())];
-            Entity::new(scope.scope(), NodeType::Normal, id, fields)
+            let fields = [(F::ServiceId, &known.text(&service_id))];
+            entity(known, scope.scope(), NodeType::Normal, &id, fields)
         })
     }
 
@@ -183,46 +199,40 @@ impl Entities {
         endpoint: &str,
     ) -> Arc<RequestEntities> {
         write_key(&mut self.key, 0, &[service, instance, endpoint]);
-        let Entities { key, requests, .. } = self;
-        if let Some(set) = requests.get(key) {
-            return set;
-        }
-        let names = RequestNames {
-            service: service.into(),
-            instance: instance.into(),
-            endpoint: endpoint.into(),
-        };
-        let service_id: Arc<str> = id::service_id(service, true).into();
-        let entity = |scope, id: String, fields: Vec<(F, Arc<str>)>| {
-            Arc::new(Entity::new(scope, NodeType::Normal, id, fields))
-        };
-        let set = RequestEntities {
-            all: entity(Scope::All, String::new(), vec![]),
-            service: Arc::new(service_entity(
-                Scope::Service,
-                NodeType::Normal,
-                &service_id,
-                service,
-            )),
-            instance: entity(
-                Scope::ServiceInstance,
-                id::instance_id(&service_id, instance),
-                vec![
-                    (F::ServiceId, Arc::clone(&service_id)),
-                    (F::Name, Arc::clone(&names.instance)),
-                ],
-            ),
-            endpoint: entity(
-                Scope::Endpoint,
-                id::endpoint_id(&service_id, endpoint),
-                vec![
-                    (F::ServiceId, Arc::clone(&service_id)),
-                    (F::Name, Arc::clone(&names.endpoint)),
-                ],
-            ),
-            names: Arc::new(names),
-        };
-        requests.insert(key, set)
+        let known = &self.known;
+        self.requests.cached(&self.key, || {
+            let names = RequestNames {
+                service: known.text(service),
+                instance: known.text(instance),
+                endpoint: known.text(endpoint),
+            };
+            let service_id = known.text(&id::service_id(service, true));
+            let member = |scope, id: &str, name| {
+                let fields = [(F::ServiceId, &service_id), (F::Name, name)];
+                entity(known, scope, NodeType::Normal, id, fields)
+            };
+            Arc::new(RequestEntities {
+                all: entity(known, Scope::All, NodeType::Normal, "", []),
+                service: service_entity(
+                    known,
+                    Scope::Service,
+                    NodeType::Normal,
+                    &service_id,
+                    service,
+                ),
+                instance: member(
+                    Scope::ServiceInstance,
+                    &id::instance_id(&service_id, instance),
+                    &names.instance,
+                ),
+                endpoint: member(
+                    Scope::Endpoint,
+                    &id::endpoint_id(&service_id, endpoint),
+                    &names.endpoint,
+                ),
+                names: Arc::new(names),
+            })
+        })
     }
 
     /// All that a call is about.
@@ -240,8 +250,10 @@ impl Entities {
                 dest.endpoint,
             ],
         );
-        let Entities { key, relations, .. } = self;
-        relations.cached(key, || relation_entities(source, dest))
+        let known = &self.known;
+        self.relations.cached(&self.key, || {
+            Arc::new(relation_entities(known, source, dest))
+        })
     }
 
     /// The entities of an instance's runtime metrics, made by `make` from its service id and its own id. `tag` tells kinds
@@ -254,14 +266,38 @@ impl Entities {
         make: impl FnOnce(&str, &str) -> Vec<Entity>,
     ) -> Arc<InstanceEntities> {
         write_key(&mut self.key, tag, &[service, instance]);
+        let known = &self.known;
         self.instances.cached(&self.key, || {
             let service_id = id::service_id(service, true);
             let instance_id = id::instance_id(&service_id, instance);
-            let entities = make(&service_id, &instance_id);
-            InstanceEntities {
-                entities: entities.into_iter().map(Arc::new).collect(),
-            }
+            let entities = make(&service_id, &instance_id).into_iter();
+            Arc::new(InstanceEntities {
+                entities: entities.map(|entity| known.entity(entity)).collect(),
+            })
         })
+    }
+
+    /// An instance of a real service answers at an address, seen in a minute bucket.
+    pub fn alias(
+        &mut self,
+        address: &str,
+        service: &str,
+        instance: &str,
+        minute: u64,
+    ) -> Arc<AddressAlias> {
+        write_key(&mut self.key, 0, &[address, service, instance]);
+        let known = self.aliases.get(&self.key);
+        if let Some(alias) = known.filter(|alias| alias.last_update == minute) {
+            return alias;
+        }
+        let service_id = id::service_id(service, true);
+        let alias = AddressAlias {
+            address: address.to_owned(),
+            instance_id: id::instance_id(&service_id, instance),
+            service_id,
+            last_update: minute,
+        };
+        self.aliases.insert(&self.key, Arc::new(alias))
     }
 
     /// An instance by itself.
@@ -281,17 +317,38 @@ impl Entities {
     }
 }
 
-fn service_entity(scope: Scope, node_type: NodeType, id: &str, name: &str) -> Entity {
-    let id: Arc<str> = id.into();
-    let fields = vec![(F::Name, name.into()), (F::ServiceId, Arc::clone(&id))];
-    Entity::new(scope, node_type, id, fields)
+fn entity<const N: usize>(
+    known: &Known,
+    scope: Scope,
+    node_type: NodeType,
+    id: &str,
+    fields: [(F, &Arc<str>); N],
+) -> Arc<Entity> {
+    let fields = fields.map(|(field, text)| (field, Arc::clone(text)));
+    known.entity(Entity::new(scope, node_type, known.text(id), fields))
 }
 
-fn relation_entities(source: End<'_>, dest: End<'_>) -> RelationEntities {
-    let text = |s: &str| Arc::<str>::from(s);
-    let source_service: Arc<str> =
-        id::service_id(source.service, source.node_type.is_normal()).into();
-    let dest_service: Arc<str> = id::service_id(dest.service, dest.node_type.is_normal()).into();
+fn service_entity(
+    known: &Known,
+    scope: Scope,
+    node_type: NodeType,
+    id: &str,
+    name: &str,
+) -> Arc<Entity> {
+    let fields = [
+        (F::Name, &known.text(name)),
+        (F::ServiceId, &known.text(id)),
+    ];
+    entity(known, scope, node_type, id, fields)
+}
+
+fn relation_entities(known: &Known, source: End<'_>, dest: End<'_>) -> RelationEntities {
+    let text = |s: &str| known.text(s);
+    let source_service = text(&id::service_id(
+        source.service,
+        source.node_type.is_normal(),
+    ));
+    let dest_service = text(&id::service_id(dest.service, dest.node_type.is_normal()));
     let names = [
         (F::SourceServiceName, text(source.service)),
         (F::DestServiceName, text(dest.service)),
@@ -306,7 +363,7 @@ fn relation_entities(source: End<'_>, dest: End<'_>) -> RelationEntities {
     ];
     let called = [(F::EndpointName, text(dest.endpoint))];
     let relation = |scope, id: String, fields: Vec<_>| {
-        Arc::new(Entity::new(scope, NodeType::Normal, id, fields))
+        known.entity(Entity::new(scope, NodeType::Normal, text(&id), fields))
     };
     let instance = (!source.instance.is_empty() && !dest.instance.is_empty()).then(|| {
         let source_id = id::instance_id(&source_service, source.instance);
@@ -325,7 +382,7 @@ fn relation_entities(source: End<'_>, dest: End<'_>) -> RelationEntities {
     });
     let endpoint = (!source.endpoint.is_empty() && !dest.endpoint.is_empty()).then(|| {
         let (owner, owner_id) = match source.endpoint_owner {
-            Some(owner) => (text(owner), Arc::from(id::service_id(owner, true))),
+            Some(owner) => (text(owner), text(&id::service_id(owner, true))),
             None => (text(source.service), Arc::clone(&source_service)),
         };
         let id = id::endpoint_relation_id(&owner_id, source.endpoint, &dest_service, dest.endpoint);
@@ -379,6 +436,8 @@ mod tests {
         let a = entities.request("ab", "c", "d");
         let b = entities.request("a", "bc", "d");
         assert_ne!(a.instance.id, b.instance.id);
+        let other = entities.request("ab", "c", "e");
+        assert!(Arc::ptr_eq(&a.instance, &other.instance));
         assert!(Arc::ptr_eq(&a, &entities.request("ab", "c", "d")));
     }
 
@@ -386,12 +445,12 @@ mod tests {
     fn many_and_long_names_start_the_cache_over() {
         let mut sets: Sets<usize> = Sets::default();
         for i in 0..MAX_SETS + 10 {
-            sets.insert(&i.to_le_bytes(), i);
+            sets.insert(&i.to_le_bytes(), Arc::new(i));
         }
         assert_eq!((sets.by_key.len(), sets.key_bytes), (10, 80));
         let mut sets: Sets<usize> = Sets::default();
         for i in 0..20_u8 {
-            sets.insert(&[i; 1 << 20], 0);
+            sets.insert(&[i; 1 << 20], Arc::default());
         }
         assert_eq!((sets.by_key.len(), sets.key_bytes), (4, 4 << 20));
     }

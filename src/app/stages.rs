@@ -16,7 +16,7 @@ use crate::analyzer::meter::{MeterMetrics, Meters};
 use crate::analyzer::naming::NameLimits;
 use crate::analyzer::pods::PodMap;
 use crate::analyzer::prometheus::PrometheusRules;
-use crate::analyzer::{Analyzer, AnalyzerSettings};
+use crate::analyzer::{Analyzer, AnalyzerSettings, Known};
 use crate::config::{Configuration, FETCHER_RULES, METER_RULES, Settings, StorageSettings};
 use crate::dsl::meter::{self, MeterRule};
 use crate::dsl::oal::{self, OalProgram};
@@ -266,6 +266,7 @@ pub(super) fn start(
             Some(Arc::new(rules))
         }
     };
+    let known = Arc::new(Known::default());
     for inbox in inboxes {
         let analyzer = Analyzer::new(
             Arc::clone(&analyzer_settings),
@@ -279,6 +280,7 @@ pub(super) fn start(
                 Some(rules) => analyzer.with_prometheus(Arc::clone(rules)),
                 None => analyzer,
             }
+            .sharing(&known)
             .knowing_tasks(Arc::clone(&profile_tasks))
             .with_meters(Arc::clone(&meters)),
             shards: shards.clone(),

@@ -73,6 +73,11 @@ impl Entity {
             .map(|(_, v)| v)
     }
 
+    /// Whether this is the other one in everything, not only in what makes entities equal.
+    pub fn is_like(&self, other: &Entity) -> bool {
+        self == other && self.node_type == other.node_type && self.fields == other.fields
+    }
+
     /// Hash of scope and id, computed once; decides the shard.
     pub fn hash_code(&self) -> u64 {
         self.hash

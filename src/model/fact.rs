@@ -58,7 +58,10 @@ pub enum Fact {
         minute: u64,
     },
     /// An instance answers at an address.
-    Address { alias: AddressAlias, minute: u64 },
+    Address {
+        alias: Arc<AddressAlias>,
+        minute: u64,
+    },
 }
 
 impl Fact {

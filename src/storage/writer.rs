@@ -3,6 +3,7 @@
 //! A lane writes one batch at a time, so a later version of a row never overtakes an earlier one. A store that is away
 //! keeps the lane waiting; whoever fills lanes decides what to do when one is full.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -12,6 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{Backend, WriteOutcome};
 use crate::model::row::{Cell, Row};
+use crate::model::schema::Model;
 use crate::telemetry::Throttle;
 use crate::util::clock::Clock;
 
@@ -324,20 +326,28 @@ impl<S: Backend> LaneWriter<S> {
         let mut why_again = None;
         let mut first_rejected = None;
         let mut rejected = 0usize;
+        let mut stored: HashMap<*const Model, (Arc<Model>, u64)> = HashMap::new();
         for (row, outcome) in rows.into_iter().zip(outcomes) {
-            let model = row.model.name.as_str();
             match outcome {
-                WriteOutcome::Stored => self.metrics.stored.with_label_values(&[model]).inc(),
+                WriteOutcome::Stored => {
+                    let count = stored.entry(Arc::as_ptr(&row.model));
+                    count.or_insert_with(|| (row.model, 0)).1 += 1;
+                }
                 WriteOutcome::Retry(reason) => {
                     why_again.get_or_insert(reason);
                     again.push(row);
                 }
                 WriteOutcome::Rejected(reason) => {
+                    let model = row.model.name.as_str();
                     self.metrics.rejected.with_label_values(&[model]).inc();
                     rejected += 1;
                     first_rejected.get_or_insert((row.model.name.clone(), row.id, reason));
                 }
             }
+        }
+        for (model, count) in stored.values() {
+            let counter = &self.metrics.stored;
+            counter.with_label_values(&[&model.name]).inc_by(*count);
         }
         self.metrics.retried.inc_by(again.len() as u64);
         if let Some((model, id, reason)) = first_rejected {

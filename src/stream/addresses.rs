@@ -13,6 +13,7 @@ pub struct Resident {
     pub service: String,
     pub instance: String,
     pub service_id: String,
+    instance_id: String,
 }
 
 /// Known addresses. Bounded; a full book learns nothing new.
@@ -20,6 +21,12 @@ pub struct Resident {
 pub struct AddressBook {
     residents: RwLock<HashMap<String, Arc<Resident>>>,
     capacity: usize,
+}
+
+impl Resident {
+    fn is_of(&self, alias: &AddressAlias) -> bool {
+        self.service_id == alias.service_id && self.instance_id == alias.instance_id
+    }
 }
 
 impl AddressBook {
@@ -44,6 +51,10 @@ impl AddressBook {
     pub fn learn<'a>(&self, aliases: impl IntoIterator<Item = &'a AddressAlias>) -> usize {
         let mut learned = 0;
         for alias in aliases {
+            let resident = self.find(&alias.address);
+            if resident.is_some_and(|resident| resident.is_of(alias)) {
+                continue;
+            }
             let (Ok((service, _)), Ok((_, instance))) = (
                 id::parse_service_id(&alias.service_id),
                 id::parse_instance_id(&alias.instance_id),
@@ -54,10 +65,8 @@ impl AddressBook {
                 service,
                 instance,
                 service_id: alias.service_id.clone(),
+                instance_id: alias.instance_id.clone(),
             };
-            if self.find(&alias.address).as_deref() == Some(&resident) {
-                continue;
-            }
             let mut residents = self
                 .residents
                 .write()

@@ -24,7 +24,7 @@ enum Content {
         last_ping: u64,
         properties: Option<Arc<str>>,
     },
-    Address(AddressAlias),
+    Address(Arc<AddressAlias>),
 }
 
 #[derive(Debug)]
@@ -154,7 +154,7 @@ impl Metadata {
     }
 
     /// An instance answers at an address.
-    pub(super) fn address(&mut self, alias: AddressAlias, minute: u64, today: u64) -> bool {
+    pub(super) fn address(&mut self, alias: Arc<AddressAlias>, minute: u64, today: u64) -> bool {
         let key = (ADDRESS, Arc::from(id::encode(&alias.address)));
         let Some(known) = self.known.get_mut(&key) else {
             return self.remember(key, Content::Address(alias), minute, today);

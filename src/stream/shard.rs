@@ -213,7 +213,7 @@ impl<S: Backend + 'static> Shard<S> {
                     metadata.instance(&entity, minute, last_ping, properties, today)
                 }
                 Fact::Address { alias, minute } => {
-                    self.deps.addresses.learn([&alias]);
+                    self.deps.addresses.learn([&*alias]);
                     self.metadata.address(alias, minute, today)
                 }
             };

@@ -8,7 +8,7 @@ use oap_proto::agent::SpanType;
 use super::segment::Segment;
 use crate::analyzer::naming::cut;
 use crate::analyzer::{Analyzer, Facts, Reject};
-use crate::model::id::{self, java_hash};
+use crate::model::id::java_hash;
 use crate::model::row::{Cell, Row};
 
 /// Marks the protocol generation of the stored bytes.
@@ -46,9 +46,9 @@ impl Analyzer {
         let set = self
             .entities
             .request(service, instance, endpoint.unwrap_or_default());
-        let name = endpoint.map_or(Cell::Null, Cell::text);
+        let name = endpoint.map_or(Cell::Null, |_| Cell::Text(Arc::clone(&set.names.endpoint)));
         let endpoint_id = endpoint.map_or(Cell::Null, |_| Cell::Text(Arc::clone(&set.endpoint.id)));
-        let statement = format!("{} - {}", endpoint.unwrap_or_default(), segment.trace_id);
+        let statement = [endpoint.unwrap_or_default(), " - ", segment.trace_id].concat();
         facts.records.push(Row {
             model: Arc::clone(model),
             id: segment.trace_segment_id.to_owned(),
@@ -58,7 +58,7 @@ impl Analyzer {
                 Cell::text(segment.trace_id),
                 Cell::text(statement),
                 Cell::Text(Arc::clone(&set.service.id)),
-                Cell::text(id::instance_id(&set.service.id, instance)),
+                Cell::Text(Arc::clone(&set.instance.id)),
                 name,
                 endpoint_id,
                 Cell::Long(start),

@@ -7,8 +7,7 @@ use crate::analyzer::entities::End;
 use crate::analyzer::naming::cut;
 use crate::analyzer::request::{push_served, push_source};
 use crate::analyzer::{Analyzer, Fact, Facts};
-use crate::model::fact::AddressAlias;
-use crate::model::id::{self, USER};
+use crate::model::id::USER;
 use crate::model::scope::{DetectPoint, NodeType, RequestType};
 use crate::model::source::Request;
 
@@ -94,7 +93,7 @@ impl Analyzer {
     }
 
     fn address_aliases(
-        &self,
+        &mut self,
         segment: &Segment<'_>,
         span: &Span<'_>,
         minute: u64,
@@ -111,14 +110,12 @@ impl Analyzer {
             if !is_remote || address.is_empty() || is_gateway {
                 continue;
             }
-            let service_id = id::service_id(cut(segment.service, names.service), true);
-            let instance = cut(segment.service_instance, names.instance);
-            let alias = AddressAlias {
-                address: address.to_owned(),
-                instance_id: id::instance_id(&service_id, instance),
-                service_id,
-                last_update: minute,
-            };
+            let alias = self.entities.alias(
+                address,
+                cut(segment.service, names.service),
+                cut(segment.service_instance, names.instance),
+                minute,
+            );
             facts.push(Fact::Address { alias, minute });
         }
     }

@@ -186,7 +186,7 @@ fn line(fact: &Fact) -> String {
                 address,
                 last_update,
                 ..
-            } = alias;
+            } = &**alias;
             format!("address {address} {service} {instance} {minute} {last_update}")
         }
     }
