@@ -98,6 +98,12 @@ async fn elasticsearch_may_come_after_the_data() -> Result<()> {
         Ok(())
     })
     .await?;
+    wait_until("a writer waits too", DEADLINE, async || {
+        let log = process.log();
+        ensure!(log.contains("storage does not take writes"), "{log}");
+        Ok(())
+    })
+    .await?;
     let error = error_of(&graphql, SERVICES, &json!({"d": minute})).await?;
     ensure!(error.contains(&gate.address()), "{error}");
     let templates = "{ getAllTemplates { name } }";
