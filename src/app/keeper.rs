@@ -12,6 +12,7 @@ use super::task::Tasks;
 use super::{pods, profile};
 use crate::cluster::kubernetes::PodReader;
 use crate::config::{Configuration, StorageSettings};
+use crate::model::fact::AddressAlias;
 use crate::model::schema::Schema;
 use crate::model::time_bucket::DAY_MS;
 use crate::storage::{Backend, Expiry, StorageError, Store, UiTemplate};
@@ -159,8 +160,9 @@ impl Keeper {
             tokio::time::sleep(INSTALLED_POLL).await;
         }
         let mut failure_pause = FIRST_PAUSE;
+        let mut is_first = true;
         loop {
-            let window = if self.addresses.is_empty() {
+            let window = if is_first {
                 i64::from(shared.settings.core.metrics_data_ttl) * DAY_MS
             } else {
                 ADDRESS_WINDOW_MS
@@ -173,7 +175,12 @@ impl Keeper {
             };
             let pause = match shared.storage.address_aliases(since, limit).await {
                 Ok(aliases) => {
-                    self.addresses.learn(&aliases);
+                    // Agents may have said something newer while the store was away.
+                    let is_news = |alias: &&AddressAlias| {
+                        !is_first || self.addresses.find(&alias.address).is_none()
+                    };
+                    self.addresses.learn(aliases.iter().filter(is_news));
+                    is_first = false;
                     failure_pause = ADDRESS_PERIOD;
                     ADDRESS_PERIOD
                 }
