@@ -39,7 +39,7 @@ impl Elasticsearch {
     /// A node of the test's own, to be lost and found again. Port 0 picks a free one; without a data folder the
     /// data goes away with the node; without credentials (user, password) it lets everybody in.
     pub fn start(port: u16, data: Option<&Path>, credentials: Option<(&str, &str)>) -> Self {
-        let mut command = java("elasticsearch", "peers.Es7", &["-Xms512m", "-Xmx512m"]);
+        let mut command = java("elasticsearch", "peers.Es7", &["-Xms512m", "-Xmx1g"]);
         command.arg(port.to_string()).arg("0");
         command.arg(data.unwrap_or(Path::new("-")));
         if let Some((user, password)) = credentials {

@@ -145,6 +145,8 @@ public final class Es7 extends Node {
         .put("transport.port", transportPort)
         // A nearly full disk would turn every index read-only.
         .put("cluster.routing.allocation.disk.threshold_enabled", false)
+        // Garbage that is not collected yet must not count as load.
+        .put("indices.breaker.total.use_real_memory", false)
         // Many tests share the node, each with a full set of daily indices; the default is 1000.
         .put("cluster.max_shards_per_node", 20_000)
         .build();
