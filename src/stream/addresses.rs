@@ -78,18 +78,6 @@ impl AddressBook {
         }
         learned
     }
-
-    /// How many addresses are known.
-    pub fn len(&self) -> usize {
-        self.residents
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
 }
 
 #[cfg(test)]

@@ -39,17 +39,13 @@ async fn start(folder: &tempfile::TempDir) -> Result<Running> {
     let process = OapCommand::new(folder.path())
         .env("SW_CORE_METRICS_DATA_TTL", "36500")
         .env("SW_CORE_RECORD_DATA_TTL", "36500")
-        .env("SW_TELEMETRY", "prometheus")
-        .env("SW_TELEMETRY_PROMETHEUS_HOST", "127.0.0.1")
-        .env("SW_TELEMETRY_PROMETHEUS_PORT", "0")
+        .with_metrics()
         .start()
         .await?;
-    let address = process.value_of("metrics of the server itself", "address");
-    let address = address.with_context(|| process.log())?;
     Ok(Running {
         sender: Sender::connect(process.grpc(), process.http()).await?,
         graphql: GraphQl::new(process.http())?,
-        metrics_url: format!("http://{address}/metrics"),
+        metrics_url: process.metrics_url()?,
         process,
     })
 }

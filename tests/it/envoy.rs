@@ -282,17 +282,13 @@ impl Mesh {
             .env("TZ", "UTC")
             .env("KUBECONFIG", &kubeconfig.to_string_lossy())
             .env("SW_ENVOY_METRIC_ALS_HTTP_ANALYSIS", "k8s-mesh")
-            .env("SW_TELEMETRY", "prometheus")
-            .env("SW_TELEMETRY_PROMETHEUS_HOST", "127.0.0.1")
-            .env("SW_TELEMETRY_PROMETHEUS_PORT", "0")
+            .with_metrics()
             .start()
             .await?;
-        let address = process.value_of("metrics of the server itself", "address");
-        let address = address.with_context(|| process.log())?;
         Ok(Mesh {
             channel: connect(process.grpc()).await?,
             graphql: GraphQl::new(process.http())?,
-            metrics_url: format!("http://{address}/metrics"),
+            metrics_url: process.metrics_url()?,
             process,
         })
     }

@@ -64,6 +64,13 @@ impl OapCommand {
         self
     }
 
+    /// With metrics of its own, at [`OapProcess::metrics_url`].
+    pub fn with_metrics(self) -> OapCommand {
+        self.env("SW_TELEMETRY", "prometheus")
+            .env("SW_TELEMETRY_PROMETHEUS_HOST", "127.0.0.1")
+            .env("SW_TELEMETRY_PROMETHEUS_PORT", "0")
+    }
+
     pub fn argument(mut self, argument: impl Into<String>) -> OapCommand {
         self.arguments.push(argument.into());
         self
@@ -139,6 +146,13 @@ impl OapProcess {
         let line = log.lines().find(|line| line.contains(text))?;
         let (_, value) = line.split_once(&format!(" {field}="))?;
         Some(value.split_whitespace().next()?.to_owned())
+    }
+
+    /// Where its metrics are, if it was started with them.
+    pub fn metrics_url(&self) -> Result<String> {
+        let address = self.value_of("metrics of the server itself", "address");
+        let address = address.with_context(|| self.log())?;
+        Ok(format!("http://{address}/metrics"))
     }
 
     /// Sends SIGTERM.
