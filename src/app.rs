@@ -10,6 +10,7 @@ mod files;
 mod keeper;
 mod pods;
 mod profile;
+mod secrets;
 mod stages;
 mod task;
 
@@ -118,7 +119,7 @@ pub fn introduce(configuration: &Configuration) {
     }
 }
 
-/// Creates the storage structures, tries until the store is there, then returns (`-Dmode=init`).
+/// Creates the storage structures and returns (`-Dmode=init`); waits a minute for a store that is not there.
 pub async fn init(configuration: Configuration) -> anyhow::Result<()> {
     let clock = Clock::System;
     let settings = Arc::new(configuration.settings.clone());
@@ -126,8 +127,8 @@ pub async fn init(configuration: Configuration) -> anyhow::Result<()> {
     let program = Program::compile(&configuration)?;
     let schema = program.schema(&settings);
     let storage = stages::store(&settings, &zone, &clock).await?;
-    keeper::install(&storage, &schema).await;
-    keeper::add_templates(&storage, &answers::templates(&configuration)?).await?;
+    keeper::create(&storage, &schema, &answers::templates(&configuration)?).await?;
+    tracing::info!("the structures of the store exist, which is all that -Dmode=init asks for");
     Ok(())
 }
 

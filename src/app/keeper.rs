@@ -3,13 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::Shared;
 use super::answers;
 use super::stages::Stages;
 use super::task::Tasks;
-use super::{pods, profile};
+use super::{pods, profile, secrets};
 use crate::cluster::kubernetes::PodReader;
 use crate::config::{Configuration, StorageSettings};
 use crate::model::fact::AddressAlias;
@@ -23,8 +25,10 @@ const MINUTE_MS: i64 = 60_000;
 const ADDRESS_PERIOD: Duration = Duration::from_secs(10);
 /// How far back such a look goes.
 const ADDRESS_WINDOW_MS: i64 = 10 * MINUTE_MS;
-/// Between two checks that the indices of today exist.
-const INSTALL_PERIOD: Duration = Duration::from_secs(60);
+/// Between two checks that templates, indices and dashboards exist; someone may have deleted them.
+const INSTALL_PERIOD: Duration = Duration::from_secs(15);
+/// How long a server that only creates structures waits for a store that is not there.
+const INIT_PATIENCE: Duration = Duration::from_secs(60);
 /// Between two looks whether the store is ready for the first reading.
 const INSTALLED_POLL: Duration = Duration::from_millis(20);
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
@@ -72,6 +76,18 @@ pub(super) fn start(
             until_stop(Box::pin(async move { profile.profile_tasks().await })),
         );
     }
+    if let StorageSettings::Elasticsearch(settings) = &shared.settings.storage
+        && secrets::are_in_files(settings)
+    {
+        let watching = secrets::watch(Arc::clone(&shared.storage), (**settings).clone());
+        let stop = stop.clone();
+        tasks.spawn("secrets", async move {
+            tokio::select! {
+                () = stop.cancelled() => Ok(()),
+                ended = watching => ended,
+            }
+        });
+    }
     if let Some(pods) = &stages.pods {
         let keeping = pods::keep(PodReader::new(None), Arc::clone(pods), pods::PERIOD);
         tasks.spawn("pods", until_stop(Box::pin(keeping)));
@@ -86,31 +102,74 @@ pub(super) fn start(
 }
 
 /// Creates what is missing; tries until the store is there.
-pub(super) async fn install(storage: &Store, schema: &Schema) {
-    let mut pause = FIRST_PAUSE;
-    let mut said = String::new();
+async fn install(storage: &Store, schema: &Schema) {
+    let mut waiting = Waiting::default();
     while let Err(error) = storage.install(schema).await {
-        // What it waits for may change: first nobody answers, then the password is wrong.
-        let reason = error.to_string();
-        if reason != said {
-            tracing::warn!(reason, "waiting for storage");
-            said = reason;
-        }
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(LONGEST_PAUSE);
+        waiting.pause(&error).await;
     }
-    if !said.is_empty() {
-        tracing::info!("storage is there");
+    waiting.end();
+}
+
+/// Creates what is missing, with dashboards; gives up if the store stays away or refuses.
+pub(super) async fn create(
+    storage: &Store,
+    schema: &Schema,
+    templates: &[UiTemplate],
+) -> anyhow::Result<()> {
+    let end = Instant::now() + INIT_PATIENCE;
+    let mut waiting = Waiting::default();
+    loop {
+        let created = match storage.install(schema).await {
+            Ok(()) => add_templates(storage, templates).await,
+            Err(error) => Err(error),
+        };
+        match created {
+            Ok(()) => return Ok(()),
+            Err(error @ StorageError::Unavailable(_)) if Instant::now() < end => {
+                waiting.pause(&error).await;
+            }
+            Err(error) => {
+                return Err(error).context("the structures of the store could not be created");
+            }
+        }
     }
 }
 
-/// Stores the dashboards whose names are free.
-pub(super) async fn add_templates(
-    storage: &Store,
-    templates: &[UiTemplate],
-) -> Result<(), StorageError> {
+/// Pauses between attempts, and what was said about them.
+#[derive(Debug, Default)]
+struct Waiting {
+    said: String,
+    attempts: u32,
+}
+
+impl Waiting {
+    /// Says why, if that is news, and waits, longer each time.
+    async fn pause(&mut self, error: &StorageError) {
+        // What it waits for may change: first nobody answers, then the password is wrong.
+        let reason = error.to_string();
+        if reason != self.said {
+            tracing::warn!(reason, "waiting for storage");
+            self.said = reason;
+        }
+        let pause = FIRST_PAUSE * 2u32.pow(self.attempts.min(10));
+        self.attempts += 1;
+        tokio::time::sleep(pause.min(LONGEST_PAUSE)).await;
+    }
+
+    fn end(&self) {
+        if !self.said.is_empty() {
+            tracing::info!("storage is there");
+        }
+    }
+}
+
+/// Stores the dashboards that are not there.
+async fn add_templates(storage: &Store, templates: &[UiTemplate]) -> Result<(), StorageError> {
+    let stored = storage.ui_templates(true).await?;
     for template in templates {
-        storage.add_ui_template(template).await?;
+        if stored.iter().all(|stored| stored.name != template.name) {
+            storage.add_ui_template(template).await?;
+        }
     }
     Ok(())
 }
@@ -127,30 +186,25 @@ impl Keeper {
     async fn layout(&self, templates: Vec<UiTemplate>) {
         let storage = &self.shared.storage;
         install(storage, &self.schema).await;
-        while let Err(error) = add_templates(storage, &templates).await {
-            tracing::warn!(%error, "dashboards are not stored yet");
-            tokio::time::sleep(LONGEST_PAUSE).await;
-        }
-        let is_elasticsearch = matches!(
-            self.shared.settings.storage,
-            StorageSettings::Elasticsearch(_)
-        );
-        let mut day = self.today();
+        let mut said = String::new();
         loop {
-            tokio::time::sleep(INSTALL_PERIOD).await;
-            let today = self.today();
-            if is_elasticsearch && today != day {
-                match storage.install(&self.schema).await {
-                    Ok(()) => day = today,
-                    Err(error) => tracing::warn!(%error, "indices of today are not created yet"),
+            let mut kept = add_templates(storage, &templates).await;
+            if kept.is_ok() {
+                if matches!(self.shared.settings.storage, StorageSettings::Embedded(_)) {
+                    // Nobody else deletes anything there.
+                    return;
                 }
+                tokio::time::sleep(INSTALL_PERIOD).await;
+                kept = storage.install(&self.schema).await;
+            } else {
+                tokio::time::sleep(LONGEST_PAUSE).await;
             }
+            let reason = kept.map_or_else(|error| error.to_string(), |()| String::new());
+            if !reason.is_empty() && reason != said {
+                tracing::warn!(reason, "templates, indices or dashboards cannot be kept");
+            }
+            said = reason;
         }
-    }
-
-    fn today(&self) -> u64 {
-        let shared = &self.shared;
-        shared.zone.day(shared.clock.now_ms()).unwrap_or(0)
     }
 
     async fn addresses(&self) {
@@ -210,21 +264,30 @@ impl Keeper {
 
     async fn expiry(&self) {
         let core = &self.shared.settings.core;
+        let mut announced = None;
         loop {
             tokio::time::sleep(core.data_keeper_execute_period).await;
-            let day = |ttl: u32| {
-                let then = self.shared.clock.now_ms() - i64::from(ttl) * DAY_MS;
-                self.shared.zone.day(then).unwrap_or(0)
-            };
+            let now = self.shared.clock.now_ms();
+            let day = |ms: i64| self.shared.zone.day(ms).unwrap_or(0);
+            let days_ago = |ttl: u32| now - i64::from(ttl) * DAY_MS;
             let expiry = Expiry {
-                records: day(core.record_data_ttl),
-                metrics: day(core.metrics_data_ttl),
+                records: day(days_ago(core.record_data_ttl)),
+                metrics: day(days_ago(core.metrics_data_ttl)),
             };
             let storage = &self.shared.storage;
             match storage.remove_expired(&self.schema, expiry).await {
-                Ok(removed) if removed.is_empty() => {}
                 Ok(removed) => {
-                    tracing::info!(removed = removed.join(", "), "expired days deleted");
+                    if !removed.is_empty() {
+                        tracing::info!(removed = removed.join(", "), "expired days deleted");
+                    }
+                    if announced.replace(expiry) != Some(expiry) {
+                        tracing::info!(
+                            on = day(now + DAY_MS),
+                            records.until = day(days_ago(core.record_data_ttl) + DAY_MS),
+                            metrics.until = day(days_ago(core.metrics_data_ttl) + DAY_MS),
+                            "next deletion of expired days"
+                        );
+                    }
                 }
                 Err(error) => tracing::warn!(%error, "expired days could not be deleted"),
             }

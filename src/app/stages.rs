@@ -17,7 +17,9 @@ use crate::analyzer::naming::NameLimits;
 use crate::analyzer::pods::PodMap;
 use crate::analyzer::prometheus::PrometheusRules;
 use crate::analyzer::{Analyzer, AnalyzerSettings, Known};
-use crate::config::{Configuration, FETCHER_RULES, METER_RULES, Settings, StorageSettings};
+use crate::config::{
+    Configuration, FETCHER_RULES, METER_RULES, RunMode, Settings, StorageSettings,
+};
 use crate::dsl::meter::{self, MeterRule};
 use crate::dsl::oal::{self, OalProgram};
 use crate::dsl::prometheus::{self, FetchRules};
@@ -25,7 +27,7 @@ use crate::journal::{Intake, Limits};
 use crate::model::metrics::MeterDefinition;
 use crate::model::schema::Schema;
 use crate::model::time_bucket::{DAY_MS, Zone};
-use crate::storage::elasticsearch::Elasticsearch;
+use crate::storage::elasticsearch::{Elasticsearch, ElasticsearchOptions};
 use crate::storage::embedded::Embedded;
 use crate::storage::writer::{Lane, WriterMetrics, lane};
 use crate::storage::{Store, StoreKind};
@@ -160,7 +162,11 @@ pub(super) async fn store(
             StoreKind::Embedded(opened.context("failed to open the embedded store")?)
         }
         StorageSettings::Elasticsearch(es) => {
-            let store = Elasticsearch::new((&**es).into(), zone.clone(), clock.clone());
+            let options = ElasticsearchOptions {
+                creates_templates: settings.mode != RunMode::NoInit,
+                ..(&**es).into()
+            };
+            let store = Elasticsearch::new(options, zone.clone(), clock.clone());
             StoreKind::Elasticsearch(Box::new(
                 store.context("storage.elasticsearch cannot be used")?,
             ))

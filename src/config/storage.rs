@@ -37,10 +37,12 @@ pub struct EsSettings {
     /// Used only if user and password are both set.
     pub user: String,
     pub password: Secret,
-    /// Java properties with `user`, `password`, `trustStorePass`; read at start.
+    /// Java properties with `user`, `password`, `trustStorePass`, which win over those of the settings.
     pub secrets_management_file: Option<PathBuf>,
-    /// Days per index. The original reads it but does nothing with it for `elasticsearch7`; so does this server.
+    /// Days per index. The original reads it but does nothing with it for `elasticsearch7`, so it counts only with
+    /// `apply_day_step`.
     pub day_step: u32,
+    pub apply_day_step: bool,
     pub index_shards_number: u32,
     /// Super datasets get this many times `index_shards_number` shards.
     pub super_dataset_index_shards_factor: u32,
@@ -57,9 +59,14 @@ pub struct EsSettings {
     /// Segments of one trace.
     pub segment_query_max_size: usize,
     pub profile_task_query_max_size: usize,
+    /// Whether index templates that differ from these settings are changed at the start.
+    pub update_templates: bool,
     /// More index settings.
     pub advanced: serde_json::Map<String, serde_json::Value>,
 }
+
+/// More days than that in an index would never be deleted in time.
+const MAX_DAY_STEP: i64 = 366;
 
 /// How Elasticsearch is spoken to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,7 +99,10 @@ impl EmbeddedSettings {
 impl EsSettings {
     /// Reads `storage.elasticsearch` or `storage.elasticsearch7`.
     pub(super) fn read(s: &mut Section<'_>) -> EsSettings {
-        s.without_effect(&["dayStep", "trustStorePass"]);
+        let apply_day_step = s.flag("applyDayStep", false);
+        if !apply_day_step {
+            s.without_effect(&["dayStep"]);
+        }
         let mut settings = EsSettings {
             name_space: s.text("nameSpace", "").to_lowercase(),
             cluster_nodes: cluster_nodes(s),
@@ -102,7 +112,8 @@ impl EsSettings {
             user: s.text("user", ""),
             password: s.secret("password"),
             secrets_management_file: s.file("secretsManagementFile"),
-            day_step: s.count("dayStep", 1),
+            day_step: s.number("dayStep", 1, 1..=MAX_DAY_STEP),
+            apply_day_step,
             index_shards_number: s.count("indexShardsNumber", 1),
             super_dataset_index_shards_factor: s.count("superDatasetIndexShardsFactor", 5),
             index_replicas_number: s.number("indexReplicasNumber", 0, 0..=i32::MAX.into()),
@@ -113,24 +124,28 @@ impl EsSettings {
             metadata_query_max_size: s.count("metadataQueryMaxSize", 5000),
             segment_query_max_size: s.count("segmentQueryMaxSize", 200),
             profile_task_query_max_size: s.count("profileTaskQueryMaxSize", 200),
+            update_templates: s.flag("updateTemplates", false),
             advanced: advanced(s),
         };
         settings.read_secrets(s);
         settings
     }
 
-    /// Takes user and passwords from the secrets file, which win over those of the settings.
     fn read_secrets(&mut self, s: &mut Section<'_>) {
         let Some(path) = &self.secrets_management_file else {
             return;
         };
-        let Ok(text) = std::fs::read_to_string(path) else {
-            s.problem("secretsManagementFile", "a readable file of properties");
-            return;
-        };
-        for (key, value) in properties(&text) {
-            match key {
-                "user" => self.user = value.to_owned(),
+        match std::fs::read_to_string(path) {
+            Ok(text) => self.take_secrets(&text),
+            Err(_) => s.problem("secretsManagementFile", "a readable file of properties"),
+        }
+    }
+
+    /// Takes what the text of a secrets file says.
+    pub fn take_secrets(&mut self, text: &str) {
+        for (key, value) in properties(text) {
+            match key.as_str() {
+                "user" => self.user = value,
                 "password" => self.password = Secret::new(value),
                 "trustStorePass" => self.trust_store_pass = Secret::new(value),
                 _ => {}
@@ -152,13 +167,47 @@ impl EsProtocol {
     }
 }
 
-/// `key=value` lines of a Java properties file; `#` and `!` begin a comment.
-fn properties(text: &str) -> impl Iterator<Item = (&str, &str)> {
+/// `key=value` lines of a Java properties file; `#` and `!` begin a comment, `\` takes what follows as it is.
+fn properties(text: &str) -> impl Iterator<Item = (String, String)> {
     text.lines()
         .map(str::trim)
         .filter(|line| !line.starts_with(['#', '!']))
-        .filter_map(|line| line.split_once(['=', ':']))
-        .map(|(key, value)| (key.trim(), value.trim()))
+        .map(|line| {
+            let mut is_escaped = false;
+            let end = line.find(|c: char| {
+                let is_end = !is_escaped && (c == '=' || c == ':' || c.is_whitespace());
+                is_escaped = !is_escaped && c == '\\';
+                is_end
+            });
+            let (key, rest) = line.split_at(end.unwrap_or(line.len()));
+            let rest = rest.trim_start();
+            let value = rest.strip_prefix(['=', ':']).unwrap_or(rest);
+            (unescaped(key), unescaped(value.trim_start()))
+        })
+}
+
+fn unescaped(text: &str) -> String {
+    let mut plain = String::new();
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        if c != '\\' {
+            plain.push(c);
+            continue;
+        }
+        match chars.next() {
+            Some('t') => plain.push('\t'),
+            Some('n') => plain.push('\n'),
+            Some('r') => plain.push('\r'),
+            Some('f') => plain.push('\u{c}'),
+            Some('u') => {
+                let digits: String = chars.by_ref().take(4).collect();
+                let code = u32::from_str_radix(&digits, 16).ok();
+                plain.extend(code.and_then(char::from_u32));
+            }
+            other => plain.extend(other),
+        }
+    }
+    plain
 }
 
 fn cluster_nodes(s: &mut Section<'_>) -> Vec<String> {

@@ -73,6 +73,33 @@ fn a_secrets_file_wins_over_the_settings() {
 }
 
 #[test]
+fn a_secrets_file_has_the_escapes_of_properties() {
+    let mut es = es(&[("SW_ES_USER", "old")]);
+    es.take_secrets("! x\npassword = a\\=b\\\\c\\u0041\\:\ntrustStorePass changeit\nempty\n");
+    assert_eq!(
+        (
+            es.user.as_str(),
+            es.password.expose(),
+            es.trust_store_pass.expose()
+        ),
+        ("old", "a=b\\cA:", "changeit")
+    );
+}
+
+#[test]
+fn own_settings_of_elasticsearch_are_off_by_default() {
+    let plain = es(&[("SW_STORAGE_DAY_STEP", "5")]);
+    assert!(!plain.update_templates && !plain.apply_day_step);
+    let all = es(&[
+        ("SW_STORAGE_DAY_STEP", "5"),
+        ("SW_STORAGE_ES_APPLY_DAY_STEP", "true"),
+        ("SW_STORAGE_ES_UPDATE_TEMPLATES", "true"),
+    ]);
+    assert!(all.update_templates && all.apply_day_step);
+    assert_eq!((plain.day_step, all.day_step), (5, 5));
+}
+
+#[test]
 fn without_any_setting_the_server_stands_alone() {
     let loaded = load(None, &[]).unwrap();
     let s = &loaded.settings;

@@ -7,7 +7,9 @@
 mod bulk;
 mod bulk_answer;
 mod client;
+mod difference;
 mod document;
+mod inspect;
 mod install;
 mod load;
 mod maintenance;
@@ -20,6 +22,7 @@ mod records;
 mod search;
 mod template;
 mod topology;
+mod trust_store;
 mod ui_template;
 
 use std::sync::Arc;
@@ -28,6 +31,7 @@ pub use names::NameSpaceError;
 pub use options::{ElasticsearchOptions, OptionsError};
 
 use client::Client;
+use inspect::Reported;
 use names::Names;
 
 use super::backend::Backend;
@@ -48,6 +52,9 @@ pub struct Elasticsearch {
     options: ElasticsearchOptions,
     zone: Zone,
     clock: Clock,
+    /// Epoch milliseconds; tells nodes apart where they should not all do the same at the same time.
+    started_ms: i64,
+    reported: Reported,
 }
 
 impl Elasticsearch {
@@ -59,11 +66,18 @@ impl Elasticsearch {
     ) -> Result<Elasticsearch, OptionsError> {
         Ok(Elasticsearch {
             client: Client::new(&options, clock.clone())?,
-            names: Names::new(&options.name_space)?,
+            names: Names::new(&options.name_space)?.with_day_step(options.day_step),
             options,
             zone,
+            started_ms: clock.now_ms(),
             clock,
+            reported: Reported::default(),
         })
+    }
+
+    /// From now on takes addresses, passwords and certificates of these options; all else stays.
+    pub fn reconnect(&self, options: &ElasticsearchOptions) -> Result<(), OptionsError> {
+        self.client.reconnect(options)
     }
 }
 

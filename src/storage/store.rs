@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::backend::Backend;
-use super::elasticsearch::Elasticsearch;
+use super::elasticsearch::{Elasticsearch, OptionsError};
 use super::embedded::Embedded;
 use super::query::*;
 use super::{StorageError, WriteOutcome};
+use crate::config::EsSettings;
 use crate::model::row::{Row, RowKey};
 use crate::model::schema::{Model, Schema};
 
@@ -40,6 +41,14 @@ impl Store {
     /// Whether templates, indices or files exist.
     pub fn is_installed(&self) -> bool {
         self.is_installed.load(Ordering::Acquire)
+    }
+
+    /// Takes other addresses, passwords and certificates; nothing to do for the embedded store.
+    pub fn reconnect(&self, settings: &EsSettings) -> Result<(), OptionsError> {
+        match &self.kind {
+            StoreKind::Embedded(_) => Ok(()),
+            StoreKind::Elasticsearch(backend) => backend.reconnect(&settings.into()),
+        }
     }
 
     fn writable(&self) -> Answer<()> {

@@ -1,5 +1,6 @@
 //! What only Elasticsearch can do wrong: passwords, racing nodes, documents it refuses, indices that are not there.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
@@ -8,8 +9,9 @@ use oap::model::row::{Cell, Row, RowKey};
 use oap::model::schema::Schema;
 use oap::model::time_bucket::Zone;
 use oap::storage::elasticsearch::{Elasticsearch, ElasticsearchOptions};
-use oap::storage::{Backend, StorageError, WriteOutcome};
+use oap::storage::{Backend, Expiry, StorageError, WriteOutcome};
 use oap::util::clock::Clock;
+use serde_json::json;
 
 use crate::es_console::EsConsole;
 use crate::peers;
@@ -175,5 +177,95 @@ async fn before_anything_is_installed_answers_are_empty() -> Result<()> {
     ensure!(store.endpoints("b3JkZXI=.1", "a", 10).await?.is_empty());
     ensure!(store.ui_templates(true).await?.is_empty());
     ensure!(store.trace("t", 10).await?.is_empty());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn expired_days_go_whatever_else_is_behind_the_alias() -> Result<()> {
+    const ALIAS: &str = "old_endpoint_traffic";
+    let (one, two) = (store(options("old")?)?, store(options("old")?)?);
+    let schema = schema();
+    one.install(&schema).await?;
+    let console = EsConsole::new("old")?;
+    let alias = json!({"aliases": {ALIAS: {}}});
+    // Copies and rollovers that somebody made, and days; the last two are not expired.
+    let foreign = ["-v2", "-000001", "-20200901-copy", "x-20200901"];
+    let (expired, kept) = (["-20200901", "-20200902"], ["-20200903", "-20200904"]);
+    for suffix in foreign.iter().chain(&expired).chain(&kept) {
+        let index = format!("{ALIAS}{suffix}");
+        console.ask("PUT", &index, Some(alias.clone())).await?;
+    }
+    let expiry = Expiry {
+        records: 20_200_904,
+        metrics: 20_200_902,
+    };
+    let (first, second) = tokio::join!(
+        one.remove_expired(&schema, expiry),
+        two.remove_expired(&schema, expiry)
+    );
+    let again = one.remove_expired(&schema, expiry).await;
+    let rest = console.ask("GET", &format!("_alias/{ALIAS}"), None).await;
+    console.clean().await?;
+    // Both may be told that an index is gone by their doing.
+    let deleted: BTreeSet<String> = first?.into_iter().chain(second?).collect();
+    let names = |suffixes: &[&str]| -> BTreeSet<String> {
+        suffixes.iter().map(|s| format!("{ALIAS}{s}")).collect()
+    };
+    ensure!(deleted == names(&expired), "{deleted:?}");
+    ensure!(again?.is_empty());
+    let rest = rest?;
+    let rest = rest.as_object().context("no object")?;
+    for name in names(&foreign).union(&names(&kept)) {
+        ensure!(rest.contains_key(name), "{name}: {rest:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn days_share_an_index_when_asked_for() -> Result<()> {
+    let grouping = store(ElasticsearchOptions {
+        day_step: 4,
+        ..options("step")?
+    })?;
+    let schema = schema();
+    grouping.install(&schema).await?;
+    // Days 7560 to 7563 since the beginning of 2000, and the one after.
+    let rows = [
+        endpoint(&schema, "/a", 202_009_121_050)?,
+        endpoint(&schema, "/b", 202_009_151_050)?,
+        endpoint(&schema, "/c", 202_009_161_050)?,
+    ];
+    let outcomes = grouping.write(&rows).await?;
+    let keys: Vec<RowKey> = rows
+        .iter()
+        .map(|row| RowKey {
+            model: Arc::clone(&row.model),
+            id: row.id.clone(),
+            time_bucket: Some(row.time_bucket),
+        })
+        .collect();
+    let loaded = grouping.load(&keys).await;
+    let expiry = |day| Expiry {
+        records: day,
+        metrics: day,
+    };
+    let early = grouping.remove_expired(&schema, expiry(20_200_914)).await;
+    let late = grouping.remove_expired(&schema, expiry(20_200_915)).await;
+    let console = EsConsole::new("step")?;
+    let rest = console
+        .ask("GET", "_alias/step_endpoint_traffic", None)
+        .await;
+    console.clean().await?;
+    ensure!(outcomes.iter().all(|o| *o == WriteOutcome::Stored));
+    let buckets: Vec<Option<u64>> = loaded?
+        .iter()
+        .map(|row| row.as_ref().map(|row| row.time_bucket))
+        .collect();
+    let want: Vec<Option<u64>> = rows.iter().map(|row| Some(row.time_bucket)).collect();
+    ensure!(buckets == want, "{buckets:?}");
+    ensure!(early?.is_empty());
+    ensure!(late? == ["step_endpoint_traffic-20200912"]);
+    let rest = rest?;
+    ensure!(rest["step_endpoint_traffic-20200916"].is_object(), "{rest}");
     Ok(())
 }

@@ -37,7 +37,8 @@ impl EsConsole {
         &self.namespace
     }
 
-    async fn ask(&self, method: &str, path: &str, body: Option<Value>) -> Result<Value> {
+    /// Any request; a refusal is an error, nothing found is an empty object.
+    pub async fn ask(&self, method: &str, path: &str, body: Option<Value>) -> Result<Value> {
         let node = Elasticsearch::shared();
         let url = format!("{}/{path}", node.url());
         let mut request = self.client.request(method.parse()?, url);

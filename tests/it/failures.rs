@@ -1,6 +1,5 @@
 //! A whole server whose Elasticsearch is not there yet, or goes away under load: nothing that was acknowledged is missing.
 
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -11,7 +10,7 @@ use serde_json::{Value, json};
 use crate::es_console::EsConsole;
 use crate::gate::Gate;
 use crate::graphql::GraphQl;
-use crate::oap_process::OapCommand;
+use crate::oap_process::{OapCommand, few_metrics};
 use crate::peers::Elasticsearch;
 use crate::questions::{buckets_from, service_value, trace_count};
 use crate::segments::{COLLECT, Served};
@@ -20,23 +19,6 @@ use crate::server::{Store, TestServer};
 use crate::waiting::wait_until;
 
 const DEADLINE: Duration = Duration::from_secs(60);
-
-/// Few metrics, so that creating their indices takes a moment only.
-fn few_metrics(folder: &Path) -> Result<()> {
-    std::fs::create_dir_all(folder.join("oal"))?;
-    for (script, text) in [
-        (
-            "core",
-            "service_cpm = from(Service.*).cpm();\nservice_resp_time = from(Service.latency).longAvg();\n",
-        ),
-        ("java-agent", "// nothing\n"),
-        ("dotnet-agent", "// nothing\n"),
-        ("envoy", "// nothing\n"),
-    ] {
-        std::fs::write(folder.join(format!("oal/{script}.oal")), text)?;
-    }
-    Ok(())
-}
 
 async fn gate() -> Result<Gate> {
     let node = tokio::task::spawn_blocking(Elasticsearch::shared).await?;
@@ -71,15 +53,9 @@ async fn elasticsearch_may_come_after_the_data() -> Result<()> {
     let folder = tempfile::tempdir()?;
     few_metrics(&folder.path().join("config"))?;
     let gate = gate().await?;
-    let (user, password) = Elasticsearch::shared()
-        .credentials()
-        .context("the shared node is open")?;
     let command = OapCommand::new(folder.path())
-        .env("SW_STORAGE", "elasticsearch7")
-        .env("SW_NAMESPACE", NAMESPACE)
-        .env("SW_STORAGE_ES_CLUSTER_NODES", &gate.address())
-        .env("SW_ES_USER", user)
-        .env("SW_ES_PASSWORD", password);
+        .on_elasticsearch(NAMESPACE)?
+        .env("SW_STORAGE_ES_CLUSTER_NODES", &gate.address());
     let process = command.start().await?;
     let sender = Sender::connect(process.grpc(), process.http()).await?;
     let graphql = GraphQl::new(process.http())?;

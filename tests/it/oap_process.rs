@@ -10,10 +10,28 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
+use crate::peers::Elasticsearch;
 use crate::waiting::wait_until;
 
 /// Far above what a loaded machine needs.
 const DEADLINE: Duration = Duration::from_secs(30);
+
+/// Few metrics, so that creating their indices takes a moment only.
+pub fn few_metrics(folder: &Path) -> Result<()> {
+    std::fs::create_dir_all(folder.join("oal"))?;
+    for (script, text) in [
+        (
+            "core",
+            "service_cpm = from(Service.*).cpm();\nservice_resp_time = from(Service.latency).longAvg();\n",
+        ),
+        ("java-agent", "// nothing\n"),
+        ("dotnet-agent", "// nothing\n"),
+        ("envoy", "// nothing\n"),
+    ] {
+        std::fs::write(folder.join(format!("oal/{script}.oal")), text)?;
+    }
+    Ok(())
+}
 
 /// How to start it.
 #[derive(Debug, Clone)]
@@ -62,6 +80,18 @@ impl OapCommand {
     pub fn env(mut self, name: &str, value: &str) -> OapCommand {
         self.environment.insert(name.to_owned(), value.to_owned());
         self
+    }
+
+    /// With a namespace of the Elasticsearch that all tests share.
+    pub fn on_elasticsearch(self, namespace: &str) -> Result<OapCommand> {
+        let node = tokio::task::block_in_place(Elasticsearch::shared);
+        let (user, password) = node.credentials().context("the shared node is open")?;
+        Ok(self
+            .env("SW_STORAGE", "elasticsearch7")
+            .env("SW_NAMESPACE", namespace)
+            .env("SW_STORAGE_ES_CLUSTER_NODES", &node.address())
+            .env("SW_ES_USER", user)
+            .env("SW_ES_PASSWORD", password))
     }
 
     /// With metrics of its own, at [`OapProcess::metrics_url`].

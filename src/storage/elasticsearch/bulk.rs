@@ -122,7 +122,10 @@ impl Elasticsearch {
         let written = write!(lines, "{{\"index\":{{\"_index\":\"{prefix}{model}")
             .and_then(|()| match row.model.kind {
                 ModelKind::Management => Ok(()),
-                _ => write!(lines, "-{}", day_of(row.time_bucket)),
+                _ => {
+                    let day = self.names.first_day(day_of(row.time_bucket));
+                    write!(lines, "-{day}")
+                }
             })
             .and_then(|()| lines.write_all(b"\",\"_id\":"))
             .and_then(|()| document::append_text(lines, &row.id))

@@ -1,11 +1,10 @@
 //! Requests to whichever node answers, and what its refusals mean.
 
-use std::path::Path;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use elasticsearch::cert::Certificate;
 use elasticsearch::http::Method;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -13,6 +12,7 @@ use serde_json::Value;
 
 use super::node::{Node, NodeError, Reply, Request};
 use super::options::{ElasticsearchOptions, OptionsError};
+use super::trust_store::certificates;
 use crate::config::EsProtocol;
 use crate::storage::StorageError;
 use crate::util::clock::Clock;
@@ -27,7 +27,8 @@ const WARNING_PAUSE_MS: i64 = 10_000;
 /// Round robin over the nodes.
 #[derive(Debug)]
 pub struct Client {
-    nodes: Vec<Node>,
+    /// Replaced as a whole when passwords or certificates change.
+    nodes: RwLock<Vec<Arc<Node>>>,
     next: AtomicUsize,
     clock: Clock,
     request_timeout: Duration,
@@ -37,22 +38,8 @@ pub struct Client {
 
 impl Client {
     pub fn new(options: &ElasticsearchOptions, clock: Clock) -> Result<Client, OptionsError> {
-        let trusted = match (&options.trust_store_path, options.protocol) {
-            (Some(path), EsProtocol::Https) => Some(certificates(path)?),
-            _ => None,
-        };
-        let nodes = options
-            .cluster_nodes
-            .iter()
-            .map(|address| address.trim())
-            .filter(|address| !address.is_empty())
-            .map(|address| Node::new(address, options, trusted.as_deref()))
-            .collect::<Result<Vec<_>, _>>()?;
-        if nodes.is_empty() {
-            return Err(OptionsError::NoNodes);
-        }
         Ok(Client {
-            nodes,
+            nodes: RwLock::new(nodes(options)?),
             next: AtomicUsize::new(0),
             clock,
             request_timeout: options.request_timeout,
@@ -60,9 +47,21 @@ impl Client {
         })
     }
 
+    /// From now on takes addresses, passwords and certificates of these options; requests under way go on as they are.
+    pub fn reconnect(&self, options: &ElasticsearchOptions) -> Result<(), OptionsError> {
+        let nodes = nodes(options)?;
+        *self.nodes.write().unwrap_or_else(PoisonError::into_inner) = nodes;
+        Ok(())
+    }
+
     /// Asks for a path; any answer but success is an error.
     pub async fn get(&self, path: &str) -> Result<Bytes, StorageError> {
         accepted(self.send(Method::Get, path, None, JSON).await?)
+    }
+
+    /// Asks for a path; the caller judges the answer.
+    pub async fn ask(&self, path: &str) -> Result<Reply, StorageError> {
+        self.send(Method::Get, path, None, JSON).await
     }
 
     /// Like [`Client::get`], where there may be nothing.
@@ -142,7 +141,7 @@ impl Client {
         for node in self.candidates() {
             match node.send(&request).await {
                 Ok(reply) if matches!(reply.status, 502..=504) => {
-                    self.note_failure(node, &format!("status {}", reply.status));
+                    self.note_failure(&node, &format!("status {}", reply.status));
                     last_reply = Some(reply);
                 }
                 Ok(reply) => {
@@ -152,11 +151,11 @@ impl Client {
                     return Ok(reply);
                 }
                 Err(NodeError::Lost(reason)) => {
-                    self.note_failure(node, &reason);
+                    self.note_failure(&node, &reason);
                     reasons.push(format!("{}: {reason}", node.address));
                 }
                 Err(NodeError::TimedOut(reason)) => {
-                    self.note_failure(node, &reason);
+                    self.note_failure(&node, &reason);
                     return Err(StorageError::Unavailable(format!(
                         "elasticsearch node {} gave no answer in time: {reason}",
                         node.address
@@ -179,11 +178,13 @@ impl Client {
     }
 
     /// All nodes, the next one first, paused ones last.
-    fn candidates(&self) -> Vec<&Node> {
+    fn candidates(&self) -> Vec<Arc<Node>> {
         let now = self.clock.now_ms();
-        let start = self.next.fetch_add(1, Ordering::Relaxed) % self.nodes.len();
-        let (before, from) = self.nodes.split_at(start);
-        let mut candidates: Vec<&Node> = from.iter().chain(before).collect();
+        let nodes = self.nodes.read().unwrap_or_else(PoisonError::into_inner);
+        let mut candidates = nodes.clone();
+        drop(nodes);
+        let start = self.next.fetch_add(1, Ordering::Relaxed) % candidates.len();
+        candidates.rotate_left(start);
         candidates.sort_by_key(|node| node.is_paused(now));
         candidates
     }
@@ -286,21 +287,21 @@ fn shortened(text: &str) -> String {
     }
 }
 
-/// PEM text with at least one certificate.
-fn certificates(path: &Path) -> Result<Vec<u8>, OptionsError> {
-    let path = path.to_owned();
-    let bytes = match std::fs::read(&path) {
-        Ok(bytes) => bytes,
-        Err(source) => return Err(OptionsError::TrustStoreFile { path, source }),
+fn nodes(options: &ElasticsearchOptions) -> Result<Vec<Arc<Node>>, OptionsError> {
+    let trusted = match (&options.trust_store_path, options.protocol) {
+        (Some(path), EsProtocol::Https) => Some(certificates(path, &options.trust_store_pass)?),
+        _ => None,
     };
-    let what = match bytes.get(..4) {
-        Some([0xFE, 0xED, 0xFE, 0xED]) => "a JKS file, which is not supported yet",
-        Some([0x30, ..]) => "binary (DER or PKCS12)",
-        _ => "no PEM file with certificates",
-    };
-    match Certificate::from_pem(&bytes) {
-        Ok(_) => Ok(bytes),
-        Err(_) => Err(OptionsError::TrustStoreFormat { path, what }),
+    let nodes = options
+        .cluster_nodes
+        .iter()
+        .map(|address| address.trim())
+        .filter(|address| !address.is_empty())
+        .map(|address| Node::new(address, options, trusted.as_deref()).map(Arc::new))
+        .collect::<Result<Vec<_>, _>>()?;
+    match nodes.is_empty() {
+        true => Err(OptionsError::NoNodes),
+        false => Ok(nodes),
     }
 }
 

@@ -1,14 +1,18 @@
-//! Creates what is missing: a template for each model with days, and the index of today so that its alias exists.
+//! Creates what is missing: a template for each model with days, the indices of today so that aliases exist, and before
+//! midnight those of tomorrow, so that the first documents of a day find them.
 //!
 //! What is there is never changed. Nodes may race: an index that came into being meanwhile is as good as ours.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::de::IgnoredAny;
+use serde_json::{Value, json};
 
 use super::client::{accepted, parse, refusal};
+use super::difference::some_of;
 use super::template::template;
 use super::{Answer, Elasticsearch};
 use crate::model::schema::{Model, ModelKind, Schema};
@@ -16,49 +20,136 @@ use crate::storage::StorageError;
 
 /// Requests in flight; the master works them off one by one anyway.
 const SLOTS: usize = 4;
+/// The indices of a day are created at the latest this long before it begins ...
+const LEAD_MS: i64 = 20 * MINUTE_MS;
+/// ... or earlier by up to this much, different for each node.
+const LEAD_SPREAD_MS: i64 = 20 * MINUTE_MS;
+const MINUTE_MS: i64 = 60_000;
 
 impl Elasticsearch {
     /// Templates first, then indices.
     pub(super) async fn create_missing(&self, schema: &Schema) -> Answer<()> {
-        let today = self.zone.day(self.clock.now_ms()).ok_or_else(|| {
+        let now_ms = self.clock.now_ms();
+        let today = self.zone.day(now_ms).ok_or_else(|| {
             StorageError::InvalidQuery("the clock is outside the years 1970 to 9999".to_owned())
         })?;
-        let (templates, indices) =
-            futures_util::try_join!(self.template_names(), self.index_names(today))?;
+        let created_templates = self.create_templates(schema).await?;
+        let is_first = !self.reported.layout.load(Ordering::Acquire);
+        if is_first {
+            self.compare_templates(schema).await?;
+        }
+        let created_indices = self.create_indices(schema, today, SLOTS).await?;
+        if is_first {
+            self.check_indices(schema, today).await?;
+            self.reported.layout.store(true, Ordering::Release);
+        }
+        if is_first || created_templates + created_indices > 0 {
+            tracing::info!(
+                templates.created = created_templates,
+                indices.created = created_indices,
+                "elasticsearch layout is complete"
+            );
+        }
+        self.prepare_tomorrow(schema, now_ms, today).await;
+        Ok(())
+    }
+
+    /// Creates tomorrow's indices one by one if it is time. A failure is no reason not to go on today.
+    async fn prepare_tomorrow(&self, schema: &Schema, now_ms: i64, today: u64) {
+        let tomorrow = self
+            .zone
+            .day(now_ms + LEAD_MS + self.started_ms % LEAD_SPREAD_MS);
+        let Some(tomorrow) = tomorrow.filter(|day| *day != today) else {
+            return;
+        };
+        let error = match self.create_indices(schema, tomorrow, 1).await {
+            Ok(0) => String::new(),
+            Ok(created) => {
+                tracing::info!(
+                    day = tomorrow,
+                    indices.created = created,
+                    "indices of tomorrow exist"
+                );
+                String::new()
+            }
+            Err(error) => error.to_string(),
+        };
+        if self.reported.is_news_of_tomorrow(&error) && !error.is_empty() {
+            tracing::warn!(
+                day = tomorrow,
+                error,
+                "indices of tomorrow cannot be created yet"
+            );
+        }
+    }
+
+    /// How many were missing.
+    async fn create_templates(&self, schema: &Schema) -> Answer<usize> {
+        let stored = self.template_names().await?;
         let missing: Vec<Arc<Model>> = schema
             .models()
             .iter()
             .filter(|model| model.kind != ModelKind::Management)
-            .filter(|model| !templates.contains(&self.names.alias(&model.name)))
+            .filter(|model| !stored.contains(&self.names.alias(&model.name)))
             .cloned()
             .collect();
-        let created_templates = missing.len();
+        let created = missing.len();
+        if created > 0 && !self.options.creates_templates {
+            let names: Vec<String> = missing.iter().map(|m| self.names.alias(&m.name)).collect();
+            return Err(StorageError::Unavailable(format!(
+                "this server runs with -Dmode=no-init, so another one, with the same modules and scripts, must create the index \
+                 templates {}",
+                some_of(&names)
+            )));
+        }
         stream::iter(missing)
             .map(|model| self.create_template(model))
             .buffer_unordered(SLOTS)
             .try_collect::<()>()
             .await?;
-        let missing: Vec<String> = schema
+        Ok(created)
+    }
+
+    /// Creates the indices of a day, and those without days; how many were missing.
+    async fn create_indices(&self, schema: &Schema, day: u64, slots: usize) -> Answer<usize> {
+        let stored = self.index_names(day).await?;
+        let missing: Vec<(String, Arc<Model>)> = schema
             .models()
             .iter()
-            .map(|model| match model.kind {
-                ModelKind::Management => self.names.alias(&model.name),
-                _ => self.names.daily(&model.name, today),
+            .map(|model| {
+                let index = match model.kind {
+                    ModelKind::Management => self.names.alias(&model.name),
+                    _ => self.names.daily(&model.name, day),
+                };
+                (index, Arc::clone(model))
             })
-            .filter(|index| !indices.contains(index))
+            .filter(|(index, _)| !stored.contains(index))
             .collect();
-        let created_indices = missing.len();
+        let created = missing.len();
+        if created == 0 {
+            return Ok(0);
+        }
+        let is_shadowed = self.is_shadowed(schema, day).await?;
         stream::iter(missing)
-            .map(|index| self.create_index(index))
-            .buffer_unordered(SLOTS)
+            .map(|(index, model)| async move {
+                let is_whole = is_shadowed && model.kind != ModelKind::Management;
+                let body = is_whole.then(|| self.index_body(&model));
+                self.create_index(&index, body.as_ref()).await
+            })
+            .buffer_unordered(slots)
             .try_collect::<()>()
             .await?;
-        tracing::info!(
-            templates.created = created_templates,
-            indices.created = created_indices,
-            "elasticsearch layout is complete"
-        );
-        Ok(())
+        Ok(created)
+    }
+
+    /// What an index gets from its template, for where that does not apply.
+    fn index_body(&self, model: &Model) -> Value {
+        let template = template(model, &self.names, &self.options);
+        json!({
+            "settings": template["settings"],
+            "mappings": template["mappings"],
+            "aliases": template["aliases"],
+        })
     }
 
     async fn template_names(&self) -> Answer<HashSet<String>> {
@@ -73,6 +164,7 @@ impl Elasticsearch {
     /// The indices of a day, and those without days.
     async fn index_names(&self, day: u64) -> Answer<HashSet<String>> {
         let prefix = self.names.prefix();
+        let day = self.names.first_day(day);
         let path =
             format!("/{prefix}*-{day},{prefix}ui_template*/_alias?expand_wildcards=open,closed");
         self.keys(&path).await
@@ -93,8 +185,8 @@ impl Elasticsearch {
         Ok(())
     }
 
-    async fn create_index(&self, index: String) -> Answer<()> {
-        let reply = self.client.put(&format!("/{index}"), None).await?;
+    async fn create_index(&self, index: &str, body: Option<&Value>) -> Answer<()> {
+        let reply = self.client.put(&format!("/{index}"), body).await?;
         if reply.status == 400 && contains(&reply.body, b"resource_already_exists_exception") {
             return Ok(());
         }

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::client::Cause;
-use super::names::day_of_index;
+use super::names::{Names, day_of_index};
 use super::search::{Completeness, Found, search};
 use super::{Answer, Elasticsearch, document};
 use crate::model::row::{Row, RowKey};
@@ -126,7 +126,7 @@ impl Elasticsearch {
                 doc.index
             ))),
             (Some(source), None) => {
-                to_row(&key.model, key.id.clone(), &doc.index, &source).map(Some)
+                to_row(&self.names, &key.model, key.id.clone(), &doc.index, &source).map(Some)
             }
             (None, None) => Ok(None),
         }
@@ -163,9 +163,9 @@ impl Elasticsearch {
             .into_iter()
             .filter_map(|i| Some((i, keys.get(i)?)))
             .map(|(i, key)| {
-                let row = newest
-                    .get(&key.id)
-                    .map(|(index, source)| to_row(model, key.id.clone(), index, source));
+                let row = newest.get(&key.id).map(|(index, source)| {
+                    to_row(&self.names, model, key.id.clone(), index, source)
+                });
                 Ok((i, row.transpose()?))
             })
             .collect()
@@ -173,13 +173,19 @@ impl Elasticsearch {
 }
 
 /// A row that goes back to the index it came from when it is written again.
-pub(super) fn to_row(model: &Arc<Model>, id: String, index: &str, source: &Source) -> Answer<Row> {
+pub(super) fn to_row(
+    names: &Names,
+    model: &Arc<Model>,
+    id: String,
+    index: &str,
+    source: &Source,
+) -> Answer<Row> {
     let day = day_of_index(index);
     let stored = source
         .get("time_bucket")
         .and_then(Value::as_u64)
         .unwrap_or(0);
-    let time_bucket = if day_of(stored) == day || day == 0 {
+    let time_bucket = if names.first_day(day_of(stored)) == names.first_day(day) || day == 0 {
         stored
     } else {
         // The first minute of that day.
@@ -202,6 +208,7 @@ mod tests {
     #[test]
     fn a_row_keeps_the_day_of_its_index() {
         let schema = Schema::build(&[], &[], &[], false);
+        let names = Names::new("sw").unwrap();
         for (model, bucket, want) in [
             (
                 "endpoint_traffic",
@@ -219,7 +226,7 @@ mod tests {
             let mut source = Source::new();
             source.insert("time_bucket".to_owned(), bucket);
             source.insert("name".to_owned(), "n".into());
-            let row = to_row(model, "id".to_owned(), "sw_x-20200915", &source).unwrap();
+            let row = to_row(&names, model, "id".to_owned(), "sw_x-20200915", &source).unwrap();
             assert_eq!(row.time_bucket, want);
             assert_eq!(row.cell("name"), &Cell::text("n"));
         }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::names::day_of_index;
 use super::{Answer, Elasticsearch};
 use crate::model::schema::{ModelKind, Schema};
-use crate::storage::Expiry;
+use crate::storage::{Expiry, StorageError};
 
 #[derive(Deserialize)]
 struct Aliases {
@@ -24,7 +24,8 @@ impl Elasticsearch {
         Ok(())
     }
 
-    /// Deletes expired daily indices of known models. An index behind an alias that is not named like ours stays.
+    /// Deletes expired daily indices of known models. An index behind an alias that is not named like ours stays, and one
+    /// that cannot be deleted does not keep the others.
     pub(super) async fn delete_expired(
         &self,
         schema: &Schema,
@@ -35,7 +36,7 @@ impl Elasticsearch {
             return Ok(vec![]);
         };
         let indices: HashMap<String, Aliases> = super::client::parse(&body)?;
-        let mut deleted = Vec::new();
+        let mut expired: Vec<&String> = vec![];
         for model in schema.models() {
             let last = match model.kind {
                 ModelKind::Management => continue,
@@ -43,15 +44,25 @@ impl Elasticsearch {
                 ModelKind::Metrics => expiry.metrics,
             };
             let alias = self.names.alias(&model.name);
-            for (index, aliases) in &indices {
+            expired.extend(indices.iter().filter_map(|(index, aliases)| {
                 let day = day_of_index(index);
                 let is_ours = aliases.aliases.contains_key(&alias)
-                    && *index == self.names.daily(&model.name, day);
-                if is_ours
-                    && (1..=last).contains(&day)
-                    && self.client.delete(&format!("/{index}")).await?
-                {
-                    deleted.push(index.clone());
+                    && *index == self.names.index(&model.name, day);
+                let is_expired = (1..=last).contains(&self.names.last_day(day));
+                (is_ours && is_expired).then_some(index)
+            }));
+        }
+        let mut deleted = Vec::new();
+        for index in expired {
+            match self.client.delete(&format!("/{index}")).await {
+                Ok(true) => deleted.push(index.clone()),
+                // Another node or a lifecycle policy was faster.
+                Ok(false) => {}
+                Err(error) => {
+                    tracing::warn!(index.name = index, %error, "an expired index could not be deleted");
+                    if matches!(error, StorageError::Unavailable(_)) {
+                        break;
+                    }
                 }
             }
         }

@@ -1,5 +1,8 @@
 //! Names of indices, templates and aliases (storage 2.1, 2.2), and which indices a search must look at.
 
+use jiff::ToSpan;
+use jiff::civil::{Date, date};
+
 use crate::model::time_bucket::{day_of, start_of};
 use crate::storage::query::BucketRange;
 
@@ -21,7 +24,12 @@ pub struct NameSpaceError {
 pub struct Names {
     /// Namespace in lower case and `_`, or nothing.
     prefix: String,
+    /// Days that share an index, at least 1.
+    day_step: i64,
 }
+
+/// Where counting of days that share an index begins (storage 2.3).
+const FIRST_DAY: Date = date(2000, 1, 1);
 
 impl Names {
     pub fn new(name_space: &str) -> Result<Names, NameSpaceError> {
@@ -33,6 +41,7 @@ impl Names {
         if lower.is_empty() {
             return Ok(Names {
                 prefix: String::new(),
+                day_step: 1,
             });
         }
         if lower.starts_with(['-', '_', '+', '.']) {
@@ -43,7 +52,14 @@ impl Names {
         }
         Ok(Names {
             prefix: format!("{lower}_"),
+            day_step: 1,
         })
+    }
+
+    /// The same names, but an index holds as many days.
+    pub fn with_day_step(self, days: u32) -> Names {
+        let day_step = i64::from(days.max(1));
+        Names { day_step, ..self }
     }
 
     /// What every name starts with.
@@ -58,14 +74,49 @@ impl Names {
 
     /// Index of a model for one day (`yyyyMMdd`).
     pub fn daily(&self, model: &str, day: u64) -> String {
+        self.index(model, self.first_day(day))
+    }
+
+    /// Index of a model that is named after a day.
+    pub fn index(&self, model: &str, day: u64) -> String {
         format!("{}{model}-{day}", self.prefix)
+    }
+
+    /// The day after which the index of a day is named.
+    pub fn first_day(&self, day: u64) -> u64 {
+        let Some((date, days)) = self.position(day) else {
+            return day;
+        };
+        number(date.saturating_sub(days.rem_euclid(self.day_step).days()))
+    }
+
+    /// The last day that an index may hold that is named after a day.
+    pub fn last_day(&self, day: u64) -> u64 {
+        match self.position(day) {
+            Some((date, _)) if self.first_day(day) == day => {
+                number(date.saturating_add((self.day_step - 1).days()))
+            }
+            // It was made when days did not share indices.
+            _ => day,
+        }
+    }
+
+    /// Date and number of a day; `None` if each day has its own index.
+    fn position(&self, day: u64) -> Option<(Date, i64)> {
+        if self.day_step == 1 {
+            return None;
+        }
+        let date = start_of(day)?.date();
+        let days = FIRST_DAY.until(date).ok()?.get_days();
+        Some((date, days.into()))
     }
 
     /// Where rows of a range are: the days' indices if they are few, else the alias.
     pub fn target(&self, model: &str, range: BucketRange) -> String {
         let target = days(range)
             .map(|days| {
-                let names: Vec<String> = days.iter().map(|d| self.daily(model, *d)).collect();
+                let mut names: Vec<String> = days.iter().map(|d| self.daily(model, *d)).collect();
+                names.dedup();
                 names.join(",")
             })
             .filter(|target| target.len() <= MAX_TARGET_BYTES);
@@ -89,12 +140,17 @@ fn days(range: BucketRange) -> Option<Vec<u64>> {
         if days.len() == MAX_DAYS {
             return None;
         }
-        let part = |n: i8| u64::from(n.unsigned_abs());
-        let year = u64::from(date.year().unsigned_abs());
-        days.push(year * 10_000 + part(date.month()) * 100 + part(date.day()));
+        days.push(number(date));
         date = date.tomorrow().ok()?;
     }
     (!days.is_empty()).then_some(days)
+}
+
+/// `yyyyMMdd`
+fn number(date: Date) -> u64 {
+    let part = |n: i8| u64::from(n.unsigned_abs());
+    let year = u64::from(date.year().unsigned_abs());
+    year * 10_000 + part(date.month()) * 100 + part(date.day())
 }
 
 #[cfg(test)]
@@ -142,6 +198,32 @@ mod tests {
         ] {
             assert_eq!(target(start, end), "skywalking_segment", "{start} {end}");
         }
+    }
+
+    #[test]
+    fn days_may_share_an_index() {
+        let names = Names::new("sw").unwrap().with_day_step(11);
+        for (day, first) in [
+            (20_000_101, 20_000_101),
+            (20_000_111, 20_000_101),
+            (20_000_112, 20_000_112),
+            (20_000_301, 20_000_225),
+            (19_991_231, 19_991_221),
+            (0, 0),
+        ] {
+            assert_eq!(names.first_day(day), first, "{day}");
+        }
+        assert_eq!(names.daily("m", 20_000_305), "sw_m-20000225");
+        assert_eq!(names.last_day(20_000_225), 20_000_306);
+        assert_eq!(names.last_day(20_000_226), 20_000_226);
+        let range = BucketRange {
+            start: 20_000_301,
+            end: 20_000_310,
+        };
+        assert_eq!(names.target("m", range), "sw_m-20000225,sw_m-20000307");
+        let daily = Names::new("sw").unwrap();
+        assert_eq!(daily.first_day(20_000_305), 20_000_305);
+        assert_eq!(daily.last_day(20_000_305), 20_000_305);
     }
 
     #[test]

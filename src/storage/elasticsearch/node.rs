@@ -55,7 +55,7 @@ pub enum NodeError {
 
 /// A node by address.
 pub struct Node {
-    /// `host:port`
+    /// `host:port` or `host:port/path`
     pub address: String,
     host: String,
     port: u16,
@@ -86,11 +86,14 @@ impl Node {
         trusted_pem: Option<&[u8]>,
     ) -> Result<Node, OptionsError> {
         let malformed = || OptionsError::Node(address.to_owned());
-        let (host, port) = address.rsplit_once(':').ok_or_else(malformed)?;
+        let address = address.trim_end_matches('/');
+        let authority = address.split('/').next().unwrap_or(address);
+        let (host, port) = authority.rsplit_once(':').ok_or_else(malformed)?;
         let port = port.parse().map_err(|_| malformed())?;
         let url = format!("{}://{address}/", options.protocol.scheme());
         let url = Url::parse(&url).map_err(|_| malformed())?;
-        if host.is_empty() || url.path() != "/" || !url.username().is_empty() {
+        let has_more = url.query().is_some() || url.fragment().is_some();
+        if host.is_empty() || has_more || !url.username().is_empty() {
             return Err(malformed());
         }
         let mut builder = TransportBuilder::new(SingleNodeConnectionPool::new(url))

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use super::names::NameSpaceError;
+use super::trust_store::TrustStoreError;
 use crate::config::{EsProtocol, EsSettings, Secret};
 
 /// How to reach the cluster and how to lay out indices. The default is that of 8.1.0 on `localhost:9200`.
@@ -13,14 +14,22 @@ use crate::config::{EsProtocol, EsSettings, Secret};
 pub struct ElasticsearchOptions {
     /// Prefix of every index, template and alias; `""` for none.
     pub name_space: String,
-    /// `host:port` each, at least one.
+    /// `host:port` or `host:port/path` each, at least one.
     pub cluster_nodes: Vec<String>,
     pub protocol: EsProtocol,
     /// Basic authentication, used only if user and password are both set.
     pub user: String,
     pub password: Secret,
-    /// PEM certificates to trust beside the public ones; read only for https.
+    /// PEM or JKS file with certificates to trust beside the public ones; read only for https.
     pub trust_store_path: Option<PathBuf>,
+    /// Of a JKS file; without one its integrity is not checked.
+    pub trust_store_pass: Secret,
+    /// False leaves the creation of templates to other nodes and waits for it (`-Dmode=no-init`).
+    pub creates_templates: bool,
+    /// Whether templates that differ are changed to what these options say.
+    pub updates_templates: bool,
+    /// Days that share an index; 1 is the layout of 8.1.0.
+    pub day_step: u32,
     pub index_shards: u32,
     /// Super datasets get this many times `index_shards`.
     pub super_dataset_shards_factor: u32,
@@ -49,6 +58,10 @@ impl Default for ElasticsearchOptions {
             user: String::new(),
             password: Secret::default(),
             trust_store_path: None,
+            trust_store_pass: Secret::default(),
+            creates_templates: true,
+            updates_templates: false,
+            day_step: 1,
             index_shards: 1,
             super_dataset_shards_factor: 5,
             index_replicas: 0,
@@ -72,6 +85,12 @@ impl From<&EsSettings> for ElasticsearchOptions {
             user: settings.user.clone(),
             password: settings.password.clone(),
             trust_store_path: settings.trust_store_path.clone(),
+            trust_store_pass: settings.trust_store_pass.clone(),
+            updates_templates: settings.update_templates,
+            day_step: match settings.apply_day_step {
+                true => settings.day_step,
+                false => 1,
+            },
             index_shards: settings.index_shards_number,
             super_dataset_shards_factor: settings.super_dataset_index_shards_factor,
             index_replicas: settings.index_replicas_number,
@@ -88,9 +107,7 @@ impl ElasticsearchOptions {
     /// The user's index settings by full dotted key. Keys may come flat or nested and without `index.`; a whole number
     /// written as a fraction, which is refused where an integer is wanted, is written whole.
     pub(super) fn advanced_settings(&self) -> Map<String, Value> {
-        let mut flat = Map::new();
-        flatten("", &self.advanced, &mut flat);
-        flat
+        flat_settings(&self.advanced)
     }
 
     /// Greatest `from + size` of a search that the indices accept.
@@ -106,6 +123,13 @@ impl ElasticsearchOptions {
 
 /// Elasticsearch's own default of `index.max_result_window`.
 const DEFAULT_RESULT_WINDOW: i64 = 10_000;
+
+/// Index settings by full dotted key, whatever form they come in.
+pub(super) fn flat_settings(settings: &Map<String, Value>) -> Map<String, Value> {
+    let mut flat = Map::new();
+    flatten("", settings, &mut flat);
+    flat
+}
 
 fn flatten(prefix: &str, settings: &Map<String, Value>, flat: &mut Map<String, Value>) {
     for (key, value) in settings {
@@ -139,7 +163,7 @@ fn whole(value: &Value) -> Value {
 pub enum OptionsError {
     #[error("no elasticsearch node is configured (clusterNodes)")]
     NoNodes,
-    #[error("elasticsearch node {0:?} is not of the form host:port")]
+    #[error("elasticsearch node {0:?} is not of the form host:port or host:port/path")]
     Node(String),
     #[error(transparent)]
     NameSpace(#[from] NameSpaceError),
@@ -148,10 +172,11 @@ pub enum OptionsError {
         path: PathBuf,
         source: std::io::Error,
     },
-    #[error(
-        "trust store {path:?} is {what}; export its certificates as PEM (keytool -exportcert -rfc)"
-    )]
-    TrustStoreFormat { path: PathBuf, what: &'static str },
+    #[error("trust store {path:?} cannot be used: {source}")]
+    TrustStore {
+        path: PathBuf,
+        source: TrustStoreError,
+    },
     #[error("failed to set up the elasticsearch client: {0}")]
     Transport(String),
 }

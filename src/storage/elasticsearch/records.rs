@@ -127,7 +127,7 @@ impl Elasticsearch {
         let found: Found<Source> =
             search(&self.client, &target, Completeness::BestEffort, &body).await?;
         let hits = found.hits().into_iter();
-        hits.map(|hit| to_row(model, hit.id, &hit.index, &hit.source))
+        hits.map(|hit| to_row(&self.names, model, hit.id, &hit.index, &hit.source))
             .collect()
     }
 

@@ -46,7 +46,8 @@ async fn a_dead_node_is_passed_over() {
         assert_eq!(client.get("/").await.unwrap(), "yes");
     }
     let now = Clock::System.now_ms();
-    let paused: Vec<bool> = client.nodes.iter().map(|n| n.is_paused(now)).collect();
+    let nodes = client.nodes.read().unwrap().clone();
+    let paused: Vec<bool> = nodes.iter().map(|n| n.is_paused(now)).collect();
     assert_eq!(paused, [true, true, false]);
     assert_eq!(client.candidates()[0].address, good);
 }
@@ -66,7 +67,58 @@ async fn a_node_that_comes_back_is_used_again() {
     tokio::spawn(async move { axum::serve(listener, router).await });
     // The only node is asked even while it is paused.
     assert_eq!(client.get("/").await.unwrap(), "back");
-    assert!(!client.nodes[0].is_paused(clock_ms.load(Ordering::Relaxed)));
+    let node = Arc::clone(&client.nodes.read().unwrap()[0]);
+    assert!(!node.is_paused(clock_ms.load(Ordering::Relaxed)));
+}
+
+/// Answers with the path it is asked for and who asks.
+async fn mirror(address: &str) -> String {
+    let listener = TcpListener::bind(address).await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let router = Router::new().fallback(async |request: axum::extract::Request| {
+        let user = request.headers().get("authorization").cloned();
+        format!("{} {user:?}", request.uri())
+    });
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    address
+}
+
+#[tokio::test]
+async fn addresses_may_be_of_version_six_and_have_paths() {
+    for (listen, path, want) in [
+        ("127.0.0.1:0", "/behind/proxy", "/behind/proxy/_bulk?x=y "),
+        ("127.0.0.1:0", "/", "/_bulk?x=y "),
+        ("[::1]:0", "", "/_bulk?x=y "),
+    ] {
+        let address = mirror(listen).await + path;
+        let answer = client(&[&address]).get("/_bulk?x=y").await.unwrap();
+        assert!(answer.starts_with(want.as_bytes()), "{address}: {answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn other_passwords_and_addresses_are_taken_without_a_restart() {
+    let (one, two) = (mirror("127.0.0.1:0").await, mirror("127.0.0.1:0").await);
+    let options = |node: &String, password| ElasticsearchOptions {
+        cluster_nodes: vec![node.clone()],
+        user: "u".to_owned(),
+        password: Secret::new(password),
+        ..ElasticsearchOptions::default()
+    };
+    let client = Client::new(&options(&one, "a"), Clock::System).unwrap();
+    let first = client.get("/").await.unwrap();
+    client.reconnect(&options(&two, "b")).unwrap();
+    let second = client.get("/").await.unwrap();
+    assert!(first.ends_with(b"\"Basic dTph\")"), "{first:?}");
+    assert!(second.ends_with(b"\"Basic dTpi\")"), "{second:?}");
+    assert_eq!(client.candidates()[0].address, two);
+    // What cannot work changes nothing.
+    assert!(
+        client
+            .reconnect(&options(&"nowhere".to_owned(), "c"))
+            .is_err()
+    );
+    assert_eq!(client.get("/").await.unwrap(), second);
 }
 
 #[tokio::test]
@@ -125,7 +177,15 @@ fn options_that_cannot_work_are_errors() {
         ..ElasticsearchOptions::default()
     };
     let build = |options| Client::new(&options, Clock::System);
-    assert!(build(with_nodes(&["a:9200", " b:9200", "[::1]:9200", ""])).is_ok());
+    let good = [
+        "a:9200",
+        " b:9200",
+        "[::1]:9200",
+        "",
+        "a:80/es",
+        "[::1]:80/a/b/",
+    ];
+    assert!(build(with_nodes(&good)).is_ok());
     assert!(matches!(
         build(with_nodes(&[""])),
         Err(OptionsError::NoNodes)
@@ -137,6 +197,9 @@ fn options_that_cannot_work_are_errors() {
         "a:70000",
         "http://a:9200",
         "u:p@a:9200",
+        "a:9200?x",
+        "a:9200/#x",
+        ":9200/es",
     ] {
         let result = build(with_nodes(&[bad]));
         assert!(matches!(result, Err(OptionsError::Node(_))), "{bad}");
@@ -144,7 +207,7 @@ fn options_that_cannot_work_are_errors() {
 }
 
 #[test]
-fn a_trust_store_must_be_pem() {
+fn a_trust_store_must_have_certificates() {
     let dir = tempfile::tempdir().unwrap();
     let build = |name: &str, content: &[u8], protocol| {
         let path = dir.path().join(name);
@@ -159,7 +222,9 @@ fn a_trust_store_must_be_pem() {
     };
     let jks = [0xFE, 0xED, 0xFE, 0xED, 0, 0, 0, 2];
     let error = build("es.jks", &jks, EsProtocol::Https).unwrap_err();
-    assert!(error.to_string().contains("JKS"), "{error}");
+    assert!(error.to_string().contains("es.jks"), "{error}");
+    let pem = include_bytes!("../../../../tests/data/tls/cert.pem");
+    assert!(build("es.pem", pem, EsProtocol::Https).is_ok());
     assert!(build("es.txt", b"hello", EsProtocol::Https).is_err());
     assert!(build("unused.txt", b"hello", EsProtocol::Http).is_ok());
 }

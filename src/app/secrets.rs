@@ -1,0 +1,76 @@
+//! Watches the files with passwords and certificates of Elasticsearch: what is rotated there is used without a restart.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+
+use crate::config::{EsProtocol, EsSettings};
+use crate::storage::Store;
+
+/// Between two looks.
+const PERIOD: Duration = Duration::from_secs(10);
+
+/// Whether there is anything to watch.
+pub(super) fn are_in_files(settings: &EsSettings) -> bool {
+    settings.secrets_management_file.is_some() || trust_store(settings).is_some()
+}
+
+fn trust_store(settings: &EsSettings) -> Option<&std::path::Path> {
+    let path = settings.trust_store_path.as_deref();
+    path.filter(|_| settings.protocol == EsProtocol::Https)
+}
+
+/// Looks again and again; a file that cannot be used leaves everything as it is and is named in the log.
+pub(super) async fn watch(storage: Arc<Store>, mut settings: EsSettings) -> anyhow::Result<()> {
+    let mut used = look(settings.clone()).await?.ok();
+    let mut said = String::new();
+    loop {
+        tokio::time::sleep(PERIOD).await;
+        let outcome = match look(settings.clone()).await? {
+            Ok(seen) if used.as_ref() == Some(&seen) => Ok(()),
+            Ok(seen) => {
+                if let Some(text) = &seen.secrets {
+                    settings.take_secrets(text);
+                }
+                let outcome = storage.reconnect(&settings).context("not taken");
+                if outcome.is_ok() {
+                    tracing::info!(
+                        "secrets of elasticsearch have changed and are used from now on"
+                    );
+                    used = Some(seen);
+                }
+                outcome
+            }
+            Err(error) => Err(error),
+        };
+        let reason = outcome.map_or_else(|error| format!("{error:#}"), |()| String::new());
+        if !reason.is_empty() && reason != said {
+            tracing::warn!(reason, "changed secrets of elasticsearch cannot be used");
+        }
+        said = reason;
+    }
+}
+
+/// What the files hold.
+#[derive(PartialEq, Eq)]
+struct Seen {
+    secrets: Option<String>,
+    trust_store: Option<Vec<u8>>,
+}
+
+async fn look(settings: EsSettings) -> anyhow::Result<anyhow::Result<Seen>> {
+    let read = move || {
+        let secrets = settings.secrets_management_file.as_deref();
+        let secrets = secrets.map(|path| {
+            std::fs::read_to_string(path).with_context(|| format!("cannot read {path:?}"))
+        });
+        let trust_store = trust_store(&settings)
+            .map(|path| std::fs::read(path).with_context(|| format!("cannot read {path:?}")));
+        Ok(Seen {
+            secrets: secrets.transpose()?,
+            trust_store: trust_store.transpose()?,
+        })
+    };
+    Ok(tokio::task::spawn_blocking(read).await?)
+}
