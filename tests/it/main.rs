@@ -29,6 +29,7 @@ mod meters;
 mod naming_files;
 mod oal_edit;
 mod oap_process;
+mod opensearch;
 mod peers;
 mod process;
 mod profiling;

@@ -51,6 +51,16 @@ impl Elasticsearch {
         }
     }
 
+    /// An OpenSearch 2.11 node, which takes requests as Elasticsearch does; it lets everybody in.
+    pub fn start_opensearch() -> Self {
+        let mut command = java("opensearch", "peers.OpenSearch2", &["-Xms256m", "-Xmx512m"]);
+        command.args(["0", "0", "-"]);
+        Self {
+            process: Process::start("opensearch", command, "STARTED"),
+            credentials: None,
+        }
+    }
+
     /// `host:port`, the form of the setting for cluster nodes.
     pub fn address(&self) -> String {
         self.process.address()

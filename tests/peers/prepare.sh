@@ -66,16 +66,37 @@ part() {
   say "$name: built in $((SECONDS - started)) s"
 }
 
-# java_program SOURCE TARGET: the pom's libraries into lib/, the compiled sources into classes/.
-java_program() {
-  local source=$1 target=$2
-  mvn -q -B -ntp -Dstyle.color=never -f "$source/pom.xml" "$maven_copy" -DincludeScope=runtime -DoutputDirectory="$target/lib"
+# java_libraries POM TARGET: its libraries into lib/.
+java_libraries() {
+  mvn -q -B -ntp -Dstyle.color=never -f "$1" "$maven_copy" -DincludeScope=runtime -DoutputDirectory="$2/lib"
+}
+
+# java_classes TARGET SOURCE...: the compiled sources into classes/.
+java_classes() {
+  local target=$1
+  shift
   mkdir -p "$target/classes"
-  javac -nowarn --release 17 -proc:none -cp "$target/lib/*" -d "$target/classes" "$source"/src/peers/*.java
+  javac -nowarn --release 17 -proc:none -cp "$target/lib/*" -d "$target/classes" "$@"
+}
+
+java_program() {
+  java_libraries "$1/pom.xml" "$2"
+  java_classes "$2" "$1"/src/peers/*.java
 }
 
 build_elasticsearch() {
   java_program "$here/elasticsearch" "$1"
+  cp "$here/elasticsearch/log4j2.properties" "$1/classes/"
+}
+
+# The same program as for Elasticsearch: OpenSearch differs in the names of packages and of a role.
+build_opensearch() {
+  java_libraries "$here/opensearch/pom.xml" "$1"
+  mkdir -p "$1/src"
+  sed -e 's/org\.elasticsearch\.rest\.RestStatus/org.opensearch.core.rest.RestStatus/' -e 's/org\.elasticsearch/org.opensearch/g' \
+    -e 's/"master"/"cluster_manager"/' -e 's/\bEs7\b/OpenSearch2/g' -e 's/"es7-/"opensearch2-/' \
+    "$here/elasticsearch/src/peers/Es7.java" >"$1/src/OpenSearch2.java"
+  java_classes "$1" "$1/src/OpenSearch2.java"
   cp "$here/elasticsearch/log4j2.properties" "$1/classes/"
 }
 
@@ -97,6 +118,7 @@ flock 9
 need_tools
 part elasticsearch build_elasticsearch elasticsearch/pom.xml elasticsearch/src/peers/Es7.java \
   elasticsearch/log4j2.properties
+part opensearch build_opensearch opensearch/pom.xml elasticsearch/src/peers/Es7.java elasticsearch/log4j2.properties
 part java-agent build_java_agent java-agent/pom.xml java-agent/src/peers/Shop.java
 part python-agent-0.4.0 build_python_legacy python-agent/requirements-0.4.0.txt
 part python-agent-1.2.0 build_python_modern python-agent/requirements-1.2.0.txt
