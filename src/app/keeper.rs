@@ -294,3 +294,6 @@ impl Keeper {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,7 +8,7 @@ mod allow_list;
 mod any_order;
 mod compare_answers;
 mod compare_docs;
-mod compare_layout;
+pub mod compare_layout;
 mod json;
 mod judgement;
 mod names;

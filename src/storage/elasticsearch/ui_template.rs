@@ -12,6 +12,8 @@ use crate::storage::query::UiTemplate;
 use crate::storage::{StorageError, WriteOutcome};
 
 const MODEL: &str = "ui_template";
+/// As many as Elasticsearch gives at once; index settings of the user do not apply to this index.
+const MAX_TEMPLATES: usize = 10_000;
 
 #[derive(Debug, Deserialize)]
 #[serde(default)]
@@ -34,7 +36,7 @@ impl Elasticsearch {
         if !including_disabled {
             clauses.push(term("disabled", 0));
         }
-        let body = json!({"query": all_of(clauses), "size": self.options.result_window()});
+        let body = json!({"query": all_of(clauses), "size": MAX_TEMPLATES});
         let target = self.names.alias(MODEL);
         let found: Found<Stored> =
             search(&self.client, &target, Completeness::Required, &body).await?;
