@@ -20,9 +20,9 @@ pub struct ElasticsearchOptions {
     /// Basic authentication, used only if user and password are both set.
     pub user: String,
     pub password: Secret,
-    /// PEM or JKS file with certificates to trust beside the public ones; read only for https.
+    /// PEM file or Java key store with certificates to trust beside the public ones; read only for https.
     pub trust_store_path: Option<PathBuf>,
-    /// Of a JKS file; without one its integrity is not checked.
+    /// Of a key store.
     pub trust_store_pass: Secret,
     /// False leaves the creation of templates to other nodes and waits for it (`-Dmode=no-init`).
     pub creates_templates: bool,
@@ -172,7 +172,7 @@ pub enum OptionsError {
         path: PathBuf,
         source: std::io::Error,
     },
-    #[error("trust store {path:?} cannot be used: {source}")]
+    #[error("trust store {path:?} cannot be used")]
     TrustStore {
         path: PathBuf,
         source: TrustStoreError,

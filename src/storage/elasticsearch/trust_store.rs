@@ -1,22 +1,20 @@
-//! Certificates to trust: a PEM file, or a Java key store in its own format (JKS), as the original takes it.
-//!
-//! JKS: magic number, version, number of entries; each entry has a tag (1 private key, 2 certificate), an alias, a time and,
-//! from version 2 on, each certificate its type; at the end stands a SHA-1 over password, a fixed phrase and all before. As in
-//! Java, the first certificate beside a private key is trusted too; the key itself is passed over.
+//! Certificates to trust: a PEM file, or what Java takes for a JKS file, which is a key store in that format or, from newer
+//! keytools, in the format PKCS12.
+
+mod jks;
+mod pkcs12;
 
 use std::path::Path;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use elasticsearch::cert::Certificate;
-use ring::digest::{Context, SHA1_FOR_LEGACY_USE_ONLY, SHA1_OUTPUT_LEN};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 
 use super::options::OptionsError;
 use crate::config::Secret;
 
-const JKS_MAGIC: [u8; 4] = [0xFE, 0xED, 0xFE, 0xED];
 const JCEKS_MAGIC: [u8; 4] = [0xCE, 0xCE, 0xCE, 0xCE];
-const PHRASE: &[u8] = b"Mighty Aphrodite";
 /// A trust store with all public authorities has some 200 kB.
 const MAX_BYTES: u64 = 16 << 20;
 
@@ -26,18 +24,17 @@ pub enum TrustStoreError {
     #[error("it is larger than {MAX_BYTES} bytes")]
     TooLarge,
     #[error(
-        "it is {0}; convert it: keytool -importkeystore -srckeystore FILE -destkeystore FILE.jks -deststoretype JKS, or export \
-         each certificate as PEM: keytool -exportcert -rfc -keystore FILE -alias NAME"
+        "it has {0}; convert it: keytool -importkeystore -srckeystore FILE -destkeystore FILE.jks -deststoretype JKS"
     )]
-    OtherFormat(&'static str),
-    #[error("it is neither a PEM file with certificates nor a JKS key store")]
+    Unsupported(&'static str),
+    #[error("it is neither a PEM file with certificates nor a JKS or PKCS12 key store")]
     Unknown,
     #[error(
-        "the password is wrong or the JKS file is damaged (trustStorePass, SW_STORAGE_ES_SSL_JKS_PASS)"
+        "the password is wrong or the key store is damaged (trustStorePass, SW_STORAGE_ES_SSL_JKS_PASS)"
     )]
     Integrity,
-    #[error("the JKS file ends or goes wrong at byte {0}")]
-    Malformed(usize),
+    #[error("it is no whole {0} key store")]
+    Malformed(&'static str),
     #[error("it has no certificate to trust")]
     Empty,
 }
@@ -61,113 +58,32 @@ pub fn certificates(path: &Path, password: &Secret) -> Result<Vec<u8>, OptionsEr
 }
 
 fn pem(bytes: Vec<u8>, password: &Secret) -> Result<Vec<u8>, TrustStoreError> {
-    let pem = match bytes.first_chunk() {
-        Some(&JKS_MAGIC) => of_jks(&bytes, password)?.into_bytes(),
-        Some(&JCEKS_MAGIC) => return Err(TrustStoreError::OtherFormat("a JCEKS key store")),
-        Some([0x30, ..]) => {
-            let what = "a PKCS12 key store, the default of newer keytools, or DER";
-            return Err(TrustStoreError::OtherFormat(what));
+    let password = password.expose();
+    match bytes.first_chunk() {
+        Some(&jks::MAGIC) => as_pem(jks::certificates(&bytes, password)?),
+        Some(&JCEKS_MAGIC) => Err(TrustStoreError::Unsupported("the format JCEKS")),
+        Some([pkcs12::FIRST_BYTE, ..]) => as_pem(pkcs12::certificates(&bytes, password)?),
+        _ => {
+            let certificates =
+                CertificateDer::pem_slice_iter(&bytes).collect::<Result<Vec<_>, _>>();
+            match certificates {
+                Ok(certificates) if !certificates.is_empty() => as_pem(certificates),
+                _ => Err(TrustStoreError::Unknown),
+            }
         }
-        _ => bytes,
-    };
-    match Certificate::from_pem(&pem) {
-        Ok(_) => Ok(pem),
-        Err(_) => Err(TrustStoreError::Unknown),
     }
 }
 
-/// The trusted certificates of a JKS file as PEM text.
-fn of_jks(bytes: &[u8], password: &Secret) -> Result<String, TrustStoreError> {
-    let cut = TrustStoreError::Malformed(bytes.len());
-    let end = bytes.len().checked_sub(SHA1_OUTPUT_LEN).ok_or(cut)?;
-    let (content, digest) = bytes.split_at(end);
-    // Like Java: without a password the check is left out.
-    if !password.is_empty() && digest_of(content, password.expose()) != digest {
-        return Err(TrustStoreError::Integrity);
-    }
-    let mut reader = Reader {
-        bytes: content,
-        at: JKS_MAGIC.len(),
-    };
-    let version = reader.number()?;
-    if !(1..=2).contains(&version) {
-        return Err(TrustStoreError::Malformed(JKS_MAGIC.len()));
+fn as_pem(certificates: Vec<impl AsRef<[u8]>>) -> Result<Vec<u8>, TrustStoreError> {
+    if certificates.is_empty() {
+        return Err(TrustStoreError::Empty);
     }
     let mut pem = String::new();
-    for _ in 0..reader.number()? {
-        let tag = reader.number()?;
-        reader.text()?;
-        reader.take(8)?;
-        let certificates = match tag {
-            1 => {
-                reader.block()?;
-                reader.number()?
-            }
-            2 => 1,
-            _ => return Err(TrustStoreError::Malformed(reader.at)),
-        };
-        for number in 0..certificates {
-            let der = reader.certificate(version)?;
-            if number == 0 {
-                let der = STANDARD.encode(der);
-                pem += &format!("-----BEGIN CERTIFICATE-----\n{der}\n-----END CERTIFICATE-----\n");
-            }
-        }
+    for der in certificates {
+        let der = STANDARD.encode(der);
+        pem += &format!("-----BEGIN CERTIFICATE-----\n{der}\n-----END CERTIFICATE-----\n");
     }
-    match pem.is_empty() {
-        true => Err(TrustStoreError::Empty),
-        false => Ok(pem),
-    }
-}
-
-fn digest_of(content: &[u8], password: &str) -> Vec<u8> {
-    let mut context = Context::new(&SHA1_FOR_LEGACY_USE_ONLY);
-    for unit in password.encode_utf16() {
-        context.update(&unit.to_be_bytes());
-    }
-    context.update(PHRASE);
-    context.update(content);
-    context.finish().as_ref().to_vec()
-}
-
-/// Numbers are big-endian.
-struct Reader<'a> {
-    bytes: &'a [u8],
-    at: usize,
-}
-
-impl<'a> Reader<'a> {
-    fn take(&mut self, length: usize) -> Result<&'a [u8], TrustStoreError> {
-        let end = self.at.checked_add(length);
-        let taken = end.and_then(|end| self.bytes.get(self.at..end));
-        let taken = taken.ok_or(TrustStoreError::Malformed(self.at))?;
-        self.at += length;
-        Ok(taken)
-    }
-
-    fn number(&mut self) -> Result<u32, TrustStoreError> {
-        let bytes = self.take(4)?.iter();
-        Ok(bytes.fold(0, |number, byte| number << 8 | u32::from(*byte)))
-    }
-
-    /// Two bytes of length.
-    fn text(&mut self) -> Result<&'a [u8], TrustStoreError> {
-        let length = self.take(2)?.iter();
-        self.take(length.fold(0, |length, byte| length << 8 | usize::from(*byte)))
-    }
-
-    /// Four bytes of length.
-    fn block(&mut self) -> Result<&'a [u8], TrustStoreError> {
-        let length = self.number()?;
-        self.take(usize::try_from(length).unwrap_or(usize::MAX))
-    }
-
-    fn certificate(&mut self, version: u32) -> Result<&'a [u8], TrustStoreError> {
-        if version == 2 {
-            self.text()?;
-        }
-        self.block()
-    }
+    Ok(pem.into_bytes())
 }
 
 #[cfg(test)]
@@ -182,8 +98,8 @@ mod tests {
         STANDARD.decode(lines.collect::<String>()).unwrap()
     }
 
-    fn jks(password: &str, tags: &[u32]) -> Vec<u8> {
-        let mut bytes = JKS_MAGIC.to_vec();
+    fn key_store(password: &str, tags: &[u32]) -> Vec<u8> {
+        let mut bytes = jks::MAGIC.to_vec();
         let block = |content: &[u8]| [&(content.len() as u32).to_be_bytes(), content].concat();
         let text = |text: &str| [&(text.len() as u16).to_be_bytes(), text.as_bytes()].concat();
         bytes.extend(2u32.to_be_bytes());
@@ -199,59 +115,92 @@ mod tests {
             }
             bytes.extend([text("X.509"), block(&der())].concat());
         }
-        let digest = digest_of(&bytes, password);
+        let digest = jks::digest_of(&bytes, password);
         [bytes, digest].concat()
     }
 
     fn read(bytes: &[u8], password: &str) -> Result<usize, TrustStoreError> {
         let pem = pem(bytes.to_vec(), &Secret::new(password))?;
-        Ok(Certificate::from_pem(&pem).unwrap().len())
+        Ok(CertificateDer::pem_slice_iter(&pem).flatten().count())
     }
 
     #[test]
     fn certificates_come_from_pem_and_jks() {
         assert_eq!(read(CERTIFICATE.as_bytes(), ""), Ok(1));
         assert_eq!(read(CERTIFICATE.repeat(3).as_bytes(), "x"), Ok(3));
-        assert_eq!(read(&jks("ch\u{e4}nge", &[2]), "ch\u{e4}nge"), Ok(1));
-        assert_eq!(read(&jks("p", &[2, 1, 2]), "p"), Ok(3));
-        assert_eq!(read(&jks("p", &[2]), ""), Ok(1));
+        assert_eq!(read(&key_store("ch\u{e4}nge", &[2]), "ch\u{e4}nge"), Ok(1));
+        assert_eq!(read(&key_store("p", &[2, 1, 2]), "p"), Ok(3));
+        assert_eq!(read(&key_store("p", &[2]), ""), Ok(1));
+    }
+
+    /// Made by keytool of JDK 17, the second with its option for older programs, from the same certificate.
+    const PKCS12: [&[u8]; 2] = [
+        include_bytes!("../../../tests/data/tls/trust-aes.p12"),
+        include_bytes!("../../../tests/data/tls/trust-rc2.p12"),
+    ];
+
+    #[test]
+    fn certificates_come_from_pkcs12() {
+        for file in PKCS12 {
+            let certificates = pkcs12::certificates(file, "changeit").unwrap();
+            assert_eq!(certificates, [der()]);
+            assert_eq!(read(file, "changeit"), Ok(1));
+            assert_eq!(read(file, "changed"), Err(TrustStoreError::Integrity));
+            assert_eq!(read(file, ""), Err(TrustStoreError::Integrity));
+        }
     }
 
     #[test]
     fn what_cannot_be_used_is_told_apart() {
-        let good = jks("p", &[2]);
+        let good = key_store("p", &[2]);
         assert_eq!(read(&good, "q"), Err(TrustStoreError::Integrity));
         let mut damaged = good.clone();
         damaged[60] ^= 1;
         assert_eq!(read(&damaged, "p"), Err(TrustStoreError::Integrity));
-        assert_eq!(read(&jks("p", &[]), "p"), Err(TrustStoreError::Empty));
+        assert_eq!(read(&key_store("p", &[]), "p"), Err(TrustStoreError::Empty));
         assert!(matches!(
-            read(&jks("p", &[3]), "p"),
-            Err(TrustStoreError::Malformed(_))
+            read(&key_store("p", &[3]), "p"),
+            Err(TrustStoreError::Malformed("JKS"))
         ));
         assert_eq!(read(b"", ""), Err(TrustStoreError::Unknown));
         assert_eq!(read(b"hello", ""), Err(TrustStoreError::Unknown));
         let broken = "-----BEGIN CERTIFICATE-----\n****\n-----END CERTIFICATE-----\n";
         assert_eq!(read(broken.as_bytes(), ""), Err(TrustStoreError::Unknown));
-        for other in [&[0x30, 0x82, 1, 2][..], &[0xCE, 0xCE, 0xCE, 0xCE]] {
-            let error = read(other, "").unwrap_err().to_string();
-            assert!(error.contains("-deststoretype JKS"), "{error}");
-        }
+        assert_eq!(
+            read(&[0x30, 0x82, 1, 2], "p"),
+            Err(TrustStoreError::Malformed("PKCS12"))
+        );
+        let jceks = read(&JCEKS_MAGIC, "").unwrap_err().to_string();
+        assert!(jceks.contains("-deststoretype JKS"), "{jceks}");
     }
 
     /// Whatever a file holds, reading it ends.
     #[test]
     fn every_cut_of_a_file_is_an_error() {
-        let good = jks("p", &[2, 1]);
+        let good = key_store("p", &[2, 1]);
         for length in 4..good.len() {
             assert!(read(&good[..length], "").is_err(), "{length}");
             assert!(read(&good[..length], "p").is_err(), "{length}");
         }
-        let mut long = jks("", &[2]);
+        for good in PKCS12 {
+            // The end is a code over all before, which is not looked at.
+            for length in 4..good.len() - 200 {
+                assert!(read(&good[..length], "changeit").is_err(), "{length}");
+            }
+        }
+        for position in (0..PKCS12[0].len()).step_by(5) {
+            let mut changed = PKCS12[0].to_vec();
+            changed[position] ^= 0x55;
+            // It ends; whether anything is found depends on what was changed.
+            if let Ok(certificates) = pkcs12::certificates(&changed, "changeit") {
+                assert!(certificates.len() <= 1, "{position}");
+            }
+        }
+        let mut long = key_store("", &[2]);
         long[8..12].fill(0xFF);
         assert!(matches!(
             read(&long, ""),
-            Err(TrustStoreError::Malformed(_))
+            Err(TrustStoreError::Malformed("JKS"))
         ));
     }
 }
