@@ -5,7 +5,9 @@
 //! All work on files happens on blocking threads: one writer at a time, a few readers beside it.
 //! Not here: queues and retries (the caller's), and any analysis of what is stored.
 
+mod aside;
 mod file;
+mod format;
 mod load;
 mod metadata;
 mod metrics;
@@ -17,6 +19,8 @@ mod table;
 mod templates;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 mod text;
 mod topology;
 mod write;
@@ -24,7 +28,7 @@ mod write;
 use std::path::Path;
 use std::sync::Arc;
 
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 use tokio::task::{JoinError, spawn_blocking};
 
 pub use file::Family;
@@ -54,16 +58,20 @@ pub struct Embedded {
 }
 
 impl Embedded {
-    /// Opens the store in a directory, which is created if needed. Every file is looked at: one that is damaged, newer than this
-    /// program or not of this store is an error that names it. Blocks on file I/O.
+    /// Opens the store in a directory, which is created if needed. Every file is looked at: an older one gets the layout of this
+    /// version, a damaged one is set aside, one that is newer than this program or not of this store is an error that
+    /// names it. Blocks on file I/O.
     pub fn open(dir: &Path) -> Answer<Embedded> {
         let files = Arc::new(Files::scan(dir)?);
         for key in files.all() {
-            files.open_reader(key)?;
+            match files.open_writer(key) {
+                Ok(_) | Err(StorageError::Damaged(_)) => {}
+                Err(error) => return Err(error),
+            }
         }
+        files.set_damaged_aside(|_| {})?;
         let mut writer = Writer::new(Arc::clone(&files));
-        let builtin = Schema::build(&[], &[], &[], false);
-        writer.ensure(FileKey::Meta, &management(&builtin))?;
+        ensure_meta(&mut writer)?;
         Ok(Embedded {
             pool: Arc::new(ReadPool::new(files)),
             readers: Arc::new(Semaphore::new(READERS as usize)),
@@ -74,12 +82,11 @@ impl Embedded {
     /// Deletes the files of a family whose day (`yyyyMMdd`) is before `day`, waiting for running queries, and returns their days.
     pub async fn remove_days_before(&self, family: Family, day: u64) -> Answer<Vec<u64>> {
         let mut writer = Arc::clone(&self.writer).lock_owned().await;
-        let readers = Arc::clone(&self.readers).acquire_many_owned(READERS).await;
-        let readers = readers.map_err(|_| closed())?;
+        let readers = self.all_readers().await?;
         let pool = Arc::clone(&self.pool);
         blocking(move || {
             let _readers = readers;
-            let mut removed = Vec::new();
+            let mut removed = pool.files.delete_aside(family, day)?;
             for key in pool.files.days(family, None) {
                 match key {
                     FileKey::Day(_, d) if d < day => {
@@ -91,9 +98,41 @@ impl Embedded {
                     _ => {}
                 }
             }
+            removed.sort_unstable();
+            removed.dedup();
             Ok(removed)
         })
         .await
+    }
+
+    /// Waits until no query runs and keeps others from starting.
+    async fn all_readers(&self) -> Answer<OwnedSemaphorePermit> {
+        let readers = Arc::clone(&self.readers).acquire_many_owned(READERS).await;
+        readers.map_err(|_| closed())
+    }
+
+    /// Goes on without files that were found damaged, so that only rows of theirs are missing from answers.
+    async fn set_damaged_aside(&self) -> Answer<()> {
+        let mut writer = Arc::clone(&self.writer).lock_owned().await;
+        let readers = self.all_readers().await?;
+        let pool = Arc::clone(&self.pool);
+        blocking(move || {
+            let _readers = readers;
+            pool.files.set_damaged_aside(|key| {
+                writer.close(key);
+                pool.close(key);
+            })?;
+            ensure_meta(&mut writer)
+        })
+        .await
+    }
+
+    /// The answer, after what was found damaged on the way is set aside.
+    async fn heal<T>(&self, answer: Answer<T>) -> Answer<T> {
+        if self.pool.files.has_damaged() {
+            self.set_damaged_aside().await?;
+        }
+        answer
     }
 
     async fn read<T: Send + 'static>(
@@ -103,11 +142,12 @@ impl Embedded {
         let permit = Arc::clone(&self.readers).acquire_owned().await;
         let permit = permit.map_err(|_| closed())?;
         let pool = Arc::clone(&self.pool);
-        blocking(move || {
+        let answer = blocking(move || {
             let _permit = permit;
             query(&pool)
         })
-        .await
+        .await;
+        self.heal(answer).await
     }
 
     async fn change<T: Send + 'static>(
@@ -115,7 +155,8 @@ impl Embedded {
         work: impl FnOnce(&mut Writer) -> Answer<T> + Send + 'static,
     ) -> Answer<T> {
         let mut writer = Arc::clone(&self.writer).lock_owned().await;
-        blocking(move || work(&mut writer)).await
+        let answer = blocking(move || work(&mut writer)).await;
+        self.heal(answer).await
     }
 }
 
@@ -129,6 +170,12 @@ async fn blocking<T: Send + 'static>(
 
 fn closed() -> StorageError {
     StorageError::Unavailable("the store is closed".to_owned())
+}
+
+/// Creates the tables that have no days.
+fn ensure_meta(writer: &mut Writer) -> Answer<()> {
+    let builtin = Schema::build(&[], &[], &[], false);
+    writer.ensure(FileKey::Meta, &management(&builtin))
 }
 
 fn management(schema: &Schema) -> Vec<Arc<Model>> {
@@ -149,7 +196,7 @@ impl Backend for Embedded {
 
     async fn write(&self, rows: &[Row]) -> Answer<Vec<WriteOutcome>> {
         let rows = rows.to_vec();
-        self.change(move |writer| Ok(writer.write(&rows))).await
+        self.change(move |writer| writer.write(&rows)).await
     }
 
     async fn load(&self, keys: &[RowKey]) -> Answer<Vec<Option<Row>>> {
@@ -288,209 +335,5 @@ impl Backend for Embedded {
             outcome.map_err(|e| StorageError::Unavailable(format!("{}: {e}", probe.display())))
         })
         .await
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::testing::{metric, row, schema};
-    use super::*;
-    use crate::model::row::Cell;
-
-    fn range(start: u64, end: u64) -> BucketRange {
-        BucketRange { start, end }
-    }
-
-    #[tokio::test]
-    async fn everything_is_there_after_a_restart() {
-        let dir = tempfile::tempdir().unwrap();
-        let schema = schema();
-        let model = |name: &str| Arc::clone(schema.model(name).unwrap());
-        let template = UiTemplate {
-            name: "APM".to_owned(),
-            ty: "DASHBOARD".to_owned(),
-            configuration: "{}".to_owned(),
-            is_activated: true,
-            is_disabled: false,
-        };
-        {
-            let store = Embedded::open(dir.path()).unwrap();
-            store.install(&schema).await.unwrap();
-            store.ping().await.unwrap();
-            let rows = [
-                metric(&model("service_cpm"), "a", 202_009_150_000, 4),
-                row(
-                    &model("segment"),
-                    "s",
-                    20_200_915_000_000,
-                    &[("trace_id", Cell::text("t"))],
-                ),
-            ];
-            assert_eq!(
-                store.write(&rows).await.unwrap(),
-                [WriteOutcome::Stored, WriteOutcome::Stored]
-            );
-            assert!(store.add_ui_template(&template).await.unwrap());
-        }
-        let mut names: Vec<_> = std::fs::read_dir(dir.path())
-            .unwrap()
-            .map(|e| e.unwrap().file_name())
-            .collect();
-        names.sort();
-        assert_eq!(
-            names,
-            [
-                "lock",
-                "meta.db",
-                "metrics-20200915.db",
-                "records-20200915.db"
-            ]
-        );
-
-        let store = Embedded::open(dir.path()).unwrap();
-        store.install(&schema).await.unwrap();
-        let minutes = range(202_009_150_000, 202_009_150_001);
-        assert_eq!(
-            store
-                .aggregate(&model("service_cpm"), "a", minutes)
-                .await
-                .unwrap(),
-            Some(4.0)
-        );
-        assert_eq!(store.trace("t", 9).await.unwrap().len(), 1);
-        assert_eq!(store.ui_templates(false).await.unwrap(), [template]);
-    }
-
-    #[tokio::test]
-    async fn what_a_killed_process_leaves_has_every_acknowledged_batch() {
-        let dir = tempfile::tempdir().unwrap();
-        let left = tempfile::tempdir().unwrap();
-        let schema = schema();
-        let cpm = schema.model("service_cpm").unwrap();
-        let store = Embedded::open(dir.path()).unwrap();
-        for n in 0..10 {
-            let rows = [metric(cpm, "a", 202_009_150_000 + n, 7)];
-            store.write(&rows).await.unwrap();
-        }
-        // Nothing is closed: the batches are in the write-ahead log only.
-        for entry in std::fs::read_dir(dir.path()).unwrap() {
-            let path = entry.unwrap().path();
-            if path.extension().is_some_and(|e| e != "db-shm") {
-                std::fs::copy(&path, left.path().join(path.file_name().unwrap())).unwrap();
-            }
-        }
-        let after = Embedded::open(left.path()).unwrap();
-        let all = range(202_009_150_000, 202_009_150_009);
-        let count = schema.model("service_count").unwrap();
-        assert_eq!(after.aggregate(cpm, "a", all).await.unwrap(), Some(7.0));
-        let keys: Vec<_> = (0..10)
-            .map(|n| RowKey {
-                model: Arc::clone(cpm),
-                id: format!("{}_a", 202_009_150_000u64 + n),
-                time_bucket: None,
-            })
-            .collect();
-        assert!(after.load(&keys).await.unwrap().iter().all(Option::is_some));
-        assert_eq!(after.aggregate(count, "a", all).await.unwrap(), None);
-    }
-
-    #[tokio::test]
-    async fn expired_days_are_deleted() {
-        let dir = tempfile::tempdir().unwrap();
-        let schema = schema();
-        let cpm = schema.model("service_cpm").unwrap();
-        let store = Embedded::open(dir.path()).unwrap();
-        let minute = |day: u64| day * 10_000;
-        let days = [20_200_913, 20_200_914, 20_200_915];
-        let rows = days.map(|day| metric(cpm, "a", minute(day), 1));
-        store.write(&rows).await.unwrap();
-        let all = range(minute(days[0]), minute(days[2]));
-        let count = schema.model("service_count").unwrap();
-        assert_eq!(store.aggregate(cpm, "a", all).await.unwrap(), Some(1.0));
-
-        assert!(
-            store
-                .remove_days_before(Family::Records, 20_210_101)
-                .await
-                .unwrap()
-                .is_empty()
-        );
-        assert_eq!(
-            store
-                .remove_days_before(Family::Metrics, days[2])
-                .await
-                .unwrap(),
-            days[..2]
-        );
-        assert!(!dir.path().join("metrics-20200914.db").exists());
-        let old = range(minute(days[0]), minute(days[1]));
-        assert_eq!(store.aggregate(cpm, "a", old).await.unwrap(), None);
-
-        // A late row of a deleted day starts a new file.
-        store
-            .write(&[metric(count, "a", minute(days[0]), 5)])
-            .await
-            .unwrap();
-        assert_eq!(store.aggregate(count, "a", all).await.unwrap(), Some(5.0));
-        assert_eq!(store.aggregate(cpm, "a", old).await.unwrap(), None);
-    }
-
-    #[tokio::test]
-    async fn what_is_wrong_is_named() {
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::write(
-            dir.path().join("records-20200915.db"),
-            "garbage ".repeat(999),
-        )
-        .unwrap();
-        let error = Embedded::open(dir.path()).unwrap_err();
-        assert!(
-            matches!(&error, StorageError::Damaged(e) if e.contains("records-20200915.db")),
-            "{error}"
-        );
-
-        std::fs::remove_file(dir.path().join("records-20200915.db")).unwrap();
-        let store = Embedded::open(dir.path()).unwrap();
-        dir.close().unwrap();
-        let error = store.ping().await.unwrap_err();
-        assert!(
-            matches!(&error, StorageError::Unavailable(e) if e.contains(PROBE)),
-            "{error}"
-        );
-    }
-
-    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn readers_see_whole_batches_while_a_writer_writes() {
-        let dir = tempfile::tempdir().unwrap();
-        let schema = schema();
-        let model = Arc::clone(schema.model("service_cpm").unwrap());
-        let store = Arc::new(Embedded::open(dir.path()).unwrap());
-        let minute = 202_009_150_000;
-        let writing = {
-            let (store, model) = (Arc::clone(&store), Arc::clone(&model));
-            tokio::spawn(async move {
-                for value in 1..=50 {
-                    let rows: Vec<_> = (0..20)
-                        .map(|n| metric(&model, &format!("e{n}"), minute, value))
-                        .collect();
-                    store.write(&rows).await.unwrap();
-                }
-            })
-        };
-        let filter = TopNFilter {
-            service_id: None,
-            range: range(minute, minute),
-            limit: 20,
-            order: Order::Ascending,
-        };
-        let mut last = 0.0;
-        while last < 50.0 {
-            let top = store.top_n(&model, &filter).await.unwrap();
-            let Some(first) = top.first() else { continue };
-            assert!(top.iter().all(|e| e.value == first.value) && top.len() == 20);
-            assert!(first.value >= last);
-            last = first.value;
-        }
-        writing.await.unwrap();
     }
 }

@@ -1,30 +1,27 @@
-//! Files of the store: their names, how they are opened, their format version, and what an SQLite failure means.
+//! Files of the store: their names, how they are opened, set aside and deleted, and what an SQLite failure means.
 //!
 //! One file per day and family makes expiry a matter of deleting files and lets a query open only the days it asks for.
-//! What is inside a file is the business of `table`.
+//! What is inside a file is the business of `format` and `table`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
+use super::{aside, format};
 use crate::model::schema::ModelKind;
 use crate::model::time_bucket::{Downsampling, day_of, start_of};
 use crate::storage::{BucketRange, StorageError};
 
-/// Version of the layout inside the files, kept in SQLite's `user_version`.
-const FORMAT_VERSION: i64 = 1;
 /// How long to wait for another process that holds a lock on a file.
 const LOCK_WAIT: Duration = Duration::from_secs(5);
 /// Between two looks whether the directory is free.
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
 /// Locked while a process uses the directory; it stays behind, empty.
 const LOCK_FILE: &str = "lock";
-/// Bytes of a page; several segments fit in one.
-const PAGE_BYTES: i64 = 8 * 1024;
 /// KiB of page cache of a connection that writes; filled only as far as needed.
 const WRITE_CACHE_KIB: i64 = 16 * 1024;
 /// KiB of page cache of a connection that reads; the operating system caches as well.
@@ -102,6 +99,8 @@ impl FileKey {
 pub(super) struct Files {
     dir: PathBuf,
     known: RwLock<BTreeSet<FileKey>>,
+    /// Found damaged, with what was wrong.
+    damaged: Mutex<BTreeMap<FileKey, String>>,
     /// Locked as long as it is open.
     _lock: File,
 }
@@ -147,6 +146,7 @@ impl Files {
         Ok(Files {
             dir: dir.to_owned(),
             known: RwLock::new(known),
+            damaged: Mutex::default(),
             _lock: lock,
         })
     }
@@ -202,16 +202,16 @@ impl Files {
     /// Opens a file to write, creating it if needed.
     pub(super) fn open_writer(&self, key: FileKey) -> Result<Connection, StorageError> {
         let path = self.path(key);
-        let conn = open(&path, OpenFlags::SQLITE_OPEN_CREATE).map_err(|e| failure(&path, &e))?;
-        if version(&conn, &path)? == 0 {
-            format(&conn).map_err(|e| failure(&path, &e))?;
-        }
+        let mut conn =
+            open(&path, OpenFlags::SQLITE_OPEN_CREATE).map_err(|e| self.failure(key, &e))?;
+        let version = format::version(&conn, &path).inspect_err(|e| self.note(key, e))?;
+        format::bring_up_to_date(&mut conn, version).map_err(|e| self.failure(key, &e))?;
         let tune = || {
             conn.pragma_update(None, "cache_size", -WRITE_CACHE_KIB)?;
             conn.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
             conn.pragma_update(None, "journal_size_limit", LOG_BYTES)
         };
-        tune().map_err(|e| failure(&path, &e))?;
+        tune().map_err(|e| self.failure(key, &e))?;
         self.add(key);
         Ok(conn)
     }
@@ -219,35 +219,102 @@ impl Files {
     /// Opens an existing file to read.
     pub(super) fn open_reader(&self, key: FileKey) -> Result<Connection, StorageError> {
         let path = self.path(key);
-        let conn = open(&path, OpenFlags::empty()).map_err(|e| failure(&path, &e))?;
-        version(&conn, &path)?;
+        let conn = open(&path, OpenFlags::empty()).map_err(|e| self.failure(key, &e))?;
+        format::version(&conn, &path).inspect_err(|e| self.note(key, e))?;
         let tune = || {
             conn.pragma_update(None, "cache_size", -READ_CACHE_KIB)?;
             conn.pragma_update(None, "query_only", true)
         };
-        tune().map_err(|e| failure(&path, &e))?;
+        tune().map_err(|e| self.failure(key, &e))?;
         Ok(conn)
+    }
+
+    /// What a failure on a file means to the caller. That one is damaged is remembered until it is set aside.
+    pub(super) fn failure(&self, key: FileKey, error: &rusqlite::Error) -> StorageError {
+        let failure = failure(&self.path(key), error);
+        self.note(key, &failure);
+        failure
+    }
+
+    fn note(&self, key: FileKey, failure: &StorageError) {
+        if matches!(failure, StorageError::Damaged(_)) {
+            let mut damaged = self.damaged.lock().unwrap_or_else(PoisonError::into_inner);
+            damaged.insert(key, failure.to_string());
+        }
+    }
+
+    /// Whether a file was found damaged since the last [`Files::set_damaged_aside`].
+    pub(super) fn has_damaged(&self) -> bool {
+        let damaged = self.damaged.lock().unwrap_or_else(PoisonError::into_inner);
+        !damaged.is_empty()
+    }
+
+    /// Renames damaged files, `close` having seen to it that nobody has them open, so that their days start anew. Nothing
+    /// is deleted.
+    pub(super) fn set_damaged_aside(
+        &self,
+        mut close: impl FnMut(FileKey),
+    ) -> Result<(), StorageError> {
+        let damaged =
+            std::mem::take(&mut *self.damaged.lock().unwrap_or_else(PoisonError::into_inner));
+        for (key, reason) in damaged {
+            close(key);
+            let kept = aside::set_aside(&self.path(key))?;
+            self.remove(key);
+            tracing::error!(
+                file = %self.path(key).display(),
+                kept_as = %kept.display(),
+                reason,
+                "a damaged file was set aside, its day goes on in a new one; `sqlite3 FILE .recover` can save most rows, \
+                 see docs/embedded-store.md"
+            );
+        }
+        Ok(())
+    }
+
+    /// Deletes what was set aside of days of a family before `day` and returns those days.
+    pub(super) fn delete_aside(&self, family: Family, day: u64) -> Result<Vec<u64>, StorageError> {
+        let mut deleted = Vec::new();
+        for path in aside::list(&self.dir)? {
+            match aside::original(&path).and_then(FileKey::parse) {
+                Some(FileKey::Day(f, d)) if f == family && d < day => {
+                    delete(&path)?;
+                    deleted.push(d);
+                }
+                _ => {}
+            }
+        }
+        Ok(deleted)
     }
 
     /// Deletes a file that nobody has open.
     pub(super) fn delete(&self, key: FileKey) -> Result<(), StorageError> {
         self.remove(key);
-        let path = self.path(key);
-        for suffix in ["", "-wal", "-shm"] {
-            let mut name = path.clone().into_os_string();
-            name.push(suffix);
-            match std::fs::remove_file(&name) {
-                Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(StorageError::Unavailable(format!(
-                        "{}: {e}",
-                        path.display()
-                    )));
-                }
-                _ => {}
-            }
-        }
-        Ok(())
+        delete(&self.path(key))
     }
+}
+
+/// A database file and what SQLite keeps beside it.
+pub(super) const SUFFIXES: [&str; 3] = ["", "-wal", "-shm"];
+
+/// A path with a suffix.
+pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+fn delete(path: &Path) -> Result<(), StorageError> {
+    for suffix in SUFFIXES {
+        match std::fs::remove_file(with_suffix(path, suffix)) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                let text = format!("{}: {e}", path.display());
+                return Err(StorageError::Unavailable(text));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// Readers open for writing too: the last one to close a file then folds its write-ahead log in.
@@ -260,35 +327,14 @@ fn open(path: &Path, extra: OpenFlags) -> rusqlite::Result<Connection> {
     Ok(conn)
 }
 
-/// The format version of a file, 0 if it is empty.
-fn version(conn: &Connection, path: &Path) -> Result<i64, StorageError> {
-    let read = |sql| conn.query_row(sql, [], |row| row.get::<_, i64>(0));
-    let version = read("PRAGMA user_version").map_err(|e| failure(path, &e))?;
-    let tables = read("SELECT count(*) FROM sqlite_schema").map_err(|e| failure(path, &e))?;
-    match version {
-        0 if tables > 0 => Err(StorageError::Refused(format!(
-            "{}: not a file of this store",
-            path.display()
-        ))),
-        0..=FORMAT_VERSION => Ok(version),
-        _ => Err(StorageError::Refused(format!(
-            "{}: has format {version}, this program knows formats up to {FORMAT_VERSION}; use a newer program",
-            path.display()
-        ))),
-    }
-}
-
-fn format(conn: &Connection) -> rusqlite::Result<()> {
-    conn.pragma_update(None, "page_size", PAGE_BYTES)?;
-    conn.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
-    conn.pragma_update(None, "user_version", FORMAT_VERSION)
-}
-
 /// What a failure on a file means to the caller.
 pub(super) fn failure(path: &Path, error: &rusqlite::Error) -> StorageError {
     let text = format!("{}: {error}", path.display());
     match error.sqlite_error_code() {
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => StorageError::Damaged(text),
+        Some(ErrorCode::DiskFull) => StorageError::Unavailable(format!(
+            "{text}; free some space or keep fewer days (SW_CORE_RECORD_DATA_TTL, SW_CORE_METRICS_DATA_TTL)"
+        )),
         Some(ErrorCode::Unknown | ErrorCode::ApiMisuse | ErrorCode::TypeMismatch) | None => {
             StorageError::Refused(text)
         }
@@ -360,38 +406,6 @@ mod tests {
                 .collect();
             assert_eq!(files.days(Family::Metrics, range), want, "{range:?}");
             assert!(files.days(Family::Records, range).is_empty());
-        }
-    }
-
-    #[test]
-    fn damaged_foreign_and_newer_files_are_named() {
-        let dir = tempfile::tempdir().unwrap();
-        let files = Files::scan(dir.path()).unwrap();
-        let path = files.path(FileKey::Meta);
-        std::fs::write(
-            &path,
-            "no database, but long enough to have a header".repeat(99),
-        )
-        .unwrap();
-        let damaged = files.open_writer(FileKey::Meta).unwrap_err();
-        assert!(
-            matches!(&damaged, StorageError::Damaged(e) if e.contains("meta.db")),
-            "{damaged}"
-        );
-
-        for (sql, part) in [
-            ("CREATE TABLE other (a)", "not a file of this store"),
-            ("PRAGMA user_version = 2", "has format 2"),
-        ] {
-            std::fs::remove_file(&path).unwrap();
-            Connection::open(&path).unwrap().execute_batch(sql).unwrap();
-            for result in [
-                files.open_writer(FileKey::Meta),
-                files.open_reader(FileKey::Meta),
-            ] {
-                let error = result.unwrap_err().to_string();
-                assert!(error.contains("meta.db") && error.contains(part), "{error}");
-            }
         }
     }
 }

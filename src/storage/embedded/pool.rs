@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rusqlite::Connection;
 
-use super::file::{FileKey, Files, failure};
+use super::file::{FileKey, Files};
 use crate::storage::StorageError;
 
 /// Connections kept open while nobody reads.
@@ -38,7 +38,7 @@ impl ReadPool {
             Some(conn) => conn,
             None => self.files.open_reader(key)?,
         };
-        let answer = query(&conn).map_err(|e| failure(&self.files.path(key), &e))?;
+        let answer = query(&conn).map_err(|e| self.files.failure(key, &e))?;
         self.put(key, conn);
         Ok(Some(answer))
     }

@@ -9,7 +9,7 @@ use super::metadata::{number, optional_text, text};
 use super::metrics::positive;
 use super::page::Hits;
 use super::pool::ReadPool;
-use super::table::{self, quoted, sql_bucket};
+use super::table::{self, SEGMENT, quoted, sql_bucket};
 use super::text::{TextFilter, passes};
 use crate::model::schema::{Model, ValueKind};
 use crate::storage::{
@@ -17,7 +17,6 @@ use crate::storage::{
     StorageError, TopNFilter, TraceOrder,
 };
 
-const SEGMENT: &str = "segment";
 const ALARM: &str = "alarm_record";
 
 /// Conditions of a query, ANDed.
@@ -112,21 +111,28 @@ pub(super) fn segments(
 }
 
 /// The narrowest condition may use its index; `+` keeps the planner from guessing another one. `is_by_region` asks for a query
-/// per region, its first parameter.
+/// per region, its first parameter. Instances and endpoints are found through their service, which begins their ids.
 fn segment_conditions(filter: &SegmentFilter) -> Where {
     let mut conditions = Where::default();
-    for (column, value) in [
-        ("trace_id", &filter.trace_id),
-        ("endpoint_id", &filter.endpoint_id),
+    let members = [
         ("service_instance_id", &filter.instance_id),
-        ("service_id", &filter.service_id),
-    ] {
+        ("endpoint_id", &filter.endpoint_id),
+    ];
+    let parent = |id: &Option<String>| Some(id.as_deref()?.split_once('_')?.0.to_owned());
+    let service_id = filter.service_id.clone();
+    let service_id = service_id.or_else(|| members.iter().find_map(|(_, id)| parent(id)));
+    for (column, value) in [("trace_id", &filter.trace_id), ("service_id", &service_id)] {
         let Some(value) = value else { continue };
         if conditions.is_by_region {
             conditions.add(&format!("+{column} = ?"), value.clone());
         } else {
             conditions.is_by_region = true;
             conditions.add(&format!("{} = ?", table::REGION), 0);
+            conditions.add(&format!("{column} = ?"), value.clone());
+        }
+    }
+    for (column, value) in members {
+        if let Some(value) = value {
             conditions.add(&format!("{column} = ?"), value.clone());
         }
     }

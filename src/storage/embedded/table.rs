@@ -24,6 +24,9 @@ const SEQ: &str = "seq";
 /// First column of indexes by what is scattered in time, such as trace ids. Rows that arrive together share a region, so writing
 /// touches one small part of the index however long the day gets; a query looks into each region.
 pub(super) const REGION: &str = "seq >> 16";
+pub(super) const SEGMENT: &str = "segment";
+/// What a trace list filters and sorts by.
+const LISTED: &str = "time_bucket, start_time, latency, is_error";
 
 /// Whether a model's rows are keyed by bucket and entity.
 pub(super) fn is_metric(model: &Model) -> bool {
@@ -76,22 +79,39 @@ fn declarations(model: &Model) -> Vec<(&str, &'static str)> {
 fn indexes(model: &Model) -> Vec<(&'static str, String)> {
     let plain = |names: &[&'static str]| names.iter().map(|n| (*n, (*n).to_owned())).collect();
     match model.name.as_str() {
-        "segment" => {
-            let listed = "time_bucket, start_time, latency, is_error";
-            let mut list = vec![
-                (TIME_BUCKET, listed.to_owned()),
-                ("trace_id", format!("{REGION}, trace_id")),
-            ];
-            for entity in ["service_id", "service_instance_id", "endpoint_id"] {
-                list.push((entity, format!("{REGION}, {entity}, {listed}")));
-            }
-            list
-        }
+        SEGMENT => vec![
+            (TIME_BUCKET, LISTED.to_owned()),
+            ("trace_id", format!("{REGION}, trace_id")),
+            segment_index(),
+        ],
         "instance_traffic" | "endpoint_traffic" => plain(&["service_id"]),
         "profile_task_segment_snapshot" => plain(&[TIME_BUCKET, "task_id", "segment_id"]),
         _ if model.kind == ModelKind::Record => plain(&[TIME_BUCKET]),
         _ => vec![],
     }
+}
+
+/// The index of segments by service, which has instance and endpoint as well: those of a service are few.
+fn segment_index() -> (&'static str, String) {
+    let parts = format!("{REGION}, service_id, {LISTED}, service_instance_id, endpoint_id");
+    ("service_id", parts)
+}
+
+/// Creates the index of segments by service.
+pub(super) fn ensure_segment_index(conn: &Connection) -> rusqlite::Result<()> {
+    ensure_index(conn, SEGMENT, &segment_index())
+}
+
+fn ensure_index(
+    conn: &Connection,
+    model: &str,
+    (name, parts): &(&str, String),
+) -> rusqlite::Result<()> {
+    let index = quoted(&format!("{model}_by_{name}"));
+    let table = quoted(model);
+    conn.execute_batch(&format!(
+        "CREATE INDEX IF NOT EXISTS {index} ON {table} ({parts})"
+    ))
 }
 
 /// Creates the table of a model, or adds the columns that the model has gained.
@@ -126,11 +146,8 @@ pub(super) fn ensure(conn: &Connection, model: &Model) -> rusqlite::Result<()> {
             ))?;
         }
     }
-    for (name, parts) in indexes(model) {
-        let index = quoted(&format!("{}_by_{name}", model.name));
-        conn.execute_batch(&format!(
-            "CREATE INDEX IF NOT EXISTS {index} ON {table} ({parts})"
-        ))?;
+    for index in indexes(model) {
+        ensure_index(conn, &model.name, &index)?;
     }
     Ok(())
 }

@@ -49,7 +49,7 @@ impl Store {
 
     /// Writes rows that must all be stored.
     pub(super) fn write(&self, rows: &[Row]) {
-        let outcomes = Writer::new(Arc::clone(&self.files)).write(rows);
+        let outcomes = Writer::new(Arc::clone(&self.files)).write(rows).unwrap();
         assert!(
             outcomes.iter().all(|o| *o == WriteOutcome::Stored),
             "{outcomes:?}"

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 
-use super::file::{FileKey, Files, failure};
+use super::file::{FileKey, Files};
 use super::table;
 use crate::model::row::Row;
 use crate::model::schema::Model;
@@ -44,8 +44,8 @@ impl Writer {
         }
     }
 
-    /// Stores rows and says for each what became of it.
-    pub(super) fn write(&mut self, rows: &[Row]) -> Vec<WriteOutcome> {
+    /// Stores rows and says for each what became of it. Fails if no file can be written for now.
+    pub(super) fn write(&mut self, rows: &[Row]) -> Result<Vec<WriteOutcome>, StorageError> {
         let mut outcomes = vec![WriteOutcome::Stored; rows.len()];
         let mut batches: Vec<(FileKey, FileBatch<'_>)> = Vec::new();
         for (at, row) in rows.iter().enumerate() {
@@ -61,10 +61,13 @@ impl Writer {
                 Err(reason) => set(&mut outcomes, at, WriteOutcome::Rejected(reason)),
             }
         }
+        let mut unavailable = None;
+        let mut has_stored = batches.is_empty();
         for (key, batch) in &batches {
             let mut refused = Vec::new();
             match self.file(*key, |file| file.store(batch, &mut refused)) {
                 Ok(()) => {
+                    has_stored = true;
                     for (at, reason) in refused {
                         set(&mut outcomes, at, WriteOutcome::Rejected(reason));
                     }
@@ -74,10 +77,17 @@ impl Writer {
                     for (at, _) in batch.models.iter().flat_map(|m| &m.rows) {
                         set(&mut outcomes, *at, WriteOutcome::Retry(reason.clone()));
                     }
+                    match error {
+                        StorageError::Unavailable(_) => unavailable = Some(error),
+                        _ => has_stored = true,
+                    }
                 }
             }
         }
-        outcomes
+        match unavailable {
+            Some(error) if !has_stored => Err(error),
+            _ => Ok(outcomes),
+        }
     }
 
     /// Creates the tables of models in a file.
@@ -112,7 +122,8 @@ impl Writer {
         self.open.retain(|file| file.key != key);
     }
 
-    /// Runs work on a file. After a failure the file is closed, so that nothing half done is remembered.
+    /// Runs work on a file. After a failure nothing half done is remembered. The file stays open if it can be used later: on a full
+    /// disk it could not be opened again, not even to read.
     fn file<T>(
         &mut self,
         key: FileKey,
@@ -126,12 +137,17 @@ impl Writer {
                 ready: HashMap::new(),
             },
         };
-        let done = work(&mut file).map_err(|e| failure(&self.files.path(key), &e))?;
-        if self.open.len() >= OPEN {
-            self.open.remove(0);
+        let done = work(&mut file).map_err(|e| self.files.failure(key, &e));
+        if done.is_err() {
+            file.ready.clear();
         }
-        self.open.push(file);
-        Ok(done)
+        if matches!(done, Ok(_) | Err(StorageError::Unavailable(_))) {
+            if self.open.len() >= OPEN {
+                self.open.remove(0);
+            }
+            self.open.push(file);
+        }
+        done
     }
 }
 
@@ -268,7 +284,7 @@ mod tests {
             row(&store.model("segment"), "", 20_200_915_105_900, &[]),
             row(&store.model("segment"), "s", 20_200_915_105_900, &[]),
         ];
-        let outcomes = writer.write(&rows);
+        let outcomes = writer.write(&rows).unwrap();
         let reasons: Vec<_> = outcomes
             .iter()
             .map(|o| match o {
@@ -308,11 +324,61 @@ mod tests {
             &[],
         );
         let segment = row(&store.model("segment"), "s", 20_200_915_105_900, &[]);
-        let outcomes = writer.write(&[segment, traffic]);
+        let outcomes = writer.write(&[segment, traffic]).unwrap();
         assert!(
             matches!(&outcomes[..], [WriteOutcome::Retry(e), WriteOutcome::Stored] if e.contains("records-20200915.db")),
             "{outcomes:?}"
         );
+    }
+
+    #[test]
+    fn a_full_disk_keeps_rows_waiting_and_the_stored_ones_readable() {
+        let store = Store::new();
+        let mut writer = Writer::new(Arc::clone(&store.files));
+        let segment = |n: usize| {
+            let data = Cell::Bytes(vec![7; 100_000].into());
+            let id = format!("s{n}");
+            row(
+                &store.model("segment"),
+                &id,
+                20_200_915_105_900,
+                &[("data_binary", data)],
+            )
+        };
+        let stored = [WriteOutcome::Stored];
+        assert_eq!(writer.write(&[segment(0)]).unwrap(), stored);
+        let limit = |writer: &Writer, pages: i64| {
+            let conn = &writer.open.last().unwrap().conn;
+            let set = conn.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()));
+            set.unwrap();
+        };
+        // A file cannot shrink: this is what it has.
+        limit(&writer, 1);
+        for _ in 0..3 {
+            let error = writer.write(&[segment(1)]).unwrap_err();
+            assert!(
+                matches!(&error, StorageError::Unavailable(e)
+                    if e.contains("records-20200915.db") && e.contains("SW_CORE_RECORD_DATA_TTL")),
+                "{error}"
+            );
+            let found = store.load(&store.model("segment"), &["s0", "s1"], None);
+            assert!(found[0].is_some() && found[1].is_none());
+        }
+        // Other files can have room.
+        let traffic = row(
+            &store.model("service_traffic"),
+            "YQ==.1",
+            202_009_151_059,
+            &[],
+        );
+        let outcomes = writer.write(&[segment(1), traffic]).unwrap();
+        assert!(
+            matches!(&outcomes[..], [WriteOutcome::Retry(e), WriteOutcome::Stored] if e.contains("full")),
+            "{outcomes:?}"
+        );
+        writer.open.rotate_left(1);
+        limit(&writer, 1_000_000);
+        assert_eq!(writer.write(&[segment(1)]).unwrap(), stored);
     }
 
     #[test]
@@ -338,7 +404,7 @@ mod tests {
             vec![row(&old, "202009151059_a", minute, &entity("a"))],
             vec![wide.clone()],
         ] {
-            assert_eq!(writer.write(&rows), [WriteOutcome::Stored]);
+            assert_eq!(writer.write(&rows).unwrap(), [WriteOutcome::Stored]);
         }
         let loaded = store.load(&new, &["202009151059_a", "202009151059_b"], Some(minute));
         let last: Vec<_> = loaded
@@ -355,7 +421,7 @@ mod tests {
         for day in 1..=20 {
             let bucket = (20_200_900 + day) * 10_000;
             let rows = [row(&store.model("service_traffic"), "YQ==.1", bucket, &[])];
-            assert_eq!(writer.write(&rows), [WriteOutcome::Stored]);
+            assert_eq!(writer.write(&rows).unwrap(), [WriteOutcome::Stored]);
         }
         assert_eq!(writer.open.len(), OPEN);
         assert_eq!(store.files.days(Family::Metrics, None).len(), 20);

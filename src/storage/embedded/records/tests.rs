@@ -232,13 +232,13 @@ fn a_list_without_names_reads_only_an_index() {
         ),
         (
             "instance",
-            &|f| f.instance_id = Some("a".into()),
-            "COVERING INDEX segment_by_service_instance_id",
+            &|f| f.instance_id = Some("a_1".into()),
+            "COVERING INDEX segment_by_service_id (<expr>=? AND service_id=? AND time_bucket>? AND time_bucket<?)",
         ),
         (
             "endpoint",
-            &|f| (f.endpoint_id, f.is_error) = (Some("a".into()), Some(true)),
-            "COVERING INDEX segment_by_endpoint_id",
+            &|f| (f.endpoint_id, f.is_error) = (Some("a_1".into()), Some(true)),
+            "COVERING INDEX segment_by_service_id (<expr>=? AND service_id=? AND time_bucket>? AND time_bucket<?)",
         ),
         (
             "trace",
