@@ -8,6 +8,7 @@ mod bad_input;
 mod bad_questions;
 mod captures;
 mod elasticsearch_store;
+mod embedded_process;
 mod envoy;
 mod es_console;
 mod es_days;

@@ -39,6 +39,8 @@ pub struct OapCommand {
     folder: PathBuf,
     arguments: Vec<String>,
     environment: BTreeMap<String, String>,
+    /// Largest file that it may write, in KiB.
+    file_limit_kib: Option<u32>,
 }
 
 /// What became of a process that has ended.
@@ -71,6 +73,7 @@ impl OapCommand {
         OapCommand {
             folder: folder.to_owned(),
             arguments: vec![],
+            file_limit_kib: None,
             environment: environment
                 .map(|(name, value)| (name.to_owned(), value.to_owned()))
                 .into(),
@@ -106,8 +109,27 @@ impl OapCommand {
         self
     }
 
+    /// Writes beyond this size of a file fail, until [`OapProcess::lift_file_limit`].
+    pub fn file_limit_kib(mut self, limit: u32) -> OapCommand {
+        self.file_limit_kib = Some(limit);
+        self
+    }
+
     fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_oap"));
+        let oap = env!("CARGO_BIN_EXE_oap");
+        let mut command = match self.file_limit_kib {
+            None => Command::new(oap),
+            Some(limit) => {
+                // Blocks of 512 bytes; without the trap the signal would end it.
+                let limit = format!(
+                    "trap '' XFSZ; ulimit -S -f {}; exec {oap} \"$@\"",
+                    limit * 2
+                );
+                let mut shell = Command::new("/bin/sh");
+                shell.args(["-c", &limit, "oap"]);
+                shell
+            }
+        };
         command
             .current_dir(&self.folder)
             .args(&self.arguments)
@@ -190,6 +212,22 @@ impl OapProcess {
         let kill = format!("kill -TERM {}", self.child.id());
         let status = Command::new("sh").args(["-c", &kill]).status()?;
         ensure!(status.success(), "{kill}: {status}");
+        Ok(())
+    }
+
+    /// Ends it as a power failure of the process would: with SIGKILL.
+    pub fn kill(mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    /// Lets files grow again.
+    pub fn lift_file_limit(&self) -> Result<()> {
+        let pid = self.child.id().to_string();
+        let limit = ["--pid", &pid, "--fsize=unlimited:"];
+        let status = Command::new("prlimit").args(limit).status()?;
+        ensure!(status.success(), "prlimit: {status}");
         Ok(())
     }
 
