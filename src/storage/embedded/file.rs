@@ -220,7 +220,24 @@ impl Files {
     pub(super) fn open_reader(&self, key: FileKey) -> Result<Connection, StorageError> {
         let path = self.path(key);
         let conn = open(&path, OpenFlags::empty()).map_err(|e| self.failure(key, &e))?;
-        format::version(&conn, &path).inspect_err(|e| self.note(key, e))?;
+        self.as_reader(key, conn)
+    }
+
+    /// Opens an existing file to read while nobody else has it open. Unlike [`Files::open_reader`] this needs no space on
+    /// the disk, not even the few KiB that connections share.
+    pub(super) fn open_alone(&self, key: FileKey) -> Result<Connection, StorageError> {
+        let path = self.path(key);
+        let exclusive = |conn: &Connection| {
+            conn.pragma_update_and_check(None, "locking_mode", "EXCLUSIVE", |_| Ok(()))
+        };
+        let conn = open(&path, OpenFlags::empty())
+            .and_then(|conn| exclusive(&conn).map(|()| conn))
+            .map_err(|e| self.failure(key, &e))?;
+        self.as_reader(key, conn)
+    }
+
+    fn as_reader(&self, key: FileKey, conn: Connection) -> Result<Connection, StorageError> {
+        format::version(&conn, &self.path(key)).inspect_err(|e| self.note(key, e))?;
         let tune = || {
             conn.pragma_update(None, "cache_size", -READ_CACHE_KIB)?;
             conn.pragma_update(None, "query_only", true)

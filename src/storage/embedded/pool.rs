@@ -34,11 +34,20 @@ impl ReadPool {
         if !self.files.contains(key) {
             return Ok(None);
         }
-        let conn = match self.take(key) {
-            Some(conn) => conn,
-            None => self.files.open_reader(key)?,
+        let run = |conn: &Connection| query(conn).map_err(|e| self.files.failure(key, &e));
+        let opened = match self.take(key) {
+            Some(conn) => Ok(conn),
+            None => self.files.open_reader(key),
         };
-        let answer = query(&conn).map_err(|e| self.files.failure(key, &e))?;
+        let conn = match opened {
+            Ok(conn) => conn,
+            Err(error @ StorageError::Unavailable(_)) => {
+                let alone = self.files.open_alone(key).map_err(|_| error)?;
+                return run(&alone).map(Some);
+            }
+            Err(error) => return Err(error),
+        };
+        let answer = run(&conn)?;
         self.put(key, conn);
         Ok(Some(answer))
     }

@@ -154,6 +154,25 @@ async fn a_directory_that_is_gone_is_named() {
     );
 }
 
+#[tokio::test]
+async fn what_is_stored_can_be_read_where_nothing_more_can_be_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let schema = schema();
+    let cpm = schema.model("service_cpm").unwrap();
+    let minute = 202_009_140_000;
+    drop_written(&dir, &[metric(cpm, "a", minute, 4)]).await;
+    let store = Arc::new(Embedded::open(dir.path()).unwrap());
+    // What connections share cannot be created, as on a full disk.
+    std::fs::create_dir(dir.path().join("metrics-20200914.db-shm")).unwrap();
+    let asking = (0..8).map(|_| {
+        let (store, cpm) = (Arc::clone(&store), Arc::clone(cpm));
+        tokio::spawn(async move { store.aggregate(&cpm, "a", range(minute, minute)).await })
+    });
+    for asked in asking.collect::<Vec<_>>() {
+        assert_eq!(asked.await.unwrap().unwrap(), Some(4.0));
+    }
+}
+
 fn is_there(dir: &Path, name: &str) -> bool {
     dir.join(name).exists()
 }
