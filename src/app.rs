@@ -12,6 +12,7 @@ mod pods;
 mod profile;
 mod secrets;
 mod stages;
+pub mod storage_tool;
 mod task;
 
 use std::net::SocketAddr;

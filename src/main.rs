@@ -3,30 +3,40 @@
 use std::process::ExitCode;
 
 use anyhow::Context;
-use oap::config::{Arguments, Command, Configuration, Environment, cli};
-use oap::{app, telemetry};
+use oap::app::{self, storage_tool::Verdict};
+use oap::config::{Arguments, Command, Configuration, Environment, StorageCommand, cli};
+use oap::telemetry::{self, log::LogOutput};
 use tokio::signal::unix::{SignalKind, signal};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let arguments = match cli::parse(std::env::args_os().skip(1)) {
-        Ok(Command::Run(arguments)) => arguments,
+    let outcome = match cli::parse(std::env::args_os().skip(1)) {
+        Ok(Command::Run(arguments)) => run(&arguments).map(|()| ExitCode::SUCCESS),
+        Ok(Command::Storage(arguments, command)) => storage(&arguments, &command),
         Ok(Command::Help) => return say(cli::HELP),
         Ok(Command::Version) => return say(cli::VERSION),
         Err(error) => return fail(&error.into()),
     };
-    match run(&arguments) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(&error),
-    }
+    outcome.unwrap_or_else(|error| fail(&error))
+}
+
+#[tokio::main]
+async fn storage(arguments: &Arguments, command: &StorageCommand) -> anyhow::Result<ExitCode> {
+    let configuration = Configuration::load(arguments, &Environment::of_process())?;
+    telemetry::log::init(&configuration.settings.log, LogOutput::Stderr)?;
+    let verdict = app::storage_tool::run(&configuration, command).await?;
+    Ok(match verdict {
+        Verdict::Well => ExitCode::SUCCESS,
+        Verdict::Problems => ExitCode::from(2),
+    })
 }
 
 #[tokio::main]
 async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let configuration = Configuration::load(arguments, &Environment::of_process())?;
-    telemetry::log::init(&configuration.settings.log)?;
+    telemetry::log::init(&configuration.settings.log, LogOutput::Stdout)?;
     app::introduce(&configuration);
     if app::is_init(&configuration) {
         return app::init(configuration).await;

@@ -5,11 +5,13 @@ pub mod elasticsearch;
 pub mod embedded;
 pub mod query;
 mod store;
+pub mod transfer;
 pub mod writer;
 
 pub use backend::Backend;
 pub use query::*;
 pub use store::{Store, StoreKind};
+pub use transfer::{Inspection, RowPage};
 
 /// Why a storage call failed as a whole.
 #[derive(Debug, thiserror::Error)]

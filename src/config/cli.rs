@@ -3,10 +3,13 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use crate::model::time_bucket::{day_of, start_of};
+
 /// What the command line asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
     Run(Arguments),
+    Storage(Arguments, StorageCommand),
     /// Print [`HELP`].
     Help,
     /// Print [`VERSION`].
@@ -20,6 +23,28 @@ pub struct Arguments {
     pub config_dir: Option<PathBuf>,
     /// Where the embedded store lives.
     pub data_dir: PathBuf,
+}
+
+/// What to do with the store instead of running.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StorageCommand {
+    /// Say what is in it and what is wrong with it.
+    Check,
+    /// Write its rows to the standard output.
+    Export(Selection),
+    /// Store the rows of an export, read from the standard input.
+    Import,
+}
+
+/// Which rows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Selection {
+    /// All if there is none.
+    pub models: Vec<String>,
+    /// First day, `yyyyMMdd`.
+    pub from: Option<u64>,
+    /// Last day, `yyyyMMdd`.
+    pub to: Option<u64>,
 }
 
 impl Default for Arguments {
@@ -36,8 +61,14 @@ impl Default for Arguments {
 pub enum UsageError {
     #[error("unknown argument {0:?}, see oap --help")]
     Unknown(String),
-    #[error("{0} needs a directory, see oap --help")]
-    WithoutValue(&'static str),
+    #[error("{0} needs a {1}, see oap --help")]
+    WithoutValue(&'static str, &'static str),
+    #[error("{0:?} is no day such as 2026-09-15, see oap --help")]
+    NoDay(String),
+    #[error("oap storage needs one of check, export, import, see oap --help")]
+    NoStorageCommand,
+    #[error("{0} goes with oap storage export only, see oap --help")]
+    NotExporting(&'static str),
 }
 
 /// Text of `oap --version`.
@@ -48,6 +79,9 @@ pub const HELP: &str = "\
 Observability analysis platform server, compatible with Apache SkyWalking OAP 8.1.0.
 
 Usage: oap [--config DIR] [--data DIR]
+       oap [--config DIR] [--data DIR] storage check
+       oap [--config DIR] [--data DIR] storage export [--model NAME]... [--from DAY] [--to DAY] > FILE
+       oap [--config DIR] [--data DIR] storage import < FILE
 
   --config DIR   look here first for application.yml, oal/*.oal and the other configuration files;
                  each file that is not there is taken from ./config, else /skywalking/config, else
@@ -55,6 +89,13 @@ Usage: oap [--config DIR] [--data DIR]
   --data DIR     where the embedded store keeps its files (default: ./data)
   --help         show this text
   --version      show the version
+
+  storage check  say what is in the store that is configured, and what is wrong with it; ends with 2 if
+                 something is
+  storage export write rows as lines of JSON: every model and day, or those of --model NAME (repeatable)
+                 and from --from DAY to --to DAY (2026-09-15)
+  storage import store the lines of an export, in any store, also again; ends with 2 if some are left out
+                 An embedded store must not be in use by a server meanwhile.
 
 Agents report to port 11800 (gRPC) or 12800 (HTTP), the UI asks on port 12800 (/graphql).
 
@@ -69,6 +110,9 @@ Environment:
 /// Reads the arguments that follow the program's name.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, UsageError> {
     let mut run = Arguments::default();
+    let mut words = Vec::new();
+    let mut selection = Selection::default();
+    let mut export_only = None;
     let mut rest = arguments.into_iter();
     while let Some(argument) = rest.next() {
         let text = argument.to_string_lossy();
@@ -76,22 +120,57 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, U
             Some((name, value)) => (name, Some(OsString::from(value))),
             None => (&*text, None),
         };
-        let mut dir = |name| {
+        let mut value = |name, what| {
             let value = inline.clone().or_else(|| rest.next());
             let value = value.filter(|v| !v.is_empty());
-            value
-                .map(PathBuf::from)
-                .ok_or(UsageError::WithoutValue(name))
+            value.ok_or(UsageError::WithoutValue(name, what))
         };
         match (name, &inline) {
-            ("--config", _) => run.config_dir = Some(dir("--config")?),
-            ("--data", _) => run.data_dir = dir("--data")?,
+            ("--config", _) => run.config_dir = Some(value("--config", "directory")?.into()),
+            ("--data", _) => run.data_dir = value("--data", "directory")?.into(),
+            ("--model", _) => {
+                let model = value(export_only.insert("--model"), "name")?;
+                selection.models.push(model.to_string_lossy().into_owned());
+            }
+            ("--from", _) => {
+                selection.from = Some(day(value(export_only.insert("--from"), "day")?)?)
+            }
+            ("--to", _) => selection.to = Some(day(value(export_only.insert("--to"), "day")?)?),
             ("--help" | "-h", None) => return Ok(Command::Help),
             ("--version" | "-V", None) => return Ok(Command::Version),
+            (word, None) if !word.starts_with('-') && words.len() < 2 => {
+                words.push(word.to_owned());
+            }
             _ => return Err(UsageError::Unknown(text.into_owned())),
         }
     }
-    Ok(Command::Run(run))
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let command = match words[..] {
+        ["storage", "export"] => {
+            let command = StorageCommand::Export(selection);
+            return Ok(Command::Storage(run, command));
+        }
+        [] => Command::Run(run),
+        ["storage", "check"] => Command::Storage(run, StorageCommand::Check),
+        ["storage", "import"] => Command::Storage(run, StorageCommand::Import),
+        ["storage", ..] => return Err(UsageError::NoStorageCommand),
+        [other, ..] => return Err(UsageError::Unknown(other.to_owned())),
+    };
+    match export_only {
+        Some(option) => Err(UsageError::NotExporting(option)),
+        None => Ok(command),
+    }
+}
+
+/// `2026-09-15` or `20260915` as `yyyyMMdd`.
+fn day(text: OsString) -> Result<u64, UsageError> {
+    let text = text.to_string_lossy();
+    let digits = text.replace('-', "");
+    let day = digits
+        .parse()
+        .ok()
+        .filter(|day| digits.len() == 8 && day_of(*day) == *day && start_of(*day).is_some());
+    day.ok_or_else(|| UsageError::NoDay(text.into_owned()))
 }
 
 #[cfg(test)]
@@ -106,18 +185,57 @@ mod tests {
                 data_dir: PathBuf::from(data),
             }))
         };
+        let storage = |data: &str, command| {
+            let arguments = Arguments {
+                data_dir: PathBuf::from(data),
+                ..Arguments::default()
+            };
+            Ok(Command::Storage(arguments, command))
+        };
+        let export = |models: &[&str], from, to| {
+            let models = models.iter().map(|m| (*m).to_owned()).collect();
+            let selection = Selection { models, from, to };
+            storage("data", StorageCommand::Export(selection))
+        };
         let unknown = |text: &str| Err(UsageError::Unknown(text.to_owned()));
+        let no_day = |text: &str| Err(UsageError::NoDay(text.to_owned()));
+        let without = |name, what| Err(UsageError::WithoutValue(name, what));
         for (line, want) in [
             ("", run(None, "data")),
             ("--config a --data=b=c", run(Some("a"), "b=c")),
             ("--config=a", run(Some("a"), "data")),
             ("--help --nonsense", Ok(Command::Help)),
             ("--data d -V", Ok(Command::Version)),
-            ("--data", Err(UsageError::WithoutValue("--data"))),
-            ("--config=", Err(UsageError::WithoutValue("--config"))),
+            ("--data", without("--data", "directory")),
+            ("--config=", without("--config", "directory")),
             ("--nonsense", unknown("--nonsense")),
             ("--help=1", unknown("--help=1")),
             ("start", unknown("start")),
+            ("storage", Err(UsageError::NoStorageCommand)),
+            ("storage compact", Err(UsageError::NoStorageCommand)),
+            ("storage check twice", unknown("twice")),
+            (
+                "storage check --data d",
+                storage("d", StorageCommand::Check),
+            ),
+            (
+                "--data d storage import",
+                storage("d", StorageCommand::Import),
+            ),
+            ("storage export", export(&[], None, None)),
+            (
+                "storage --model a export --from 2026-09-15 --model=b --to=20260916",
+                export(&["a", "b"], Some(20_260_915), Some(20_260_916)),
+            ),
+            ("storage export --model", without("--model", "name")),
+            ("storage export --to=", without("--to", "day")),
+            ("storage export --from 2026-13-01", no_day("2026-13-01")),
+            ("storage export --from 202609151059", no_day("202609151059")),
+            (
+                "storage import --model a",
+                Err(UsageError::NotExporting("--model")),
+            ),
+            ("--from 20260915", Err(UsageError::NotExporting("--from"))),
         ] {
             let arguments = line.split_whitespace().map(OsString::from);
             assert_eq!(parse(arguments), want, "{line}");

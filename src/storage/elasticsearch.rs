@@ -6,9 +6,10 @@
 
 mod bulk;
 mod bulk_answer;
+mod check;
 mod client;
 mod difference;
-mod document;
+pub(super) mod document;
 mod inspect;
 mod install;
 mod load;
@@ -19,6 +20,7 @@ mod names;
 mod node;
 mod options;
 mod records;
+mod scroll;
 mod search;
 mod template;
 mod topology;

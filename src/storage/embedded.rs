@@ -8,6 +8,7 @@
 mod aside;
 mod file;
 mod format;
+mod inspect;
 mod load;
 mod metadata;
 mod metrics;
@@ -15,6 +16,7 @@ mod page;
 mod pool;
 mod records;
 mod rows;
+mod scan;
 mod table;
 mod templates;
 #[cfg(test)]
@@ -38,7 +40,7 @@ use write::Writer;
 
 use super::backend::Backend;
 use super::query::*;
-use super::{StorageError, WriteOutcome};
+use super::{Inspection, RowPage, StorageError, WriteOutcome};
 use crate::model::row::{Row, RowKey};
 use crate::model::schema::{Model, ModelKind, Schema};
 
@@ -77,6 +79,24 @@ impl Embedded {
             readers: Arc::new(Semaphore::new(READERS as usize)),
             writer: Arc::new(Mutex::new(writer)),
         })
+    }
+
+    /// Looks at every file of a directory that no other process uses; changes nothing. Blocks on file I/O.
+    pub fn inspect(dir: &Path) -> Answer<Inspection> {
+        inspect::inspect(dir)
+    }
+
+    /// Days (`yyyyMMdd`) on which a model has rows, 0 for one without days.
+    pub async fn days(&self, model: &Arc<Model>) -> Answer<Vec<u64>> {
+        let model = Arc::clone(model);
+        self.read(move |pool| scan::days(pool, &model)).await
+    }
+
+    /// Rows of a model and day behind a page, the name of whose end `after` is.
+    pub async fn page(&self, model: &Arc<Model>, day: u64, after: Option<&str>) -> Answer<RowPage> {
+        let (model, after) = (Arc::clone(model), after.map(str::to_owned));
+        self.read(move |pool| scan::page(pool, &model, day, after.as_deref()))
+            .await
     }
 
     /// Deletes the files of a family whose day (`yyyyMMdd`) is before `day`, waiting for running queries, and returns their days.

@@ -9,7 +9,7 @@ use super::backend::Backend;
 use super::elasticsearch::{Elasticsearch, OptionsError};
 use super::embedded::Embedded;
 use super::query::*;
-use super::{StorageError, WriteOutcome};
+use super::{RowPage, StorageError, WriteOutcome};
 use crate::config::EsSettings;
 use crate::model::row::{Row, RowKey};
 use crate::model::schema::{Model, Schema};
@@ -68,6 +68,18 @@ macro_rules! pass {
             StoreKind::Elasticsearch(backend) => backend.$method($($argument),*).await,
         }
     };
+}
+
+impl Store {
+    /// Days (`yyyyMMdd`) on which there are rows of a model, 0 for one without days.
+    pub async fn days(&self, model: &Arc<Model>) -> Answer<Vec<u64>> {
+        pass!(self, days(model))
+    }
+
+    /// Rows of a model and day, a page at a time: the first one, or that after [`RowPage::next`].
+    pub async fn page(&self, model: &Arc<Model>, day: u64, after: Option<&str>) -> Answer<RowPage> {
+        pass!(self, page(model, day, after))
+    }
 }
 
 impl Backend for Store {

@@ -1,8 +1,9 @@
-//! The log on standard output. Set up before any file is read, from the environment only.
+//! The log, on standard output or beside it. Set up before any file is read, from the environment only.
 
 use std::io::IsTerminal as _;
 
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
 /// How the log is written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,11 +49,30 @@ pub fn check_filter(filter: &str) -> Result<(), LogError> {
     parse(filter).map(|_| ())
 }
 
+/// Where log lines go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogOutput {
+    Stdout,
+    /// For commands whose answer is on the standard output.
+    Stderr,
+}
+
 /// Starts the log of the process. Works once.
-pub fn init(settings: &LogSettings) -> Result<(), LogError> {
+pub fn init(settings: &LogSettings, output: LogOutput) -> Result<(), LogError> {
+    let (writer, is_terminal) = match output {
+        LogOutput::Stdout => (
+            BoxMakeWriter::new(std::io::stdout),
+            std::io::stdout().is_terminal(),
+        ),
+        LogOutput::Stderr => (
+            BoxMakeWriter::new(std::io::stderr),
+            std::io::stderr().is_terminal(),
+        ),
+    };
     let log = tracing_subscriber::fmt()
         .with_env_filter(parse(&settings.filter)?)
-        .with_ansi(std::io::stdout().is_terminal());
+        .with_writer(writer)
+        .with_ansi(is_terminal);
     match settings.format {
         LogFormat::Plain => log.try_init(),
         LogFormat::Json => log.json().flatten_event(true).try_init(),

@@ -11,6 +11,7 @@ mod compare_docs;
 pub mod compare_layout;
 mod json;
 mod judgement;
+mod moved;
 mod names;
 mod order;
 pub mod recording;
@@ -21,17 +22,18 @@ mod transform;
 mod wire;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
 use jiff::civil::date;
 use serde_json::Value;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard};
 
 use crate::es_console::EsConsole;
 use crate::graphql::GraphQl;
 use crate::sender::Sender;
-use crate::server::{Store, TestServer};
+use crate::server::{Builder, Store, TestServer};
 use recording::Document;
 use replay::Step;
 use times::Times;
@@ -106,12 +108,29 @@ async fn golden_a_renamed_around_midnight_in_another_order() -> Result<()> {
 }
 
 /// A server with the settings of the recording but its zone.
-async fn server(name: &str, store: Store, zone: &str) -> Result<TestServer> {
+fn server(name: &str, store: Store, zone: &str) -> Builder {
     let mut builder = TestServer::builder(name, store).env("TZ", zone);
     for (variable, value) in SETTINGS {
         builder = builder.env(variable, value);
     }
-    builder.start().await
+    builder
+}
+
+/// Each play has several hundred indices, which is all that the node can hold.
+async fn turn(store: Store) -> Option<MutexGuard<'static, ()>> {
+    static ONE_BY_ONE: Mutex<()> = Mutex::const_new(());
+    match store {
+        Store::Elasticsearch => Some(ONE_BY_ONE.lock().await),
+        Store::Embedded => None,
+    }
+}
+
+/// What may differ on a store.
+fn listed(store: Store) -> PathBuf {
+    recording::folder().join(match store {
+        Store::Embedded => "differences-embedded.txt",
+        Store::Elasticsearch => "differences-elasticsearch.txt",
+    })
 }
 
 /// How the recording is played; by default as it is.
@@ -125,13 +144,16 @@ struct Play {
 impl Play {
     /// Plays it, asks everything, and compares what can be compared with the lists of differences of the store.
     async fn check(&self, name: &str, store: Store) -> Result<()> {
-        // Each play has several hundred indices, which is all that the node can hold.
-        static ONE_BY_ONE: Mutex<()> = Mutex::const_new(());
-        let _turn = match store {
-            Store::Elasticsearch => Some(ONE_BY_ONE.lock().await),
-            Store::Embedded => None,
-        };
-        let server = server(name, store, self.transform.zone()).await?;
+        let _turn = turn(store).await;
+        let server = server(name, store, self.transform.zone()).start().await?;
+        let mut found = self.play(name, &server).await?;
+        let skipped = self.compare(&server, &mut found).await?;
+        server.stop().await?;
+        allow_list::check(&found, &skipped, &listed(store))
+    }
+
+    /// Plays it; gives what differs in the replies.
+    async fn play(&self, name: &str, server: &TestServer) -> Result<Differences> {
         let steps = replay::steps()?.into_iter();
         let steps: Vec<Step> = steps
             .map(|step| self.transform.step(step))
@@ -143,19 +165,22 @@ impl Play {
             }
             None => replay::as_recorded(steps),
         };
-        let mut found = replay::differences(&replay::play(&server, actions).await?)?;
+        Ok(replay::differences(&replay::play(server, actions).await?)?)
+    }
+
+    /// Asks everything and looks at documents and templates; gives the names of questions that cannot be asked.
+    async fn compare(
+        &self,
+        server: &TestServer,
+        found: &mut Differences,
+    ) -> Result<BTreeSet<String>> {
         let (documents, days) = self.transform.documents(&recording::documents()?)?;
-        let skipped = self.ask_everything(&server, &documents, &mut found).await?;
+        let skipped = self.ask_everything(server, &documents, found).await?;
         if let Some(console) = server.console() {
-            compare_documents(console, (&documents, &days), &mut found).await?;
-            compare_templates(console, &mut found).await?;
+            compare_documents(console, (&documents, &days), found).await?;
+            compare_templates(console, found).await?;
         }
-        server.stop().await?;
-        let file = match store {
-            Store::Embedded => "differences-embedded.txt",
-            Store::Elasticsearch => "differences-elasticsearch.txt",
-        };
-        allow_list::check(&found, &skipped, &recording::folder().join(file))
+        Ok(skipped)
     }
 
     /// The questions, in the order they were recorded; gives the names of those that cannot be asked.

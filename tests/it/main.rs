@@ -41,5 +41,6 @@ mod sender;
 mod server;
 mod shards;
 mod storage_contract;
+mod storage_tool;
 mod stored_values;
 mod waiting;

@@ -1,6 +1,7 @@
 //! The real program in a process of its own, in a folder of its own, with no environment but what a test gives it.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -41,6 +42,8 @@ pub struct OapCommand {
     environment: BTreeMap<String, String>,
     /// Largest file that it may write, in KiB.
     file_limit_kib: Option<u32>,
+    /// What its standard input is.
+    input: Option<PathBuf>,
 }
 
 /// What became of a process that has ended.
@@ -74,6 +77,7 @@ impl OapCommand {
             folder: folder.to_owned(),
             arguments: vec![],
             file_limit_kib: None,
+            input: None,
             environment: environment
                 .map(|(name, value)| (name.to_owned(), value.to_owned()))
                 .into(),
@@ -109,13 +113,19 @@ impl OapCommand {
         self
     }
 
+    /// Reads this file as its standard input.
+    pub fn input(mut self, file: &Path) -> OapCommand {
+        self.input = Some(file.to_owned());
+        self
+    }
+
     /// Writes beyond this size of a file fail, until [`OapProcess::lift_file_limit`].
     pub fn file_limit_kib(mut self, limit: u32) -> OapCommand {
         self.file_limit_kib = Some(limit);
         self
     }
 
-    fn command(&self) -> Command {
+    fn command(&self) -> Result<Command> {
         let oap = env!("CARGO_BIN_EXE_oap");
         let mut command = match self.file_limit_kib {
             None => Command::new(oap),
@@ -135,10 +145,13 @@ impl OapCommand {
             .args(&self.arguments)
             .env_clear()
             .envs(&self.environment)
-            .stdin(Stdio::null())
+            .stdin(match &self.input {
+                Some(file) => Stdio::from(File::open(file)?),
+                None => Stdio::null(),
+            })
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        command
+        Ok(command)
     }
 
     /// Starts it and waits until it says that both ports are open.
@@ -165,7 +178,7 @@ impl OapCommand {
     }
 
     fn spawn(&self) -> Result<OapProcess> {
-        let mut child = self.command().spawn()?;
+        let mut child = self.command()?.spawn()?;
         Ok(OapProcess {
             stdout: Lines::read(child.stdout.take()),
             stderr: Lines::read(child.stderr.take()),

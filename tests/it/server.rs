@@ -85,6 +85,12 @@ impl TestServer {
         edit(self.builder).start_on(self.data).await
     }
 
+    /// Ends the server as SIGTERM would; what the embedded store has stays in the folder.
+    pub async fn leave(self) -> Result<TempDir> {
+        self.running.shutdown().await?;
+        Ok(self.data)
+    }
+
     /// Ends the server as SIGTERM would, and removes its data.
     pub async fn stop(self) -> Result<()> {
         self.running.shutdown().await?;
@@ -119,7 +125,8 @@ impl Builder {
         self.start_on(tempfile::tempdir()?).await
     }
 
-    async fn start_on(self, data: TempDir) -> Result<TestServer> {
+    /// Starts on the data of another server.
+    pub async fn start_on(self, data: TempDir) -> Result<TestServer> {
         let mut environment: BTreeMap<String, String> = [
             ("SW_CORE_GRPC_HOST", "127.0.0.1"),
             ("SW_CORE_GRPC_PORT", "0"),

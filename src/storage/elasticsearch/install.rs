@@ -152,7 +152,7 @@ impl Elasticsearch {
         })
     }
 
-    async fn template_names(&self) -> Answer<HashSet<String>> {
+    pub(super) async fn template_names(&self) -> Answer<HashSet<String>> {
         // One field of each is enough to list them.
         let path = format!(
             "/_template/{}*?filter_path=error,status,*.order",

@@ -38,6 +38,14 @@ pub(super) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
+/// Whether the key of a model's rows begins with the bucket, and the column that is or ends it.
+pub(super) fn key_column(model: &Model) -> (bool, &'static str) {
+    match is_metric(model) {
+        true => (true, ENTITY_ID),
+        false => (model.is_super_dataset, ID),
+    }
+}
+
 /// Columns with their SQL declaration: first the key, bytes last so that reading the rest never touches them.
 fn declarations(model: &Model) -> Vec<(&str, &'static str)> {
     let mut list = if is_metric(model) {

@@ -22,7 +22,9 @@ const THINNING: usize = 5;
 /// Each permutation has a day of its own on the same server, so their rows lie side by side.
 #[tokio::test(flavor = "multi_thread")]
 async fn any_order_and_any_batches_store_the_same() -> Result<()> {
-    let server = server("golden_any_order", Store::Embedded, "UTC").await?;
+    let server = server("golden_any_order", Store::Embedded, "UTC")
+        .start()
+        .await?;
     let mut expected = BTreeSet::new();
     for seed in 0..=PERMUTATIONS {
         let day = date(2021, 1, 1) + i64::try_from(seed)?.days();

@@ -1,0 +1,106 @@
+//! What is on the server: version, templates, indices per model.
+
+use serde::Deserialize;
+
+use super::client::parse;
+use super::names::day_of_index;
+use super::{Answer, Elasticsearch};
+use crate::model::schema::{ModelKind, Schema};
+use crate::storage::transfer::Inspection;
+
+#[derive(Deserialize)]
+struct Server {
+    cluster_name: String,
+    version: Version,
+}
+
+#[derive(Deserialize)]
+struct Version {
+    number: String,
+}
+
+#[derive(Deserialize)]
+struct Index {
+    index: String,
+    health: Option<String>,
+    status: Option<String>,
+    #[serde(rename = "docs.count")]
+    documents: Option<String>,
+}
+
+/// What is told of a model.
+#[derive(Default)]
+struct Held {
+    days: Vec<u64>,
+    documents: u64,
+}
+
+impl Elasticsearch {
+    /// Looks whether the server has what the models need; changes nothing.
+    pub async fn inspect(&self, schema: &Schema) -> Answer<Inspection> {
+        let server: Server = parse(&self.client.get("/").await?)?;
+        let mut inspection = Inspection::default();
+        inspection.found.push(format!(
+            "cluster {}, version {}",
+            server.cluster_name, server.version.number
+        ));
+        let indices = self.indices().await?;
+        let templates = self.template_names().await?;
+        for model in schema.models() {
+            let alias = self.names.alias(&model.name);
+            let mut held = Held::default();
+            for index in &indices {
+                let day = day_of_index(&index.index);
+                let is_ours = match model.kind {
+                    ModelKind::Management => index.index == alias,
+                    _ => index.index == self.names.daily(&model.name, day),
+                };
+                if is_ours {
+                    held.days.push(day);
+                    let documents = index.documents.as_deref().unwrap_or_default();
+                    held.documents += documents.parse().unwrap_or(0);
+                }
+            }
+            let has_template = templates.contains(&alias) || model.kind == ModelKind::Management;
+            if !has_template || held.days.is_empty() {
+                let what = if has_template { "index" } else { "template" };
+                inspection.problems.push(format!(
+                    "{alias}: no {what}; the server creates it at its start, or with JAVA_OPTS=-Dmode=init"
+                ));
+            }
+            if let (Some(first), Some(last)) = (held.days.iter().min(), held.days.iter().max()) {
+                let (indices, documents) = (held.days.len(), held.documents);
+                let days = match (first, last) {
+                    (0, 0) => String::new(),
+                    _ => format!(", {first} to {last}"),
+                };
+                inspection.found.push(format!(
+                    "{alias}: {documents} documents in {indices} indices{days}"
+                ));
+            }
+        }
+        for index in &indices {
+            let health = index.health.as_deref().unwrap_or("unknown");
+            if index.status.as_deref() == Some("close") {
+                inspection
+                    .problems
+                    .push(format!("{}: is closed, open it", index.index));
+            } else if health == "red" {
+                let text = "has shards that no node holds; see GET /_cluster/allocation/explain";
+                inspection.problems.push(format!("{}: {text}", index.index));
+            }
+        }
+        Ok(inspection)
+    }
+
+    async fn indices(&self) -> Answer<Vec<Index>> {
+        let prefix = self.names.prefix();
+        let path = format!(
+            "/_cat/indices/{prefix}*?format=json&h=index,health,status,docs.count&expand_wildcards=open,closed"
+        );
+        match self.client.find(&path).await? {
+            Some(body) => parse(&body),
+            None => Ok(vec![]),
+        }
+    }
+}
