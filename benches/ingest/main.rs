@@ -4,6 +4,7 @@
 //! - `cargo bench --bench ingest`: CPU seconds per 100,000 segments of every stage and of all of them
 //! - `… -- stage NAME INPUT SEGMENTS`: one stage, for a profiler
 //! - `… -- memory STORE ENDPOINTS MINUTES`: what active endpoints take with the store `null` or `embedded`
+//! - `… -- served SEGMENTS`: segments per second that the real server stores, embedded, and what they take on disk
 //!
 //! CPU time is that of the whole process, so that a busy machine changes little. Time to make the input does not count.
 
@@ -14,6 +15,7 @@ mod memory;
 mod null_store;
 mod pipeline;
 mod process;
+mod served;
 mod shop;
 mod stages;
 
@@ -57,6 +59,7 @@ fn main() -> anyhow::Result<()> {
             println!("{counted} segments: {:.3}", cost.per_100_000(counted));
             Ok(())
         }
+        ["served", segments] => served::run(segments.parse()?),
         ["memory", "null", endpoints, minutes] => {
             memory::run(NullStore, endpoints.parse()?, minutes.parse()?)
         }

@@ -28,11 +28,21 @@ pub(crate) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     Ok(builder.enable_all().start_paused(true).build()?)
 }
 
-/// User and system time of this process, from `/proc/self/stat` in ticks of 10 ms.
+/// User and system time of this process.
 fn cpu_seconds() -> anyhow::Result<f64> {
+    two_times(11)
+}
+
+/// User and system time of processes that this one started and that have ended.
+pub(crate) fn children_cpu_seconds() -> anyhow::Result<f64> {
+    two_times(13)
+}
+
+/// Sum of two fields of `/proc/self/stat` behind the name, in ticks of 10 ms.
+fn two_times(first: usize) -> anyhow::Result<f64> {
     let stat = std::fs::read_to_string("/proc/self/stat")?;
     let (_, after_name) = stat.rsplit_once(')').context("no name in the status")?;
-    let times = after_name.split_whitespace().skip(11).take(2);
+    let times = after_name.split_whitespace().skip(first).take(2);
     let ticks: u64 = times
         .map(|field| field.parse::<u64>().context("no CPU time in the status"))
         .sum::<anyhow::Result<u64>>()?;
@@ -48,7 +58,12 @@ pub(crate) struct Memory {
 
 impl Memory {
     pub(crate) fn now() -> anyhow::Result<Memory> {
-        let status = std::fs::read_to_string("/proc/self/status")?;
+        Memory::of("self")
+    }
+
+    /// That of a process by its id.
+    pub(crate) fn of(process: &str) -> anyhow::Result<Memory> {
+        let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
         let bytes = |name: &str| {
             let line = status.lines().find_map(|line| line.strip_prefix(name));
             let kilobytes = line.and_then(|l| l.split_whitespace().next()?.parse::<usize>().ok());
