@@ -165,7 +165,7 @@ impl Play {
             }
             None => replay::as_recorded(steps),
         };
-        Ok(replay::differences(&replay::play(server, actions).await?)?)
+        replay::differences(&replay::play(server, actions).await?)
     }
 
     /// Asks everything and looks at documents and templates; gives the names of questions that cannot be asked.

@@ -207,6 +207,7 @@ impl Files {
         let version = format::version(&conn, &path).inspect_err(|e| self.note(key, e))?;
         format::bring_up_to_date(&mut conn, version).map_err(|e| self.failure(key, &e))?;
         let tune = || {
+            conn.pragma_update(None, "synchronous", "NORMAL")?;
             conn.pragma_update(None, "cache_size", -WRITE_CACHE_KIB)?;
             conn.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
             conn.pragma_update(None, "journal_size_limit", LOG_BYTES)
@@ -239,6 +240,7 @@ impl Files {
     fn as_reader(&self, key: FileKey, conn: Connection) -> Result<Connection, StorageError> {
         format::version(&conn, &self.path(key)).inspect_err(|e| self.note(key, e))?;
         let tune = || {
+            conn.pragma_update(None, "synchronous", "NORMAL")?;
             conn.pragma_update(None, "cache_size", -READ_CACHE_KIB)?;
             conn.pragma_update(None, "query_only", true)
         };
@@ -334,13 +336,12 @@ fn delete(path: &Path) -> Result<(), StorageError> {
     Ok(())
 }
 
-/// Readers open for writing too: the last one to close a file then folds its write-ahead log in.
+/// Readers open for writing too: the last one to close a file then folds its write-ahead log in. Nothing is read yet.
 fn open(path: &Path, extra: OpenFlags) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | extra;
     let conn = Connection::open_with_flags(path, flags)?;
     conn.busy_timeout(LOCK_WAIT)?;
     conn.set_prepared_statement_cache_capacity(STATEMENTS);
-    conn.pragma_update(None, "synchronous", "NORMAL")?;
     Ok(conn)
 }
 

@@ -15,6 +15,8 @@ const IDLE: usize = 16;
 pub(super) struct ReadPool {
     pub(super) files: Arc<Files>,
     idle: Mutex<Vec<(FileKey, Connection)>>,
+    /// Held by whoever has a file open alone.
+    alone: Mutex<()>,
 }
 
 impl ReadPool {
@@ -22,6 +24,7 @@ impl ReadPool {
         ReadPool {
             files,
             idle: Mutex::default(),
+            alone: Mutex::default(),
         }
     }
 
@@ -42,6 +45,7 @@ impl ReadPool {
         let conn = match opened {
             Ok(conn) => conn,
             Err(error @ StorageError::Unavailable(_)) => {
+                let _turn = self.alone.lock().unwrap_or_else(PoisonError::into_inner);
                 let alone = self.files.open_alone(key).map_err(|_| error)?;
                 return run(&alone).map(Some);
             }

@@ -163,7 +163,15 @@ async fn what_is_stored_can_be_read_where_nothing_more_can_be_written() {
     drop_written(&dir, &[metric(cpm, "a", minute, 4)]).await;
     let store = Arc::new(Embedded::open(dir.path()).unwrap());
     // What connections share cannot be created, as on a full disk.
-    std::fs::create_dir(dir.path().join("metrics-20200914.db-shm")).unwrap();
+    let shared = dir.path().join("metrics-20200914.db-shm");
+    std::os::unix::fs::symlink("nowhere", shared).unwrap();
+    assert!(
+        store
+            .pool
+            .files
+            .open_reader(FileKey::Day(Family::Metrics, 20_200_914))
+            .is_err()
+    );
     let asking = (0..8).map(|_| {
         let (store, cpm) = (Arc::clone(&store), Arc::clone(cpm));
         tokio::spawn(async move { store.aggregate(&cpm, "a", range(minute, minute)).await })
