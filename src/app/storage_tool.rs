@@ -2,6 +2,7 @@
 //!
 //! Rows go through in parts of bounded size, so that memory does not depend on how much is stored.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::sync::Arc;
 use std::time::Duration;
@@ -53,8 +54,7 @@ pub async fn run(
         StorageCommand::Export(selection) => {
             existing_folder(settings)?;
             let store = open(settings).await?;
-            export(&store, &schema, selection, std::io::stdout().lock()).await?;
-            Ok(Verdict::Well)
+            export(&store, &schema, selection, std::io::stdout().lock()).await
         }
         StorageCommand::Import => {
             let store = open(settings).await?;
@@ -132,7 +132,7 @@ async fn export(
     schema: &Schema,
     selection: &Selection,
     mut out: impl Write,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Verdict> {
     let models = selected(schema, selection)?;
     let (from, to) = (
         selection.from.unwrap_or(0),
@@ -165,7 +165,19 @@ async fn export(
     }
     out.flush().context("failed to write")?;
     progress.finish();
-    Ok(())
+    let left_out = match selection.models.is_empty() {
+        true => store.unknown_models(schema).await?,
+        false => BTreeSet::new(),
+    };
+    if left_out.is_empty() {
+        return Ok(Verdict::Well);
+    }
+    let names: Vec<String> = left_out.into_iter().collect();
+    eprintln!(
+        "left out models that the scripts here do not define: {}",
+        names.join(", ")
+    );
+    Ok(Verdict::Problems)
 }
 
 /// Rows on their way into a store.

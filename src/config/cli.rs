@@ -94,8 +94,9 @@ Usage: oap [--config DIR] [--data DIR]
                  something is
   storage export write rows as lines of JSON: every model and day, or those of --model NAME (repeatable)
                  and from --from DAY to --to DAY (2026-09-15)
-  storage import store the lines of an export, in any store, also again; ends with 2 if some are left out
-                 An embedded store must not be in use by a server meanwhile.
+  storage import store the lines of an export, in any store, also again
+                 Both end with 2 if something is left out because the scripts do not define its model, or
+                 because the store refuses it; they say what. An embedded store must not be in use by a server meanwhile.
 
 Agents report to port 11800 (gRPC) or 12800 (HTTP), the UI asks on port 12800 (/graphql).
 

@@ -27,6 +27,7 @@ mod text;
 mod topology;
 mod write;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -84,6 +85,13 @@ impl Embedded {
     /// Looks at every file of a directory that no other process uses; changes nothing. Blocks on file I/O.
     pub fn inspect(dir: &Path) -> Answer<Inspection> {
         inspect::inspect(dir)
+    }
+
+    /// What is stored of models that the schema does not have.
+    pub async fn unknown_models(&self, schema: &Schema) -> Answer<BTreeSet<String>> {
+        let schema = schema.clone();
+        self.read(move |pool| scan::unknown_models(pool, &schema))
+            .await
     }
 
     /// Days (`yyyyMMdd`) on which a model has rows, 0 for one without days.

@@ -2,6 +2,7 @@
 //!
 //! Writing before that would let Elasticsearch guess mappings, so rows wait in memory until [`Backend::install`] succeeded.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -74,6 +75,11 @@ impl Store {
     /// Days (`yyyyMMdd`) on which there are rows of a model, 0 for one without days.
     pub async fn days(&self, model: &Arc<Model>) -> Answer<Vec<u64>> {
         pass!(self, days(model))
+    }
+
+    /// What is stored of models that the schema does not have.
+    pub async fn unknown_models(&self, schema: &Schema) -> Answer<BTreeSet<String>> {
+        pass!(self, unknown_models(schema))
     }
 
     /// Rows of a model and day, a page at a time: the first one, or that after [`RowPage::next`].

@@ -87,6 +87,20 @@ async fn an_export_has_the_models_and_days_that_are_asked_for() -> Result<()> {
             }
         }
     }
+    // Scripts that define fewer metrics than are stored.
+    std::fs::create_dir_all(folder.path().join("config/oal"))?;
+    let script = "service_cpm = from(Service.*).cpm();\n";
+    std::fs::write(folder.path().join("config/oal/core.oal"), script)?;
+    let fewer = tool(folder.path(), "export").run().await?;
+    ensure_code(&fewer, 2)?;
+    let left_out = fewer
+        .stderr
+        .lines()
+        .find(|line| line.starts_with("left out"));
+    ensure!(
+        left_out.is_some_and(|l| l.contains("service_sla") && !l.contains("service_cpm")),
+        "{fewer:?}"
+    );
     let unknown = tool(folder.path(), "export --model nothing").run().await?;
     ensure_code(&unknown, 1)?;
     ensure!(unknown.stderr.contains("no model nothing"), "{unknown:?}");

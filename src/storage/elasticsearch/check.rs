@@ -1,5 +1,7 @@
 //! What is on the server: version, templates, indices per model.
 
+use std::collections::BTreeSet;
+
 use serde::Deserialize;
 
 use super::client::parse;
@@ -91,6 +93,18 @@ impl Elasticsearch {
             }
         }
         Ok(inspection)
+    }
+
+    /// Models that daily indices of this namespace are named after but the schema does not have.
+    pub async fn unknown_models(&self, schema: &Schema) -> Answer<BTreeSet<String>> {
+        let indices = self.indices().await?;
+        let models = indices.iter().filter_map(|index| {
+            let (alias, day) = index.index.rsplit_once('-')?;
+            let is_daily = day.len() == 8 && day_of_index(&index.index) > 0;
+            let model = alias.strip_prefix(self.names.prefix())?;
+            (is_daily && schema.model(model).is_none()).then(|| model.to_owned())
+        });
+        Ok(models.collect())
     }
 
     async fn indices(&self) -> Answer<Vec<Index>> {

@@ -1,4 +1,4 @@
-//! What is in a folder and whether SQLite finds every page of it in order; changes nothing.
+//! What is in a folder and whether SQLite finds every page of it in order; changes no row.
 
 use std::path::Path;
 

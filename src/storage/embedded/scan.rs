@@ -1,5 +1,6 @@
 //! Reading everything: the rows of a model and day in the order of their key, page by page.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::file::{Family, FileKey};
@@ -7,7 +8,7 @@ use super::pool::ReadPool;
 use super::table;
 use crate::model::id::metrics_id;
 use crate::model::row::{Cell, Row};
-use crate::model::schema::{Model, ModelKind};
+use crate::model::schema::{Model, ModelKind, Schema};
 use crate::storage::StorageError;
 use crate::storage::transfer::RowPage;
 
@@ -36,6 +37,27 @@ pub(super) fn days(pool: &ReadPool, model: &Model) -> Result<Vec<u64>, StorageEr
         }
     }
     Ok(days)
+}
+
+/// Tables that no model of the schema explains.
+pub(super) fn unknown_models(
+    pool: &ReadPool,
+    schema: &Schema,
+) -> Result<BTreeSet<String>, StorageError> {
+    let mut unknown = BTreeSet::new();
+    for file in pool.files.all() {
+        pool.query(file, |conn| {
+            let mut tables = conn.prepare("SELECT name FROM sqlite_schema WHERE type = 'table'")?;
+            for name in tables.query_map([], |row| row.get::<_, String>(0))? {
+                let name = name?;
+                if schema.model(&name).is_none() {
+                    unknown.insert(name);
+                }
+            }
+            Ok(())
+        })?;
+    }
+    Ok(unknown)
 }
 
 /// The rows behind a key, that of the last row of the page before.
@@ -117,8 +139,6 @@ fn size(cell: &Cell) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use super::super::testing::{Store, metric, row};
     use super::*;
 
@@ -186,5 +206,16 @@ mod tests {
                 .unwrap()
                 .is_empty()
         );
+    }
+
+    #[test]
+    fn tables_without_a_model_are_named() {
+        let store = Store::new();
+        store.write(&[metric(&store.model("service_cpm"), "a", 202_009_150_000, 1)]);
+        let unknown = unknown_models(&store.pool, &store.schema).unwrap();
+        assert!(unknown.is_empty(), "{unknown:?}");
+        let builtin = Schema::build(&[], &[], &[], false);
+        let unknown = unknown_models(&store.pool, &builtin).unwrap();
+        assert_eq!(unknown.iter().collect::<Vec<_>>(), ["service_cpm"]);
     }
 }
