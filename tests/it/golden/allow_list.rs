@@ -5,6 +5,8 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
+use crate::server::Store;
+
 /// Corrections to the recorded behaviour are numbered 1 to this.
 const CORRECTIONS: u32 = 20;
 
@@ -112,4 +114,17 @@ fn the_list_must_be_exact() {
     ] {
         assert_eq!(problems(&found, &skipped, list), expected, "{name}");
     }
+}
+
+#[test]
+fn the_embedded_store_answers_as_elasticsearch_does() -> Result<()> {
+    let answers = |store| {
+        let text = std::fs::read_to_string(super::listed(store))?;
+        let answers = text.lines().filter(|line| line.starts_with("answer to "));
+        anyhow::Ok(answers.map(str::to_owned).collect::<BTreeSet<_>>())
+    };
+    let embedded = answers(Store::Embedded)?;
+    assert!(!embedded.is_empty());
+    assert_eq!(embedded, answers(Store::Elasticsearch)?);
+    Ok(())
 }
