@@ -72,6 +72,7 @@ pub async fn start_with(configuration: Configuration, clock: Clock) -> anyhow::R
     let files = files::read(&configuration)?;
     let registry = Registry::new(&settings.core.grpc_host, settings.core.grpc_port);
     let storage = Arc::new(stages::store(&settings, &zone, &clock).await?);
+    storage.register(registry.prometheus())?;
     let shared = Shared {
         settings,
         zone,

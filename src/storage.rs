@@ -1,6 +1,7 @@
 //! Durable truth: one interface, two backends. No word of SQL or of Elasticsearch leaves this folder.
 
 pub mod backend;
+pub mod dead_letters;
 pub mod elasticsearch;
 pub mod embedded;
 pub mod query;
@@ -9,6 +10,7 @@ pub mod transfer;
 pub mod writer;
 
 pub use backend::Backend;
+pub use dead_letters::DeadLetters;
 pub use query::*;
 pub use store::{Store, StoreKind};
 pub use transfer::{Inspection, RowPage};

@@ -24,10 +24,12 @@ pub const BYTES_PER_ROW: usize = 512;
 /// Settings of aggregation.
 #[derive(Debug, Clone, Copy)]
 pub struct StreamOptions {
-    /// Pause between two writes of what changed in minute rows and metadata.
+    /// Pause between two looks at what changed; metadata is written at each.
     pub flush_interval: Duration,
-    /// Pause between two writes of what changed in hour and day rows.
-    pub coarse_flush_interval: Duration,
+    /// How long a change of a minute row waits for further ones before the row is written.
+    pub minute_delay: Duration,
+    /// The same for hour and day rows.
+    pub coarse_delay: Duration,
     /// Whether hour rows are made (`core.default.downsampling`).
     pub with_hours: bool,
     /// Whether day rows are made.
@@ -42,7 +44,8 @@ impl Default for StreamOptions {
     fn default() -> StreamOptions {
         StreamOptions {
             flush_interval: Duration::from_secs(3),
-            coarse_flush_interval: Duration::from_secs(30),
+            minute_delay: Duration::ZERO,
+            coarse_delay: Duration::from_secs(48),
             with_hours: true,
             with_days: true,
             max_rows: 200_000,

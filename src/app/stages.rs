@@ -30,7 +30,7 @@ use crate::model::time_bucket::{DAY_MS, Zone};
 use crate::storage::elasticsearch::{Elasticsearch, ElasticsearchOptions};
 use crate::storage::embedded::Embedded;
 use crate::storage::writer::{Lane, WriterMetrics, lane};
-use crate::storage::{Store, StoreKind};
+use crate::storage::{DeadLetters, Store, StoreKind};
 use crate::stream::shard::Dependencies;
 use crate::stream::{
     AddressBook, BYTES_PER_ROW, Input, Plan, Shard, ShardMetrics, StreamOptions, TaskBook,
@@ -45,6 +45,10 @@ const SHARD_INBOX: usize = 32;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long rows for Elasticsearch may wait for company; `flushInterval` can only shorten it.
 const MAX_LINGER: Duration = Duration::from_secs(1);
+
+/// How old a change of a minute value may become before it goes to Elasticsearch: each time costs as much there as many
+/// changes together. With the time that writing takes it can be seen within 15 s.
+const MINUTE_AGE: Duration = Duration::from_secs(12);
 
 /// The running inner stages.
 #[derive(Debug)]
@@ -200,6 +204,12 @@ pub(super) fn start(
     let mut tasks = Tasks::new(stop);
     let mut lanes = Vec::new();
     let writer_metrics = WriterMetrics::new(registry)?;
+    let dead_letters = Arc::new(DeadLetters::new(
+        settings.core.dead_letter_file.clone(),
+        settings.core.dead_letter_bytes,
+        shared.clock.clone(),
+        registry,
+    )?);
     let linger = match &settings.storage {
         StorageSettings::Embedded(_) => Duration::from_millis(200),
         StorageSettings::Elasticsearch(es) => es.flush_interval.min(MAX_LINGER),
@@ -208,6 +218,7 @@ pub(super) fn start(
         let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
         let storage = Arc::clone(&shared.storage);
         let (lane, writer) = lane(name, storage, bytes, linger, writer_metrics.clone());
+        let writer = writer.with_dead_letters(Arc::clone(&dead_letters));
         tasks.spawn(name, async move {
             writer.run().await;
             Ok(())
@@ -221,6 +232,12 @@ pub(super) fn start(
         flush_interval: settings.core.persistent_period,
         with_hours: settings.core.downsampling_hour,
         with_days: settings.core.downsampling_day,
+        minute_delay: match &settings.storage {
+            StorageSettings::Embedded(_) => Duration::ZERO,
+            StorageSettings::Elasticsearch(_) => {
+                MINUTE_AGE.saturating_sub(settings.core.persistent_period)
+            }
+        },
         max_rows: (budget / 2) as usize / BYTES_PER_ROW / cores,
         ..StreamOptions::default()
     };

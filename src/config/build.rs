@@ -28,7 +28,7 @@ pub fn settings(
     builder.findings.problems.extend(problems);
     let time_zone = builder.time_zone(java, environment);
     let (without_effect, unknown) = builder.check_modules();
-    let core = builder.module("core", CoreSettings::read);
+    let core = builder.module("core", |s| CoreSettings::read(s, &arguments.data_dir));
     let storage = builder.storage(arguments);
     let sharing = builder.module("receiver-sharing-server", SharingSettings::read);
     let agent_analyzer = builder.module("agent-analyzer", AnalyzerSettings::read);

@@ -1,6 +1,6 @@
 //! Settings of module `core`: ports, aggregation, retention, name lengths (8.1.0 spec, K).
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::section::Section;
@@ -49,6 +49,10 @@ pub struct CoreSettings {
     pub endpoint_name_max_length: usize,
     /// Between two writes of metrics.
     pub persistent_period: Duration,
+    /// Where rows that the store refuses are kept.
+    pub dead_letter_file: PathBuf,
+    /// Bytes of these rows at most; 0 keeps none.
+    pub dead_letter_bytes: u64,
     /// How long a call to another node may take.
     pub remote_timeout: Duration,
     /// Entries of the network address alias cache.
@@ -81,8 +85,8 @@ pub struct TlsSettings {
 
 impl CoreSettings {
     /// Reads `core.default`. Defaults are those of a key that is missing in the file, some of which differ from what the
-    /// shipped file says.
-    pub(super) fn read(s: &mut Section<'_>) -> CoreSettings {
+    /// shipped file says. What this server writes beside the store is in `data_dir`, unless a setting says otherwise.
+    pub(super) fn read(s: &mut Section<'_>, data_dir: &Path) -> CoreSettings {
         let downsampling = s
             .list("downsampling")
             .unwrap_or_else(|| vec!["Hour".to_owned(), "Day".to_owned()]);
@@ -124,6 +128,10 @@ impl CoreSettings {
             instance_name_max_length: s.count("instanceNameMaxLength", 70),
             endpoint_name_max_length: s.count("endpointNameMaxLength", 150),
             persistent_period: s.seconds("persistentPeriod", 3),
+            dead_letter_file: s
+                .file("deadLetterFile")
+                .unwrap_or_else(|| data_dir.join("dead-letters.jsonl")),
+            dead_letter_bytes: s.number::<u64>("deadLetterMegabytes", 64, 0..=1 << 20) << 20,
             remote_timeout: s.seconds("remoteTimeout", 20),
             max_size_of_network_address_alias: s.count("maxSizeOfNetworkAddressAlias", 1_000_000),
             max_size_of_profile_task: s.count("maxSizeOfProfileTask", 10_000),

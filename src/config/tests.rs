@@ -202,6 +202,20 @@ fn texts_stay_what_they_are_and_numbers_and_flags_are_read_generously() {
 }
 
 #[test]
+fn dead_letters_have_a_file_and_a_bound() {
+    let core = settings(&[]).core;
+    assert_eq!(core.dead_letter_file, Path::new("data/dead-letters.jsonl"));
+    assert_eq!(core.dead_letter_bytes, 64 << 20);
+    let core = settings(&[
+        ("SW_CORE_DEAD_LETTER_FILE", "/tmp/d.jsonl"),
+        ("SW_CORE_DEAD_LETTER_MEGABYTES", "0"),
+    ])
+    .core;
+    assert_eq!(core.dead_letter_file, Path::new("/tmp/d.jsonl"));
+    assert_eq!(core.dead_letter_bytes, 0);
+}
+
+#[test]
 fn properties_come_before_variables_and_override_keys() {
     let opts = "-DSW_CORE_REST_PORT=1 -Dcore.default.gRPCPort=2 -Dcore.default.persistentPeriod=4 \
         -Dstorage.elasticsearch7.user=unselected -Dcore.default.nonsense=1 -Djava.io.tmpdir=/tmp -Xss1m -Duser.timezone=Asia/Tokyo";

@@ -8,6 +8,7 @@ mod bulk;
 mod bulk_answer;
 mod check;
 mod client;
+mod counters;
 mod difference;
 pub(super) mod document;
 mod inspect;
@@ -22,6 +23,7 @@ mod options;
 mod records;
 mod scroll;
 mod search;
+mod stored_id;
 mod template;
 mod topology;
 mod trust_store;
@@ -33,8 +35,10 @@ pub use names::NameSpaceError;
 pub use options::{ElasticsearchOptions, OptionsError};
 
 use client::Client;
+use counters::Counters;
 use inspect::Reported;
 use names::Names;
+use search::Freshened;
 
 use super::backend::Backend;
 use super::query::*;
@@ -57,6 +61,8 @@ pub struct Elasticsearch {
     /// Epoch milliseconds; tells nodes apart where they should not all do the same at the same time.
     started_ms: i64,
     reported: Reported,
+    counters: Counters,
+    freshened: Freshened,
 }
 
 impl Elasticsearch {
@@ -70,6 +76,8 @@ impl Elasticsearch {
             client: Client::new(&options, clock.clone())?,
             names: Names::new(&options.name_space)?.with_day_step(options.day_step),
             options,
+            counters: Counters::new(clock.clone()).map_err(OptionsError::Counters)?,
+            freshened: Freshened::default(),
             zone,
             started_ms: clock.now_ms(),
             clock,
@@ -80,6 +88,11 @@ impl Elasticsearch {
     /// From now on takes addresses, passwords and certificates of these options; all else stays.
     pub fn reconnect(&self, options: &ElasticsearchOptions) -> Result<(), OptionsError> {
         self.client.reconnect(options)
+    }
+
+    /// Shows what this store counts. Fails if a name is taken.
+    pub fn register(&self, registry: &prometheus::Registry) -> prometheus::Result<()> {
+        self.counters.register(registry)
     }
 }
 

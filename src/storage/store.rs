@@ -39,6 +39,14 @@ impl Store {
         }
     }
 
+    /// Shows what the backend counts. Fails if a name is taken.
+    pub fn register(&self, registry: &prometheus::Registry) -> prometheus::Result<()> {
+        match &self.kind {
+            StoreKind::Embedded(_) => Ok(()),
+            StoreKind::Elasticsearch(backend) => backend.register(registry),
+        }
+    }
+
     /// Whether templates, indices or files exist.
     pub fn is_installed(&self) -> bool {
         self.is_installed.load(Ordering::Acquire)

@@ -11,6 +11,7 @@ use std::time::Duration;
 use prometheus::{IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry};
 use tokio::sync::{mpsc, oneshot};
 
+use super::dead_letters::{DeadLetter, DeadLetters};
 use super::{Backend, WriteOutcome};
 use crate::model::row::{Cell, Row};
 use crate::model::schema::Model;
@@ -101,6 +102,14 @@ impl std::fmt::Debug for Lane {
     }
 }
 
+/// What is left to do after a write.
+struct Settled {
+    again: Vec<Row>,
+    /// Why the first of them was put off.
+    why_again: Option<String>,
+    rejected: Vec<DeadLetter>,
+}
+
 /// The other end of a lane: a task.
 pub struct LaneWriter<S> {
     name: &'static str,
@@ -110,7 +119,9 @@ pub struct LaneWriter<S> {
     storage: Arc<S>,
     linger: Duration,
     metrics: WriterMetrics,
+    dead_letters: Option<Arc<DeadLetters>>,
     log: Throttle,
+    rejection_log: Throttle,
 }
 
 impl<S> std::fmt::Debug for LaneWriter<S> {
@@ -160,7 +171,9 @@ pub fn lane<S: Backend>(
         storage,
         linger,
         metrics,
+        dead_letters: None,
         log: Throttle::new(Clock::System),
+        rejection_log: Throttle::new(Clock::System),
     };
     (lane, writer)
 }
@@ -221,6 +234,12 @@ impl Lane {
 }
 
 impl<S: Backend> LaneWriter<S> {
+    /// Keeps what the store refuses for good; without this it is only counted and logged.
+    pub fn with_dead_letters(mut self, letters: Arc<DeadLetters>) -> LaneWriter<S> {
+        self.dead_letters = Some(letters);
+        self
+    }
+
     /// Works until every [`Lane`] is dropped and all is written.
     pub async fn run(mut self) {
         while let Some(order) = self.orders.recv().await {
@@ -274,9 +293,10 @@ impl<S: Backend> LaneWriter<S> {
                     } else {
                         outcomes.into_iter().map(given_up).collect()
                     };
-                    let (again, reason) = self.settle(rows, outcomes);
-                    rows = again;
-                    reason
+                    let settled = self.settle(rows, outcomes);
+                    rows = settled.again;
+                    self.bury(settled.rejected).await;
+                    settled.why_again
                 }
                 Err(error) => {
                     self.metrics.failed.inc();
@@ -320,12 +340,11 @@ impl<S: Backend> LaneWriter<S> {
         }
     }
 
-    /// Counts outcomes; returns the rows to try again and why the first of them was refused.
-    fn settle(&self, rows: Vec<Row>, outcomes: Vec<WriteOutcome>) -> (Vec<Row>, Option<String>) {
+    /// Counts outcomes.
+    fn settle(&self, rows: Vec<Row>, outcomes: Vec<WriteOutcome>) -> Settled {
         let mut again = Vec::new();
         let mut why_again = None;
-        let mut first_rejected = None;
-        let mut rejected = 0usize;
+        let mut rejected = Vec::new();
         let mut stored: HashMap<*const Model, (Arc<Model>, u64)> = HashMap::new();
         for (row, outcome) in rows.into_iter().zip(outcomes) {
             match outcome {
@@ -340,8 +359,7 @@ impl<S: Backend> LaneWriter<S> {
                 WriteOutcome::Rejected(reason) => {
                     let model = row.model.name.as_str();
                     self.metrics.rejected.with_label_values(&[model]).inc();
-                    rejected += 1;
-                    first_rejected.get_or_insert((row.model.name.clone(), row.id, reason));
+                    rejected.push(DeadLetter { row, reason });
                 }
             }
         }
@@ -350,10 +368,30 @@ impl<S: Backend> LaneWriter<S> {
             counter.with_label_values(&[&model.name]).inc_by(*count);
         }
         self.metrics.retried.inc_by(again.len() as u64);
-        if let Some((model, id, reason)) = first_rejected {
-            tracing::warn!(model, id, reason, rejected, "rows rejected by storage");
+        Settled {
+            again,
+            why_again,
+            rejected,
         }
-        (again, why_again)
+    }
+
+    async fn bury(&self, rejected: Vec<DeadLetter>) {
+        let Some(DeadLetter { row, reason }) = rejected.first() else {
+            return;
+        };
+        if let Some(held_back) = self.rejection_log.admit() {
+            tracing::warn!(
+                model = row.model.name,
+                id = row.id,
+                reason,
+                rejected = rejected.len(),
+                held_back,
+                "rows rejected by storage"
+            );
+        }
+        if let Some(letters) = &self.dead_letters {
+            letters.keep(rejected).await;
+        }
     }
 }
 

@@ -60,7 +60,11 @@ struct MetricRow {
     touched_ms: i64,
     /// Epoch milliseconds when it was last handed over to be written.
     handed_ms: i64,
+    /// When the oldest change came that was not handed over, as [`Now::uptime_ms`]; [`UNCHANGED`] if all was.
+    changed_ms: i64,
 }
+
+const UNCHANGED: i64 = i64::MAX;
 
 /// One bucket of each precision, up to which something holds.
 #[derive(Debug, Clone, Copy)]
@@ -125,11 +129,29 @@ pub(super) struct Rows {
     large_tables: usize,
 }
 
+/// Which changes are old enough to be written: those until then, as [`Now::uptime_ms`].
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Due {
+    pub minutes: i64,
+    /// Hours and days.
+    pub coarse: i64,
+}
+
+impl Due {
+    /// Every change.
+    pub(super) const ALL: Due = Due {
+        minutes: UNCHANGED - 1,
+        coarse: UNCHANGED - 1,
+    };
+}
+
 /// When a merge happens.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Now {
     /// Epoch milliseconds.
     pub ms: i64,
+    /// Milliseconds since the shard began.
+    pub uptime_ms: i64,
     /// The last buckets that a clock may be ahead to without being read back for that.
     pub ahead: Horizon,
 }
@@ -205,6 +227,7 @@ impl Rows {
                     slots: increments.iter().map(|_| slot()).collect(),
                     touched_ms: now.ms,
                     handed_ms: i64::MIN,
+                    changed_ms: UNCHANGED,
                 })
             }
         };
@@ -217,6 +240,7 @@ impl Rows {
                 none => *none = Some(increment.clone()),
             }
             slot.is_dirty = true;
+            row.changed_ms = row.changed_ms.min(now.uptime_ms);
         }
         true
     }
@@ -274,24 +298,35 @@ impl Rows {
         }
     }
 
-    /// Takes rows to write, about `limit` at most: whole and changed. Hour and day rows only if `with_coarse`.
+    /// Whether room is so short that changes should be written at once: what is stored can be forgotten.
+    pub(super) fn is_tight(&self) -> bool {
+        self.weight() > self.max_rows / 4 * 3
+    }
+
+    /// Takes rows to write, about `limit` at most: whole, changed and due.
     pub(super) fn take_changed(
         &mut self,
         plan: &Plan,
-        with_coarse: bool,
+        due: Due,
         limit: usize,
         now_ms: i64,
     ) -> Vec<Row> {
         let mut changed = Vec::new();
         for (key, row) in &mut self.rows {
-            if !with_coarse && Downsampling::of(key.bucket) != Some(Downsampling::Minute) {
+            let due = match Downsampling::of(key.bucket) {
+                Some(Downsampling::Minute) => due.minutes,
+                _ => due.coarse,
+            };
+            if row.changed_ms > due {
                 continue;
             }
             if changed.len() >= limit {
                 break;
             }
             let items = plan.items(key.entity.scope);
+            let mut is_all = true;
             for (slot, item) in row.slots.iter_mut().zip(items) {
+                is_all &= !slot.is_dirty || slot.is_whole;
                 if slot.is_dirty
                     && slot.is_whole
                     && let Some(value) = &slot.value
@@ -300,6 +335,9 @@ impl Rows {
                     row.handed_ms = now_ms;
                     changed.push(to_row(key, item, value));
                 }
+            }
+            if is_all {
+                row.changed_ms = UNCHANGED;
             }
         }
         changed

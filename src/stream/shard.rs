@@ -13,7 +13,7 @@ use super::StreamOptions;
 use super::addresses::AddressBook;
 use super::metadata::Metadata;
 use super::plan::Plan;
-use super::rows::{Horizon, Key, KeyMap, Missing, Now, Ready, Rows};
+use super::rows::{Due, Horizon, Key, KeyMap, Missing, Now, Ready, Rows};
 use crate::model::fact::{Fact, MeterValue};
 use crate::model::metrics::Value;
 use crate::model::row::{Row, RowKey};
@@ -115,7 +115,8 @@ pub struct Shard<S> {
     metadata: Metadata,
     loading: Option<Loading>,
     waiting: Vec<oneshot::Sender<()>>,
-    coarse_due: Instant,
+    /// When it began to work.
+    began: Instant,
     /// When rows were handed over that the lane has not stored yet, and its answer.
     storing: Option<(i64, oneshot::Receiver<()>)>,
     /// Everything handed over until then is stored; epoch milliseconds.
@@ -143,7 +144,7 @@ impl<S: Backend + 'static> Shard<S> {
             pending: KeyMap::with_hasher(std::hash::BuildHasherDefault::<Ready>::default()),
             loading: None,
             waiting: Vec::new(),
-            coarse_due: Instant::now() + options.coarse_flush_interval,
+            began: Instant::now(),
             storing: None,
             stored_ms: i64::MIN,
             counted: (0, 0),
@@ -278,6 +279,7 @@ impl<S: Backend + 'static> Shard<S> {
         let ms = self.deps.clock.now_ms();
         let now = Now {
             ms,
+            uptime_ms: self.uptime_ms(),
             ahead: horizon(&self.deps.zone, ms + AHEAD_MS),
         };
         let wanted = self.pending.len() * 3;
@@ -366,23 +368,21 @@ impl<S: Backend + 'static> Shard<S> {
         if !is_awaited && !self.deps.lane.has_room() {
             return;
         }
-        let with_coarse = is_awaited || Instant::now() >= self.coarse_due;
+        let due = match is_awaited || self.rows.is_tight() {
+            true => Due::ALL,
+            false => self.due(),
+        };
         let now_ms = self.deps.clock.now_ms();
         self.deps.lane.write(self.metadata.take_changed()).await;
-        let is_all = loop {
+        loop {
             let plan = &self.deps.plan;
-            let rows = self
-                .rows
-                .take_changed(plan, with_coarse, ROWS_PER_ORDER, now_ms);
+            let rows = self.rows.take_changed(plan, due, ROWS_PER_ORDER, now_ms);
             let is_all = rows.len() < ROWS_PER_ORDER;
             self.deps.lane.write(rows).await;
             // What finds no room stays changed, in place, until the next flush.
             if is_all || (!is_awaited && !self.deps.lane.has_room()) {
-                break is_all;
+                break;
             }
-        };
-        if with_coarse && is_all {
-            self.coarse_due = Instant::now() + self.options.coarse_flush_interval;
         }
         for done in self.waiting.drain(..) {
             self.deps.lane.notify(done).await;
@@ -391,6 +391,19 @@ impl<S: Backend + 'static> Shard<S> {
         let now = horizon(&self.deps.zone, now_ms);
         self.rows.evict(now, now_ms, self.stored_ms);
         self.count();
+    }
+
+    fn uptime_ms(&self) -> i64 {
+        i64::try_from(self.began.elapsed().as_millis()).unwrap_or(i64::MAX)
+    }
+
+    /// Looks come at steps, and not exactly: what will be due before half a step is over is due now.
+    fn due(&self) -> Due {
+        let soon = self.uptime_ms() + millis(self.options.flush_interval) / 2;
+        Due {
+            minutes: soon - millis(self.options.minute_delay),
+            coarse: soon - millis(self.options.coarse_delay),
+        }
     }
 
     /// Keeps up with what the lane has stored of what it was given.
@@ -413,6 +426,10 @@ impl<S: Backend + 'static> Shard<S> {
         self.deps.metrics.metadata.add(now.1 - self.counted.1);
         self.counted = now;
     }
+}
+
+fn millis(duration: std::time::Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// The buckets of an instant; 0, which is before every bucket, for one that has none.

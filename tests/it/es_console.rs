@@ -39,6 +39,22 @@ impl EsConsole {
 
     /// Any request; a refusal is an error, nothing found is an empty object.
     pub async fn ask(&self, method: &str, path: &str, body: Option<Value>) -> Result<Value> {
+        let body = body.map(|body| body.to_string());
+        self.send(method, path, "application/json", body).await
+    }
+
+    async fn ask_lines(&self, path: &str, lines: String) -> Result<Value> {
+        let lines = Some(lines);
+        self.send("POST", path, "application/x-ndjson", lines).await
+    }
+
+    async fn send(
+        &self,
+        method: &str,
+        path: &str,
+        content_type: &str,
+        body: Option<String>,
+    ) -> Result<Value> {
         let node = Elasticsearch::shared();
         let url = format!("{}/{path}", node.url());
         let mut request = self.client.request(method.parse()?, url);
@@ -46,7 +62,7 @@ impl EsConsole {
             request = request.basic_auth(user, Some(password));
         }
         if let Some(body) = body {
-            request = request.json(&body);
+            request = request.header("content-type", content_type).body(body);
         }
         let answer = request.send().await?;
         let status = answer.status();
@@ -89,6 +105,27 @@ impl EsConsole {
         let end = json!({"scroll_id": page._scroll_id});
         self.ask("DELETE", "_search/scroll", Some(end)).await?;
         Ok(documents)
+    }
+
+    /// Puts index templates by name, and documents into the indices that they name.
+    pub async fn load(&self, templates: &Map<String, Value>, documents: &[Document]) -> Result<()> {
+        for (name, template) in templates {
+            let path = format!("_template/{name}");
+            self.ask("PUT", &path, Some(template.clone())).await?;
+        }
+        for part in documents.chunks(500) {
+            let lines: String = part
+                .iter()
+                .map(|document| {
+                    let action = json!({"index": {"_index": document.index, "_id": document.id}});
+                    let source = Value::from(document.source.clone());
+                    format!("{action}\n{source}\n")
+                })
+                .collect();
+            let answer = self.ask_lines("_bulk", lines).await?;
+            ensure!(answer["errors"] == false, "{answer:.500}");
+        }
+        self.refresh().await
     }
 
     /// Every index template of the namespace, by name.

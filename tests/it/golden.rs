@@ -9,6 +9,7 @@ mod any_order;
 mod compare_answers;
 mod compare_docs;
 pub mod compare_layout;
+mod compare_shapes;
 mod json;
 mod judgement;
 mod moved;
@@ -17,6 +18,7 @@ mod order;
 pub mod recording;
 mod replay;
 mod segment_bytes;
+mod takeover;
 mod times;
 mod transform;
 mod wire;
@@ -242,6 +244,7 @@ async fn compare_documents(
         documents: &stored,
         namespace: console.namespace(),
     };
+    found.extend(compare_shapes::compare(want, got));
     let report = compare_docs::compare(want, got, days);
     let (mut passed, mut failed) = (0, 0);
     for (model, tally) in report.models {

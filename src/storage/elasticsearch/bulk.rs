@@ -2,22 +2,21 @@
 //!
 //! Every action is `index` with the id of the row, so a request may be repeated. Retrying over time is for the caller.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::io::Write as _;
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 
-use super::bulk_answer::{FILTER, items};
+use super::bulk_answer::{FILTER, Item, items};
 use super::client::{accepted, refusal};
+use super::stored_id::{MAX_BYTES, stored_id};
 use super::{Answer, Elasticsearch, document};
 use crate::model::row::Row;
 use crate::model::schema::ModelKind;
 use crate::model::time_bucket::day_of;
 use crate::storage::{StorageError, WriteOutcome};
 
-/// Elasticsearch refuses longer ids, and with them the whole request.
-const MAX_ID_BYTES: usize = 512;
 /// Below the 100 MB that the server takes at most by default.
 const MAX_DOCUMENT_BYTES: usize = 64 * 1024 * 1024;
 
@@ -45,6 +44,9 @@ impl Elasticsearch {
                 None if newest.get(&key(row)) != Some(&i) => {}
                 None if row.model.kind == ModelKind::Management => settings.push_back(i),
                 None => records.push_back(i),
+            }
+            if row.id.len() > MAX_BYTES {
+                self.counters.shortened_ids.inc();
             }
         }
         // Batches are encoded when a request slot is free, so memory holds no more than is in flight.
@@ -128,7 +130,7 @@ impl Elasticsearch {
                 }
             })
             .and_then(|()| lines.write_all(b"\",\"_id\":"))
-            .and_then(|()| document::append_text(lines, &row.id))
+            .and_then(|()| document::append_text(lines, &stored_id(&row.id)))
             .and_then(|()| lines.write_all(b"}}\n"))
             .and_then(|()| document::append(lines, row));
         debug_assert!(written.is_ok(), "writing to memory cannot fail");
@@ -150,6 +152,7 @@ impl Elasticsearch {
             } else {
                 format!("/_bulk?{FILTER}")
             };
+            self.counters.bulk_requests.inc();
             let reply = match self.client.post_lines(&path, Bytes::from(part.lines)).await {
                 Ok(reply) => reply,
                 Err(error) => return (known, Some(error)),
@@ -170,18 +173,53 @@ impl Elasticsearch {
                     let answer =
                         accepted(reply).and_then(|body| items(&body, part.positions.len()));
                     match answer {
-                        Ok(items) => known.extend(
-                            part.positions
-                                .iter()
-                                .zip(items)
-                                .map(|(i, item)| (*i, item.outcome())),
-                        ),
+                        Ok(items) => {
+                            known.extend(self.judge(rows, &part.positions, &items));
+                            self.create_lacking(rows, &part.positions, &items).await;
+                        }
                         Err(error) => return (known, Some(error)),
                     }
                 }
             }
         }
         (known, None)
+    }
+
+    fn judge(&self, rows: &[Row], positions: &[usize], items: &[Item]) -> Outcomes {
+        let today = self.zone.day(self.clock.now_ms()).unwrap_or(0);
+        let judged = positions.iter().zip(items).map(|(i, item)| {
+            let day = rows.get(*i).map_or(today, |row| day_of(row.time_bucket));
+            let outcome = item.outcome(day < today);
+            self.counters.count_item(&outcome);
+            (*i, outcome)
+        });
+        judged.collect()
+    }
+
+    /// Creates indices that documents did not find: they were deleted, or must not come into being by themselves
+    /// (`action.auto_create_index`). Their rows are written again in any case, so a failure needs no answer here.
+    async fn create_lacking(&self, rows: &[Row], positions: &[usize], items: &[Item]) {
+        let lacking: BTreeSet<String> = positions
+            .iter()
+            .zip(items)
+            .filter(|(_, item)| item.lacks_index())
+            .filter_map(|(i, _)| rows.get(*i))
+            .map(|row| self.index_of(row))
+            .collect();
+        for index in lacking {
+            match self.create_index(&index, None).await {
+                Ok(()) => self.counters.created_indices.inc(),
+                Err(error) => tracing::debug!(%error, "index that is lacking was not created"),
+            }
+        }
+    }
+
+    fn index_of(&self, row: &Row) -> String {
+        let model = &row.model.name;
+        match row.model.kind {
+            ModelKind::Management => self.names.alias(model),
+            _ => self.names.daily(model, day_of(row.time_bucket)),
+        }
     }
 }
 
@@ -207,12 +245,6 @@ fn all(positions: &[usize], outcome: &WriteOutcome) -> Outcomes {
 fn unfit(row: &Row) -> Option<String> {
     if row.id.is_empty() {
         return Some("id is empty".to_owned());
-    }
-    if row.id.len() > MAX_ID_BYTES {
-        return Some(format!(
-            "id of {} bytes is longer than {MAX_ID_BYTES}",
-            row.id.len()
-        ));
     }
     if row.model.kind != ModelKind::Management && day_of(row.time_bucket) == 0 {
         return Some(format!("time bucket {} is no date", row.time_bucket));

@@ -29,19 +29,38 @@ struct BulkAnswer {
 }
 
 impl Item {
-    /// Whether the document is stored, may be sent again or never will be.
-    pub fn outcome(&self) -> WriteOutcome {
+    /// Whether there is no index for the document, and none may come into being by itself.
+    pub fn lacks_index(&self) -> bool {
+        self.status == 404 && self.ty() == "index_not_found_exception"
+    }
+
+    /// Whether the index was made read-only on purpose, not because its disk is full (blocks 5 and 8 of Elasticsearch).
+    pub fn is_read_only(&self) -> bool {
+        let reason = self.error.as_ref().map_or("", |cause| &cause.reason);
+        self.status == 403
+            && ["/5/index read-only", "/8/index write"]
+                .iter()
+                .any(|b| reason.contains(b))
+    }
+
+    fn ty(&self) -> &str {
+        self.error.as_ref().map_or("", |cause| cause.ty.as_str())
+    }
+
+    /// Whether the document is stored, may be sent again or never will be. An index of a day that is over and was made
+    /// read-only will not become writable again; it must not hold up what goes to others.
+    pub fn outcome(&self, is_of_past_day: bool) -> WriteOutcome {
         let reason = || match &self.error {
             Some(cause) => format!("status {}, {cause}", self.status),
             None => format!("status {}", self.status),
         };
-        let ty = self.error.as_ref().map_or("", |cause| cause.ty.as_str());
         match self.status {
             200..=299 => WriteOutcome::Stored,
+            _ if is_of_past_day && self.is_read_only() => WriteOutcome::Rejected(reason()),
             // A block, missing rights or an index that must not be created are mended by an operator, not by losing data.
             401 | 403 | 408 | 409 | 429 | 500.. => WriteOutcome::Retry(reason()),
-            404 if ty == "index_not_found_exception" => WriteOutcome::Retry(reason()),
-            _ if ty == "unavailable_shards_exception" => WriteOutcome::Retry(reason()),
+            404 if self.lacks_index() => WriteOutcome::Retry(reason()),
+            _ if self.ty() == "unavailable_shards_exception" => WriteOutcome::Retry(reason()),
             _ => WriteOutcome::Rejected(reason()),
         }
     }
@@ -75,8 +94,8 @@ mod tests {
             {"index":{"status":403,"error":{"type":"cluster_block_exception","reason":"read-only"}}},
             {"index":{"status":404,"error":{"type":"index_not_found_exception","reason":"no such index"}}},
             {"update":{"status":404,"error":{"type":"document_missing_exception","reason":"missing"}}}]}"#;
-        let outcomes: Vec<WriteOutcome> =
-            items(body, 8).unwrap().iter().map(Item::outcome).collect();
+        let items = items(body, 8).unwrap();
+        let outcomes: Vec<WriteOutcome> = items.iter().map(|item| item.outcome(false)).collect();
         let retry = |text: &str| WriteOutcome::Retry(text.to_owned());
         let rejected = |text: &str| WriteOutcome::Rejected(text.to_owned());
         assert_eq!(
@@ -92,6 +111,27 @@ mod tests {
                 rejected("status 404, document_missing_exception: missing"),
             ]
         );
+    }
+
+    #[test]
+    fn a_past_day_that_was_made_read_only_takes_no_more() {
+        let blocked = |block: &str| Item {
+            status: 403,
+            error: Some(Cause {
+                ty: "cluster_block_exception".to_owned(),
+                reason: format!("index [i-20200915] blocked by: [FORBIDDEN/{block} (api)];"),
+            }),
+        };
+        for (block, is_past, is_final) in [
+            ("8/index write", true, true),
+            ("5/index read-only", true, true),
+            ("8/index write", false, false),
+            ("12/index read-only / allow delete", true, false),
+        ] {
+            let outcome = blocked(block).outcome(is_past);
+            let is_rejected = matches!(outcome, WriteOutcome::Rejected(_));
+            assert_eq!(is_rejected, is_final, "{block} {is_past}");
+        }
     }
 
     #[test]

@@ -185,7 +185,7 @@ impl Elasticsearch {
         Ok(())
     }
 
-    async fn create_index(&self, index: &str, body: Option<&Value>) -> Answer<()> {
+    pub(super) async fn create_index(&self, index: &str, body: Option<&Value>) -> Answer<()> {
         let reply = self.client.put(&format!("/{index}"), body).await?;
         if reply.status == 400 && contains(&reply.body, b"resource_already_exists_exception") {
             return Ok(());

@@ -1,5 +1,6 @@
 //! Reads by id. With a known day they see every acknowledged write at once; without, only what was refreshed.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -10,6 +11,7 @@ use serde_json::{Map, Value, json};
 use super::client::Cause;
 use super::names::{Names, day_of_index};
 use super::search::{Completeness, Found, search};
+use super::stored_id::stored_id;
 use super::{Answer, Elasticsearch, document};
 use crate::model::row::{Row, RowKey};
 use crate::model::schema::{Model, ModelKind};
@@ -48,7 +50,7 @@ impl Elasticsearch {
         let mut direct = vec![];
         let mut on_any_day: HashMap<&str, Vec<usize>> = HashMap::new();
         for (i, key) in keys.iter().enumerate() {
-            if self.index_of(key).is_some() {
+            if self.index_of_key(key).is_some() {
                 direct.push(i);
             } else {
                 let name = key.model.name.as_str();
@@ -84,7 +86,7 @@ impl Elasticsearch {
     }
 
     /// The one index that can hold a key, if that is known.
-    fn index_of(&self, key: &RowKey) -> Option<String> {
+    fn index_of_key(&self, key: &RowKey) -> Option<String> {
         let model = &key.model.name;
         match (key.model.kind, key.time_bucket) {
             (ModelKind::Management, _) => Some(self.names.alias(model)),
@@ -100,7 +102,7 @@ impl Elasticsearch {
             .collect();
         let docs: Vec<Value> = asked
             .iter()
-            .map(|(_, key)| json!({"_index": self.index_of(key), "_id": key.id}))
+            .map(|(_, key)| json!({"_index": self.index_of_key(key), "_id": stored_id(&key.id)}))
             .collect();
         let answer: MultiGet = self.client.post(MULTI_GET, &json!({"docs": docs})).await?;
         if answer.docs.len() != asked.len() {
@@ -137,10 +139,10 @@ impl Elasticsearch {
             return Ok(vec![]);
         };
         let model = &model.model;
-        let ids: Vec<&str> = positions
+        let ids: Vec<Cow<'_, str>> = positions
             .iter()
             .filter_map(|i| keys.get(*i))
-            .map(|key| key.id.as_str())
+            .map(|key| stored_id(&key.id))
             .collect();
         let body = json!({
             "query": {"ids": {"values": ids}},
@@ -163,7 +165,7 @@ impl Elasticsearch {
             .into_iter()
             .filter_map(|i| Some((i, keys.get(i)?)))
             .map(|(i, key)| {
-                let row = newest.get(&key.id).map(|(index, source)| {
+                let row = newest.get(stored_id(&key.id).as_ref()).map(|(index, source)| {
                     to_row(&self.names, model, key.id.clone(), index, source)
                 });
                 Ok((i, row.transpose()?))

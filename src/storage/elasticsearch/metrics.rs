@@ -68,6 +68,7 @@ impl Elasticsearch {
             "query": all_of(vec![within(range), term("entity_id", entity_id)]),
             "aggs": {"value": {function: {"field": column.name}}},
         });
+        self.freshen(&model.name, range).await;
         let target = self.names.target(&model.name, range);
         let found: Found<IgnoredAny, Single> =
             search(&self.client, &target, Completeness::BestEffort, &body).await?;
@@ -102,6 +103,7 @@ impl Elasticsearch {
                 "aggs": {"value": {"avg": {"field": column.name}}},
             }},
         });
+        self.freshen(&model.name, filter.range).await;
         let target = self.names.target(&model.name, filter.range);
         let found: Found<IgnoredAny, ByEntity> =
             search(&self.client, &target, Completeness::BestEffort, &body).await?;

@@ -179,6 +179,8 @@ pub enum OptionsError {
     },
     #[error("failed to set up the elasticsearch client: {0}")]
     Transport(String),
+    #[error("failed to set up the counters of elasticsearch")]
+    Counters(#[source] prometheus::Error),
 }
 
 #[cfg(test)]

@@ -1,10 +1,15 @@
 //! Searches: how they are asked, what comes back, and the clauses that queries are made of.
 
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use super::Elasticsearch;
 use super::client::{Cause, Client};
+use crate::model::time_bucket::day_of;
 use crate::storage::StorageError;
 use crate::storage::query::{BucketRange, Order};
 
@@ -91,6 +96,52 @@ impl<S, A> Found<S, A> {
     /// What the documents hold.
     pub fn sources(self) -> impl Iterator<Item = S> {
         self.hits.hits.into_iter().map(|hit| hit.source)
+    }
+}
+
+impl Elasticsearch {
+    /// Makes what was written to today's index of a model visible, if a question is about today: metrics are refreshed as
+    /// seldom as in 8.1.0, but what is asked for should be there. A refresh that fails leaves what was visible before.
+    pub(super) async fn freshen(&self, model: &str, range: BucketRange) {
+        let now_ms = self.clock.now_ms();
+        let today = self.zone.day(now_ms).unwrap_or(0);
+        if !(day_of(range.start)..=day_of(range.end)).contains(&today) {
+            return;
+        }
+        let index = self.names.daily(model, today);
+        if !self.freshened.is_due(&index, now_ms) {
+            return;
+        }
+        self.counters.refreshes.inc();
+        let path = format!("/{index}/_refresh?ignore_unavailable=true");
+        if let Err(error) = self.client.post::<Value>(&path, &json!({})).await {
+            tracing::debug!(%error, index.name = index, "refresh failed");
+        }
+    }
+}
+
+/// When indices were last refreshed for a question.
+#[derive(Debug, Default)]
+pub(super) struct Freshened(Mutex<HashMap<String, i64>>);
+
+/// Pause between two refreshes of an index, milliseconds.
+const REFRESH_PAUSE_MS: i64 = 5_000;
+/// Indices whose last refresh is remembered; more than there are models of today.
+const MAX_FRESHENED: usize = 1_000;
+
+impl Freshened {
+    /// Whether an index is to be refreshed now, which is remembered.
+    fn is_due(&self, index: &str, now_ms: i64) -> bool {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_recent = |at: i64| now_ms.abs_diff(at) < REFRESH_PAUSE_MS.unsigned_abs();
+        if last.get(index).is_some_and(|at| is_recent(*at)) {
+            return false;
+        }
+        if last.len() >= MAX_FRESHENED {
+            last.retain(|_, at| is_recent(*at));
+        }
+        last.insert(index.to_owned(), now_ms);
+        true
     }
 }
 

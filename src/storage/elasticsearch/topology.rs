@@ -51,6 +51,7 @@ impl Elasticsearch {
                 "aggs": {"components": {"terms": {"field": "component_id", "size": 1}}},
             }},
         });
+        self.freshen(&model.name, range).await;
         let target = self.names.target(&model.name, range);
         let found: Found<IgnoredAny, Edges> =
             search(&self.client, &target, Completeness::BestEffort, &body).await?;

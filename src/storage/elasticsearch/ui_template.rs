@@ -83,7 +83,7 @@ impl Elasticsearch {
 }
 
 fn stored(item: &Item) -> Answer<()> {
-    match item.outcome() {
+    match item.outcome(false) {
         WriteOutcome::Stored => Ok(()),
         WriteOutcome::Retry(reason) => Err(StorageError::Unavailable(reason)),
         WriteOutcome::Rejected(reason) => Err(StorageError::Refused(reason)),

@@ -172,6 +172,11 @@ impl Set {
     }
 }
 
+/// Model of an index name.
+pub fn model_of(index: &str, namespace: &str) -> String {
+    split_index(index, namespace, &[]).0
+}
+
 /// Model and day of an index name.
 fn split_index(index: &str, namespace: &str, days: &[String]) -> (String, String) {
     let name = index
@@ -231,7 +236,7 @@ fn field(name: &str, value: &Value, days: &[String]) -> Value {
 }
 
 /// `key,value|key,value` as a map; an item that is no pair is left out, a value that is no number stays text.
-fn table(text: &str) -> Map<String, Value> {
+pub fn table(text: &str) -> Map<String, Value> {
     text.split('|')
         .filter_map(|item| {
             let (key, value) = item.rsplit_once(',')?;
