@@ -332,9 +332,7 @@ impl<S: Backend + 'static> Shard<S> {
         let storage = Arc::clone(&self.deps.storage);
         let metadata_keys = metadata.clone();
         let found = Box::pin(async move {
-            let rows = storage.load(&keys).await?;
-            let metadata = storage.load(&metadata_keys).await?;
-            Ok((rows, metadata))
+            futures_util::try_join!(storage.load(&keys), storage.load(&metadata_keys))
         });
         self.loading = Some(Loading {
             rows,

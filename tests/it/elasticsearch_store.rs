@@ -5,15 +5,21 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use oap::config::Secret;
+use oap::model::metrics::{Entrance, Function, MetricDefinition};
 use oap::model::row::{Cell, Row, RowKey};
 use oap::model::schema::Schema;
-use oap::model::time_bucket::Zone;
+use oap::model::scope::Scope;
+use oap::model::time_bucket::{Zone, day_of};
 use oap::storage::elasticsearch::{Elasticsearch, ElasticsearchOptions};
-use oap::storage::{Backend, Expiry, StorageError, WriteOutcome};
+use oap::storage::{
+    Backend, BucketRange, Expiry, Order, ServiceFilter, StorageError, TopNFilter, WriteOutcome,
+};
 use oap::util::clock::Clock;
+use prometheus::Registry;
 use serde_json::json;
 
 use crate::es_console::EsConsole;
+use crate::lanes::count;
 use crate::peers;
 
 const MINUTE: u64 = 202_009_151_050;
@@ -36,14 +42,27 @@ fn store(options: ElasticsearchOptions) -> Result<Elasticsearch> {
 
 /// Only the model of endpoints.
 fn schema() -> Schema {
+    schema_of(&["endpoint_traffic"], &[])
+}
+
+/// Some of the built-in models, and metrics.
+fn schema_of(names: &[&str], metrics: &[MetricDefinition]) -> Schema {
     let all = Schema::build(&[], &[], &[], false);
     let others: Vec<String> = all
         .models()
         .iter()
         .map(|m| m.name.clone())
-        .filter(|name| name != "endpoint_traffic")
+        .filter(|name| !names.contains(&name.as_str()))
         .collect();
-    Schema::build(&[], &[], &others, false)
+    Schema::build(metrics, &[], &others, false)
+}
+
+fn key(row: &Row, time_bucket: Option<u64>) -> RowKey {
+    RowKey {
+        model: Arc::clone(&row.model),
+        id: row.id.clone(),
+        time_bucket,
+    }
 }
 
 fn endpoint(schema: &Schema, name: &str, time_bucket: u64) -> Result<Row> {
@@ -222,6 +241,49 @@ async fn expired_days_go_whatever_else_is_behind_the_alias() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_id_over_512_bytes_is_stored_and_found() -> Result<()> {
+    let store = store(options("long_ids")?)?;
+    let registry = Registry::new();
+    store.register(&registry)?;
+    let schema = schema();
+    store.install(&schema).await?;
+    let mut rows = vec![];
+    for (id, name) in [("a", "/a"), ("b", "/b"), ("ä", "/c")] {
+        rows.push(Row {
+            id: format!("{}{id}", "ä".repeat(300)),
+            ..endpoint(&schema, name, MINUTE)?
+        });
+    }
+    let outcomes = store.write(&rows).await?;
+    // The day is known or not.
+    let direct: Vec<RowKey> = rows.iter().map(|row| key(row, Some(MINUTE))).collect();
+    let found = store.load(&direct).await?;
+    let console = EsConsole::new("long_ids")?;
+    let documents = console.documents().await?;
+    let anywhere: Vec<RowKey> = rows.iter().map(|row| key(row, None)).collect();
+    let found_anywhere = store.load(&anywhere).await;
+    console.clean().await?;
+    ensure!(
+        outcomes.iter().all(|o| *o == WriteOutcome::Stored),
+        "{outcomes:?}"
+    );
+    for found in [found, found_anywhere?] {
+        for (row, found) in rows.iter().zip(found) {
+            let found = found.context("not found")?;
+            ensure!(found.id == row.id && found.cells == row.cells, "{found:?}");
+        }
+    }
+    ensure!(documents.len() == 3);
+    let begin = format!("{}~", "ä".repeat(200));
+    for document in documents {
+        let digest = document.id.strip_prefix(&begin).context("another id")?;
+        ensure!(digest.len() == 64, "{digest}");
+    }
+    ensure!(count(&registry, "storage_elasticsearch_shortened_ids_total") == 3);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn days_share_an_index_when_asked_for() -> Result<()> {
     let grouping = store(ElasticsearchOptions {
         day_step: 4,
@@ -267,5 +329,108 @@ async fn days_share_an_index_when_asked_for() -> Result<()> {
     ensure!(late? == ["step_endpoint_traffic-20200912"]);
     let rest = rest?;
     ensure!(rest["step_endpoint_traffic-20200916"].is_object(), "{rest}");
+async fn a_day_that_was_made_read_only_holds_up_nothing() -> Result<()> {
+    let store = store(options("read_only")?)?;
+    let schema = schema();
+    store.install(&schema).await?;
+    let old = endpoint(&schema, "/a", MINUTE)?;
+    let first = store.write(std::slice::from_ref(&old)).await;
+    let console = EsConsole::new("read_only")?;
+    let blocked = json!({"index.blocks.write": true});
+    console.set("endpoint_traffic-20200915", blocked).await?;
+    let today = Zone::utc()
+        .minute(Clock::System.now_ms())
+        .context("no time")?;
+    let outcomes = store.write(&[old, endpoint(&schema, "/b", today)?]).await;
+    console.clean().await?;
+    ensure!(first? == [WriteOutcome::Stored]);
+    let outcomes = outcomes?;
+    ensure!(
+        matches!(&outcomes[0], WriteOutcome::Rejected(reason) if reason.contains("write")),
+        "{outcomes:?}"
+    );
+    ensure!(outcomes[1] == WriteOutcome::Stored, "{outcomes:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn metrics_of_today_are_there_when_someone_asks() -> Result<()> {
+    let mut options = options("asked")?;
+    // Nothing becomes visible by itself.
+    let settings = json!({"index.refresh_interval": "-1"});
+    options.advanced = settings.as_object().context("no object")?.clone();
+    let store = store(options)?;
+    let metric = MetricDefinition {
+        name: "calls".to_owned(),
+        scope: Scope::Service,
+        filters: vec![],
+        function: Function::Sum,
+        entrance: Entrance::One,
+    };
+    let schema = schema_of(&[], &[metric]);
+    store.install(&schema).await?;
+    let model = schema.model("calls").context("no model")?;
+    let now_ms = Clock::System.now_ms();
+    let row = |minute: u64| Row {
+        model: Arc::clone(model),
+        id: format!("{minute}_shop"),
+        time_bucket: minute,
+        cells: vec![Cell::text("shop"), Cell::Long(7)],
+    };
+    let minute = Zone::utc().minute(now_ms).context("no time")?;
+    let filter = |minute| TopNFilter {
+        range: BucketRange {
+            start: minute,
+            end: minute,
+        },
+        service_id: None,
+        order: Order::Descending,
+        limit: 10,
+    };
+    let yesterday = Zone::utc().minute(now_ms - 86_400_000).context("no time")?;
+    ensure!(day_of(yesterday) < day_of(minute));
+    store.write(&[row(minute), row(yesterday)]).await?;
+    let found = store.top_n(model, &filter(minute)).await;
+    let sum = store.aggregate(model, "shop", filter(minute).range).await;
+    // Days that are over change seldom; they wait for their refresh.
+    let of_yesterday = store.top_n(model, &filter(yesterday)).await;
+    EsConsole::new("asked")?.clean().await?;
+    ensure!(found?.len() == 1);
+    ensure!(sum? == Some(7.0));
+    ensure!(of_yesterday?.is_empty());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_is_cut_is_counted() -> Result<()> {
+    let store = store(options("cut")?)?;
+    let registry = Registry::new();
+    store.register(&registry)?;
+    let schema = schema_of(&["service_traffic"], &[]);
+    store.install(&schema).await?;
+    let model = schema.model("service_traffic").context("no model")?;
+    let rows = ["a", "b", "c"].map(|name| Row {
+        model: Arc::clone(model),
+        id: name.to_owned(),
+        time_bucket: MINUTE,
+        cells: vec![Cell::text(name), Cell::Long(0)],
+    });
+    store.write(&rows).await?;
+    let console = EsConsole::new("cut")?;
+    console.refresh().await?;
+    let filter = ServiceFilter {
+        node_type: 0,
+        name: None,
+        keyword: None,
+    };
+    let mut shown = vec![];
+    let mut cut = vec![];
+    for limit in [3, 2] {
+        shown.push(store.services(&filter, limit).await?.len());
+        cut.push(count(&registry, "storage_elasticsearch_cut_answers_total"));
+    }
+    console.clean().await?;
+    ensure!(shown == [3, 2], "{shown:?}");
+    ensure!(cut == [0, 1], "{cut:?}");
     Ok(())
 }

@@ -128,6 +128,12 @@ impl EsConsole {
         self.refresh().await
     }
 
+    /// Changes settings of an index; its name is without the namespace.
+    pub async fn set(&self, index: &str, settings: Value) -> Result<()> {
+        let path = format!("{}_{index}/_settings", self.namespace);
+        self.ask("PUT", &path, Some(settings)).await.map(drop)
+    }
+
     /// Every index template of the namespace, by name.
     pub async fn templates(&self) -> Result<Map<String, Value>> {
         let path = format!("_template/{}_*", self.namespace);

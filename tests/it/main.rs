@@ -19,6 +19,7 @@ mod es_tls;
 mod every_metric;
 mod failures;
 mod fake_es;
+mod freshness;
 mod gate;
 mod golden;
 mod graphql;

@@ -11,6 +11,9 @@ use crate::storage::query::{
     AddressAlias, EndpointTraffic, InstanceTraffic, ServiceFilter, ServiceTraffic,
 };
 
+/// Setting that decides how many services and instances are listed.
+const QUERY_MAX_SIZE: &str = "SW_STORAGE_ES_QUERY_MAX_SIZE";
+
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Service {
@@ -50,6 +53,9 @@ impl Elasticsearch {
         let target = self.names.alias("service_traffic");
         let found: Found<Service> =
             search(&self.client, &target, Completeness::BestEffort, &body).await?;
+        if filter.name.is_none() {
+            self.note_if_cut("services", &found, QUERY_MAX_SIZE);
+        }
         let services = found.sources().map(|service| ServiceTraffic {
             name: service.name.unwrap_or_default(),
             node_type: service.node_type.unwrap_or(filter.node_type),
@@ -73,6 +79,7 @@ impl Elasticsearch {
         let target = self.names.alias("instance_traffic");
         let found: Found<Member> =
             search(&self.client, &target, Completeness::BestEffort, &body).await?;
+        self.note_if_cut("instances", &found, QUERY_MAX_SIZE);
         let instances = found.sources().map(|member| InstanceTraffic {
             service_id: member.service_id.unwrap_or_default(),
             name: member.name.unwrap_or_default(),
@@ -111,6 +118,11 @@ impl Elasticsearch {
         let target = self.names.alias("network_address_alias");
         let found: Found<Alias> =
             search(&self.client, &target, Completeness::BestEffort, &body).await?;
+        self.note_if_cut(
+            "address aliases",
+            &found,
+            "SW_STORAGE_ES_QUERY_MAX_WINDOW_SIZE",
+        );
         let aliases = found.sources().map(|alias| AddressAlias {
             address: alias.address.unwrap_or_default(),
             service_id: alias.represent_service_id.unwrap_or_default(),

@@ -100,6 +100,7 @@ impl Elasticsearch {
         let target = self.names.alias(SEGMENT);
         let found: Found<Whole> =
             search(&self.client, &target, Completeness::BestEffort, &body).await?;
+        self.note_if_cut("trace", &found, "SW_STORAGE_ES_QUERY_SEGMENT_SIZE");
         found.hits().into_iter().map(segment_data).collect()
     }
 

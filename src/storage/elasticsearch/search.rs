@@ -69,6 +69,9 @@ impl<S> Default for Hits<S> {
 #[derive(Debug, Deserialize)]
 struct Total {
     value: i64,
+    /// `gte` if the server stopped counting there.
+    #[serde(default)]
+    relation: String,
 }
 
 /// A found document.
@@ -100,6 +103,23 @@ impl<S, A> Found<S, A> {
 }
 
 impl Elasticsearch {
+    /// Says when more matches than the limit let through, and which setting decides that.
+    pub(super) fn note_if_cut<S, A>(
+        &self,
+        question: &'static str,
+        found: &Found<S, A>,
+        setting: &'static str,
+    ) {
+        let shown = found.hits.hits.len();
+        let total = found.hits.total.as_ref();
+        let has_more = |total: &Total| {
+            usize::try_from(total.value).is_ok_and(|n| n > shown) || total.relation == "gte"
+        };
+        if total.is_some_and(has_more) {
+            self.counters.note_cut(question, shown, setting);
+        }
+    }
+
     /// Makes what was written to today's index of a model visible, if a question is about today: metrics are refreshed as
     /// seldom as in 8.1.0, but what is asked for should be there. A refresh that fails leaves what was visible before.
     pub(super) async fn freshen(&self, model: &str, range: BucketRange) {

@@ -21,6 +21,9 @@ struct Edges {
 #[derive(Debug, Deserialize)]
 struct Buckets<B> {
     buckets: Vec<B>,
+    /// Documents of buckets that found no room.
+    #[serde(default)]
+    sum_other_doc_count: u64,
 }
 
 #[derive(Debug, Deserialize)]
@@ -55,9 +58,13 @@ impl Elasticsearch {
         let target = self.names.target(&model.name, range);
         let found: Found<IgnoredAny, Edges> =
             search(&self.client, &target, Completeness::BestEffort, &body).await?;
-        let buckets = found
-            .aggregations
-            .map_or_else(Vec::new, |a| a.edges.buckets);
+        let edges = found.aggregations.map(|a| a.edges);
+        if edges.as_ref().is_some_and(|e| e.sum_other_doc_count > 0) {
+            let shown = MAX_EDGES;
+            self.counters
+                .note_cut("topology", shown, "none, as in 8.1.0");
+        }
+        let buckets = edges.map_or_else(Vec::new, |e| e.buckets);
         let relations = buckets.into_iter().map(|edge| Relation {
             entity_id: edge.key,
             component_id: edge.components.buckets.first().map_or(0, |c| c.key),
