@@ -3,12 +3,14 @@
 //! A lane writes one batch at a time, so a later version of a row never overtakes an earlier one. A store that is away
 //! keeps the lane waiting; whoever fills lanes decides what to do when one is full.
 
+mod metrics;
+mod put_off;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use prometheus::{IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry};
 use tokio::sync::{mpsc, oneshot};
 
 use super::dead_letters::{DeadLetter, DeadLetters};
@@ -17,66 +19,8 @@ use crate::model::row::{Cell, Row};
 use crate::model::schema::Model;
 use crate::telemetry::Throttle;
 use crate::util::clock::Clock;
-
-/// Counters of all lanes.
-#[derive(Debug, Clone)]
-pub struct WriterMetrics {
-    stored: IntCounterVec,
-    rejected: IntCounterVec,
-    retried: IntCounter,
-    failed: IntCounter,
-    shed: IntCounterVec,
-    queued: IntGaugeVec,
-}
-
-impl WriterMetrics {
-    pub fn new(registry: &Registry) -> prometheus::Result<WriterMetrics> {
-        let by = |name: &str, help: &str, label: &str| {
-            let counter = IntCounterVec::new(Opts::new(name, help), &[label])?;
-            registry.register(Box::new(counter.clone()))?;
-            Ok::<_, prometheus::Error>(counter)
-        };
-        let plain = |name: &str, help: &str| {
-            let counter = IntCounter::new(name, help)?;
-            registry.register(Box::new(counter.clone()))?;
-            Ok::<_, prometheus::Error>(counter)
-        };
-        let queued = IntGaugeVec::new(
-            Opts::new(
-                "storage_queued_bytes",
-                "Estimated bytes waiting to be written",
-            ),
-            &["lane"],
-        )?;
-        registry.register(Box::new(queued.clone()))?;
-        Ok(WriterMetrics {
-            stored: by(
-                "storage_stored_rows_total",
-                "Rows stored, by model",
-                "model",
-            )?,
-            rejected: by(
-                "storage_rejected_rows_total",
-                "Rows that the store refused for good, by model",
-                "model",
-            )?,
-            shed: by(
-                "storage_shed_rows_total",
-                "Rows given up because the lane was full, by model",
-                "model",
-            )?,
-            retried: plain(
-                "storage_retried_rows_total",
-                "Rows written again after a refusal",
-            )?,
-            failed: plain(
-                "storage_failed_writes_total",
-                "Writes that failed as a whole",
-            )?,
-            queued,
-        })
-    }
-}
+pub use metrics::WriterMetrics;
+use put_off::{PutOff, Wait, waited};
 
 enum Order {
     Write(Vec<Row>, usize),
@@ -118,6 +62,10 @@ pub struct LaneWriter<S> {
     is_away: Arc<AtomicBool>,
     storage: Arc<S>,
     linger: Duration,
+    max_bytes: usize,
+    put_off: PutOff,
+    /// Batches written so far.
+    batches: u64,
     metrics: WriterMetrics,
     dead_letters: Option<Arc<DeadLetters>>,
     log: Throttle,
@@ -143,6 +91,10 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// How often a store that answers may put off the same row; beyond, that row would hold up all others for ever. About a
 /// quarter of an hour.
 const MAX_REFUSALS: u32 = 100;
+/// After so many refusals, about three seconds, rows wait aside if others are taken.
+const REFUSALS_IN_LINE: u32 = 6;
+/// The part of a lane's bytes that may wait aside; beyond, the lane waits for them.
+const PUT_OFF_PART: usize = 4;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
@@ -170,6 +122,9 @@ pub fn lane<S: Backend>(
         is_away: Arc::clone(&lane.is_away),
         storage,
         linger,
+        max_bytes,
+        put_off: PutOff::new(),
+        batches: 0,
         metrics,
         dead_letters: None,
         log: Throttle::new(Clock::System),
@@ -242,21 +197,92 @@ impl<S: Backend> LaneWriter<S> {
 
     /// Works until every [`Lane`] is dropped and all is written.
     pub async fn run(mut self) {
-        while let Some(order) = self.orders.recv().await {
+        loop {
+            let order = match self.put_off.next_try() {
+                None => self.orders.recv().await,
+                Some(at) => match tokio::time::timeout_at(at, self.orders.recv()).await {
+                    Ok(order) => order,
+                    Err(_) => {
+                        self.write_put_off().await;
+                        continue;
+                    }
+                },
+            };
             match order {
-                Order::Notify(done) => answer(done),
-                Order::Write(rows, bytes) => {
+                Some(Order::Notify(done)) => self.put_off.listen(self.batches, done),
+                Some(Order::Write(rows, bytes)) => {
                     let (rows, bytes, waiting) = self.gather(rows, bytes).await;
-                    self.store(rows).await;
-                    self.queued.fetch_sub(bytes, Ordering::Relaxed);
-                    let gauge = self.metrics.queued.with_label_values(&[self.name]);
-                    gauge.set(self.queued.load(Ordering::Relaxed) as i64);
+                    self.write_batch(rows, bytes).await;
                     if let Some(done) = waiting {
-                        answer(done);
+                        self.put_off.listen(self.batches, done);
                     }
                 }
+                None => break,
             }
         }
+        while let Some(at) = self.put_off.next_try() {
+            tokio::time::sleep_until(at).await;
+            self.write_put_off().await;
+        }
+    }
+
+    async fn write_batch(&mut self, rows: Vec<Row>, bytes: usize) {
+        self.batches += 1;
+        let before = self.put_off.bytes();
+        let waits = self.put_off.replaced_by(&rows);
+        self.metrics.replaced.inc_by(waits.len() as u64);
+        let refused = self.store(rows).await;
+        let first = Wait {
+            batch: self.batches,
+            refusals: REFUSALS_IN_LINE,
+        };
+        let replaced = self.put_off.add(refused, &waits, first);
+        self.metrics.replaced.inc_by(replaced);
+        self.settled(before + bytes);
+    }
+
+    /// Tries again what waits aside.
+    async fn write_put_off(&mut self) {
+        let before = self.put_off.bytes();
+        let (rows, waits) = self.put_off.take();
+        let again = match self.storage.write(&rows).await {
+            Ok(outcomes) => {
+                let outcomes = rows.iter().zip(outcomes).map(|(row, outcome)| {
+                    let wait = waited(&waits, row);
+                    match wait.is_some_and(|wait| wait.refusals >= MAX_REFUSALS) {
+                        true => given_up(outcome),
+                        false => outcome,
+                    }
+                });
+                let outcomes = outcomes.collect();
+                let settled = self.settle(rows, outcomes);
+                self.bury(settled.rejected).await;
+                if let Some(reason) = settled.why_again {
+                    self.say_waiting(settled.again.len(), &reason);
+                }
+                settled.again
+            }
+            Err(error) => {
+                self.metrics.failed.inc();
+                self.say_waiting(rows.len(), &error.to_string());
+                rows
+            }
+        };
+        let first = Wait {
+            batch: self.batches,
+            refusals: REFUSALS_IN_LINE,
+        };
+        self.put_off.add(again, &waits, first);
+        self.settled(before);
+    }
+
+    /// Of so many bytes only what waits aside is still held.
+    fn settled(&mut self, bytes: usize) {
+        let freed = bytes.saturating_sub(self.put_off.bytes());
+        self.queued.fetch_sub(freed, Ordering::Relaxed);
+        let gauge = self.metrics.queued.with_label_values(&[self.name]);
+        gauge.set(self.queued.load(Ordering::Relaxed) as i64);
+        self.put_off.answer();
     }
 
     /// Adds what else comes within the linger time, until someone waits for what was queued so far.
@@ -279,9 +305,12 @@ impl<S: Backend> LaneWriter<S> {
         (rows, bytes, None)
     }
 
-    async fn store(&self, mut rows: Vec<Row>) {
+    /// Writes rows until each is stored, refused for good, or refused again and again while others are taken; returns
+    /// those.
+    async fn store(&self, mut rows: Vec<Row>) -> Vec<Row> {
         let mut pause = FIRST_PAUSE;
         let mut refusals = 0;
+        let mut takes_others = false;
         while !rows.is_empty() {
             let offered = rows.len();
             let refusal = match self.storage.write(&rows).await {
@@ -305,7 +334,8 @@ impl<S: Backend> LaneWriter<S> {
             };
             let reason = refusal.as_deref().unwrap_or_default();
             // A store that answers but takes nothing is as good as none.
-            let is_away = rows.len() == offered;
+            let is_away = rows.len() == offered && !takes_others;
+            takes_others |= rows.len() < offered;
             let was_away = self.is_away.swap(is_away, Ordering::Relaxed);
             if was_away && !is_away {
                 tracing::info!(lane = self.name, "storage is back, writing resumes");
@@ -319,11 +349,16 @@ impl<S: Backend> LaneWriter<S> {
             } else if !rows.is_empty() {
                 self.say_waiting(rows.len(), reason);
             }
+            let has_room = self.put_off.bytes() <= self.max_bytes / PUT_OFF_PART;
+            if takes_others && has_room && refusals >= REFUSALS_IN_LINE {
+                break;
+            }
             if !rows.is_empty() {
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(LONGEST_PAUSE);
             }
         }
+        rows
     }
 
     fn say_waiting(&self, rows: usize, reason: &str) {
@@ -393,11 +428,6 @@ impl<S: Backend> LaneWriter<S> {
             letters.keep(rejected).await;
         }
     }
-}
-
-/// Whoever asked may have given up.
-fn answer(done: oneshot::Sender<()>) {
-    done.send(()).unwrap_or_default();
 }
 
 fn given_up(outcome: WriteOutcome) -> WriteOutcome {

@@ -3,6 +3,7 @@
 //! Time is virtual: pauses between attempts cost nothing.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -203,5 +204,70 @@ async fn many_small_batches_do_not_hold_up_whoever_brings_them() -> Result<()> {
     ensure!(shed > 0);
     fixture.store.set_away(false);
     ensure!(fixture.finish().await?.len() == ROWS - shed);
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn rows_that_are_not_taken_for_long_do_not_hold_up_the_others() -> Result<()> {
+    let fixture = fixture(usize::MAX)?;
+    let is_red = Arc::new(AtomicBool::new(true));
+    let red = Arc::clone(&is_red);
+    // As those of an index without a primary shard.
+    fixture.store.judge_by(move |_, row| {
+        let id: u32 = row.id.parse().unwrap_or(0);
+        match id % 4 == 0 && red.load(Ordering::SeqCst) {
+            true => WriteOutcome::Retry("503".into()),
+            false => WriteOutcome::Stored,
+        }
+    });
+    let began = Instant::now();
+    for version in 1..=10 {
+        let rows = (0..100).map(|id| fixture.row(id, version)).collect();
+        fixture.lane.write(rows).await;
+        tokio::time::sleep(Duration::from_secs(6)).await;
+    }
+    let others = fixture.store.rows();
+    ensure!(others.len() == 75, "{}", others.len());
+    for row in others.values() {
+        ensure!(row.cells[1].as_text() == Some("10"), "{row:?}");
+    }
+    // Who asks is told when all of it is stored, not earlier.
+    let drained = timeout(Duration::from_secs(30), fixture.lane.drained()).await;
+    ensure!(drained.is_err());
+    is_red.store(false, Ordering::SeqCst);
+    fixture.lane.drained().await;
+    ensure!(
+        began.elapsed() < Duration::from_secs(110),
+        "{:?}",
+        began.elapsed()
+    );
+    let stored = fixture.count("storage_stored_rows_total");
+    let replaced = fixture.count("storage_replaced_rows_total");
+    ensure!(
+        stored + replaced == 1000 && replaced == 225,
+        "{stored} {replaced}"
+    );
+    let expected: Vec<_> = (0..100).map(|id| (id, 10)).collect();
+    ensure!(fixture.finish().await? == expected);
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_aside_is_written_before_the_end_and_given_up_at_last() -> Result<()> {
+    let fixture = fixture(usize::MAX)?;
+    fixture.store.judge_by(|write, row| match row.id.as_str() {
+        "1" if write < 20 => WriteOutcome::Retry("for some time".into()),
+        "2" => WriteOutcome::Retry("for ever".into()),
+        _ => WriteOutcome::Stored,
+    });
+    fixture
+        .lane
+        .write((0..5).map(|id| fixture.row(id, 1)).collect())
+        .await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    ensure!(fixture.store.rows().len() == 3);
+    let registry = fixture.registry.clone();
+    ensure!(fixture.finish().await? == [0, 1, 3, 4].map(|id| (id, 1)));
+    ensure!(count(&registry, "storage_rejected_rows_total") == 1);
     Ok(())
 }

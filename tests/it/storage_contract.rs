@@ -181,8 +181,8 @@ async fn elasticsearch(namespace: &str, models: &[&str]) -> Result<Store<Elastic
     let schema = schema_of(models);
     let backend = Elasticsearch::new(options, Zone::utc(), Clock::System)?;
     backend.install(&schema).await?;
-    // An id above the limit of 512 bytes.
-    let unstorable = unstorable(&"x".repeat(513), MINUTE)?;
+    // A keyword above the limit of 32,766 bytes.
+    let unstorable = unstorable(&"x".repeat(32_767), MINUTE)?;
     Ok(Store {
         backend,
         schema,

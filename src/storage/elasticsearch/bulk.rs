@@ -17,6 +17,9 @@ use crate::model::schema::ModelKind;
 use crate::model::time_bucket::day_of;
 use crate::storage::{StorageError, WriteOutcome};
 
+/// How long the server waits for a primary shard before it answers that there is none; by default longer than a request may
+/// take, so that nothing would be known of the other documents.
+const TIMEOUT: &str = "timeout=10s";
 /// Below the 100 MB that the server takes at most by default.
 const MAX_DOCUMENT_BYTES: usize = 64 * 1024 * 1024;
 
@@ -148,9 +151,9 @@ impl Elasticsearch {
                 continue;
             }
             let path = if is_urgent {
-                format!("/_bulk?refresh=true&{FILTER}")
+                format!("/_bulk?refresh=true&{TIMEOUT}&{FILTER}")
             } else {
-                format!("/_bulk?{FILTER}")
+                format!("/_bulk?{TIMEOUT}&{FILTER}")
             };
             self.counters.bulk_requests.inc();
             let reply = match self.client.post_lines(&path, Bytes::from(part.lines)).await {

@@ -2,6 +2,7 @@
 //! minutes that it wrote is merged with them. All sums are done here, from the recorded documents and what is sent.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
@@ -13,10 +14,13 @@ use super::json::{canon, same};
 use super::recording::{self, Document};
 use super::{Play, SETTINGS, allow_list, compare_docs};
 use crate::es_console::EsConsole;
+use crate::graphql::GraphQl;
 use crate::segments::{COLLECT, bytes};
 use crate::sender::{Calling, Sender};
 use crate::server::{Store, TestServer};
+use crate::waiting::wait_until;
 
+const DEADLINE: Duration = Duration::from_secs(60);
 const NAMESPACE: &str = "golden_takeover";
 /// An entity with several requests in this minute, and what it is asked in addition.
 const SERVICE: &str = "frontend-web";
@@ -52,6 +56,12 @@ async fn golden_a_is_taken_over_from_the_original() -> Result<()> {
         builder = builder.env(variable, value);
     }
     let server = builder.start().await?;
+    let graphql = GraphQl::new(&server.http())?;
+    wait_until("templates may be changed", DEADLINE, async || {
+        let change = "mutation { changeTemplate(setting: {name: \"absent\", type: DASHBOARD, configuration: \"[]\", active: true}) { status } }";
+        graphql.ask(change, json!({})).await
+    })
+    .await?;
     let mut found = BTreeMap::new();
     let play = Play::default();
     let skipped = play.ask_everything(&server, &recorded, &mut found).await?;
@@ -205,10 +215,31 @@ fn check(recorded: &[Document], stored: &[Document]) -> Result<()> {
             (_, None) => {}
         }
     }
+    check_copies(recorded, stored)?;
     let gone = before.keys().find(|key| !after.contains_key(*key));
     ensure!(gone.is_none(), "{gone:?} is gone");
     eprintln!("{merged} documents merged, {added} added, {kept} as they were");
     ensure!(merged >= 42 && kept > 6000, "{merged} merged, {kept} kept");
+    Ok(())
+}
+
+/// What is updated where it lives is not on more days than before.
+fn check_copies(recorded: &[Document], stored: &[Document]) -> Result<()> {
+    let copies = |documents: &[Document]| {
+        let mut copies = BTreeMap::<(String, String), usize>::new();
+        for document in documents {
+            let model = compare_docs::model_of(&document.index, NAMESPACE);
+            if model.ends_with("_traffic") || model == "network_address_alias" {
+                *copies.entry((model, document.id.clone())).or_default() += 1;
+            }
+        }
+        copies
+    };
+    let (before, after) = (copies(recorded), copies(stored));
+    for (key, count) in after {
+        let was = before.get(&key).copied().unwrap_or(1);
+        ensure!(count == was, "{key:?} is there {count} times, not {was}");
+    }
     Ok(())
 }
 
