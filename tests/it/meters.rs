@@ -20,7 +20,7 @@ use crate::es_console::EsConsole;
 use crate::graphql::GraphQl;
 use crate::oap_process::{OapCommand, OapProcess};
 use crate::peers::Elasticsearch;
-use crate::questions::{buckets_from, service_value};
+use crate::questions::{buckets_from, ensure_writable};
 use crate::waiting::wait_until;
 
 /// Far above what a loaded machine needs.
@@ -131,7 +131,7 @@ async fn reported_and_read(command: &OapCommand) -> Result<()> {
     );
     let data = report("pod", at_ms, 0.07, 4.0, [1, 2, 1]);
     client.collect(stream(data)).await?;
-    stored(process, at_ms).await?;
+    stored(process).await?;
 
     let process = command.start().await?;
     let mut client =
@@ -141,7 +141,7 @@ async fn reported_and_read(command: &OapCommand) -> Result<()> {
     let meter_data = report("batch", at_ms, 5.0, 0.0, [0, 0, 1]);
     let batch = RawMessage(MeterDataCollection { meter_data }.encode_to_vec().into());
     client.collect_batch(tokio_stream::iter([batch])).await?;
-    stored(process, at_ms).await?;
+    stored(process).await?;
 
     let process = command.start().await?;
     let graphql = GraphQl::new(process.http())?;
@@ -153,11 +153,10 @@ async fn reported_and_read(command: &OapCommand) -> Result<()> {
 }
 
 /// Ends a process once its store is there, so that it can store what it took.
-async fn stored(process: OapProcess, at_ms: i64) -> Result<()> {
+async fn stored(process: OapProcess) -> Result<()> {
     let graphql = GraphQl::new(process.http())?;
-    let duration = buckets_from(at_ms, "UTC", "MINUTE")?;
-    wait_until("the store answers", DEADLINE, async || {
-        service_value(&graphql, "meter_all_load", "shop", &duration).await
+    wait_until("the store is ready", DEADLINE, async || {
+        ensure_writable(&graphql).await
     })
     .await?;
     process.stop().await

@@ -51,3 +51,10 @@ pub async fn trace_count(graphql: &GraphQl, service: &str, duration: &Value) -> 
     let answer = graphql.ask(query, json!({"c": condition})).await?;
     answer["total"].as_u64().context("no total")
 }
+
+/// Fails until the store has all that it needs to be written to.
+pub async fn ensure_writable(graphql: &GraphQl) -> Result<()> {
+    let change = "mutation { changeTemplate(setting: {
+        name: \"no such template\", type: DASHBOARD, configuration: \"[]\", active: true}) { status } }";
+    graphql.ask(change, json!({})).await.map(drop)
+}

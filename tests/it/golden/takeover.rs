@@ -15,6 +15,7 @@ use super::recording::{self, Document};
 use super::{Play, SETTINGS, allow_list, compare_docs};
 use crate::es_console::EsConsole;
 use crate::graphql::GraphQl;
+use crate::questions::ensure_writable;
 use crate::segments::{COLLECT, bytes};
 use crate::sender::{Calling, Sender};
 use crate::server::{Store, TestServer};
@@ -57,9 +58,8 @@ async fn golden_a_is_taken_over_from_the_original() -> Result<()> {
     }
     let server = builder.start().await?;
     let graphql = GraphQl::new(&server.http())?;
-    wait_until("templates may be changed", DEADLINE, async || {
-        let change = "mutation { changeTemplate(setting: {name: \"absent\", type: DASHBOARD, configuration: \"[]\", active: true}) { status } }";
-        graphql.ask(change, json!({})).await
+    wait_until("the store is ready", DEADLINE, async || {
+        ensure_writable(&graphql).await
     })
     .await?;
     let mut found = BTreeMap::new();
