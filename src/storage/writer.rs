@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 use super::dead_letters::{DeadLetter, DeadLetters};
 use super::{Backend, WriteOutcome};
@@ -88,10 +89,10 @@ const SPARE_ORDERS: usize = 256;
 const MAX_ROWS_PER_WRITE: usize = 5000;
 /// How long a full lane of a working store may hold up whoever fills it.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How often a store that answers may put off the same row; beyond, that row would hold up all others for ever. About a
-/// quarter of an hour.
+/// How often a store that takes others may put off the same row, about a quarter of an hour. Then it is given up: it keeps
+/// its shard from forgetting what is stored.
 const MAX_REFUSALS: u32 = 100;
-/// After so many refusals, about three seconds, rows wait aside if others are taken.
+/// After so many refusals, about three seconds, rows wait aside and others are tried.
 const REFUSALS_IN_LINE: u32 = 6;
 /// The part of a lane's bytes that may wait aside; beyond, the lane waits for them.
 const PUT_OFF_PART: usize = 4;
@@ -200,12 +201,13 @@ impl<S: Backend> LaneWriter<S> {
         loop {
             let order = match self.put_off.next_try() {
                 None => self.orders.recv().await,
+                Some(at) if at <= Instant::now() => {
+                    self.write_put_off().await;
+                    continue;
+                }
                 Some(at) => match tokio::time::timeout_at(at, self.orders.recv()).await {
                     Ok(order) => order,
-                    Err(_) => {
-                        self.write_put_off().await;
-                        continue;
-                    }
+                    Err(_) => continue,
                 },
             };
             match order {
@@ -245,6 +247,7 @@ impl<S: Backend> LaneWriter<S> {
     async fn write_put_off(&mut self) {
         let before = self.put_off.bytes();
         let (rows, waits) = self.put_off.take();
+        let offered = rows.len();
         let again = match self.storage.write(&rows).await {
             Ok(outcomes) => {
                 let outcomes = rows.iter().zip(outcomes).map(|(row, outcome)| {
@@ -257,6 +260,9 @@ impl<S: Backend> LaneWriter<S> {
                 let outcomes = outcomes.collect();
                 let settled = self.settle(rows, outcomes);
                 self.bury(settled.rejected).await;
+                if settled.again.len() < offered {
+                    self.note_away(false, "");
+                }
                 if let Some(reason) = settled.why_again {
                     self.say_waiting(settled.again.len(), &reason);
                 }
@@ -268,11 +274,9 @@ impl<S: Backend> LaneWriter<S> {
                 rows
             }
         };
-        let first = Wait {
-            batch: self.batches,
-            refusals: REFUSALS_IN_LINE,
-        };
-        self.put_off.add(again, &waits, first);
+        // A store that takes nothing at all says nothing about these rows.
+        let refusals = u32::from(!self.is_away.load(Ordering::Relaxed));
+        self.put_off.add_again(again, &waits, refusals);
         self.settled(before);
     }
 
@@ -291,7 +295,7 @@ impl<S: Backend> LaneWriter<S> {
         mut rows: Vec<Row>,
         mut bytes: usize,
     ) -> (Vec<Row>, usize, Option<oneshot::Sender<()>>) {
-        let deadline = tokio::time::Instant::now() + self.linger;
+        let deadline = Instant::now() + self.linger;
         while rows.len() < MAX_ROWS_PER_WRITE {
             match tokio::time::timeout_at(deadline, self.orders.recv()).await {
                 Ok(Some(Order::Write(more, more_bytes))) => {
@@ -305,7 +309,7 @@ impl<S: Backend> LaneWriter<S> {
         (rows, bytes, None)
     }
 
-    /// Writes rows until each is stored, refused for good, or refused again and again while others are taken; returns
+    /// Writes rows until each is stored, refused for good, or refused again and again by a store that answers; returns
     /// those.
     async fn store(&self, mut rows: Vec<Row>) -> Vec<Row> {
         let mut pause = FIRST_PAUSE;
@@ -317,7 +321,7 @@ impl<S: Backend> LaneWriter<S> {
                 Ok(outcomes) => {
                     debug_assert_eq!(outcomes.len(), offered, "one outcome per row");
                     refusals += 1;
-                    let outcomes = if refusals < MAX_REFUSALS {
+                    let outcomes = if refusals < MAX_REFUSALS || !takes_others {
                         outcomes
                     } else {
                         outcomes.into_iter().map(given_up).collect()
@@ -329,28 +333,19 @@ impl<S: Backend> LaneWriter<S> {
                 }
                 Err(error) => {
                     self.metrics.failed.inc();
+                    takes_others = false;
                     Some(error.to_string())
                 }
             };
             let reason = refusal.as_deref().unwrap_or_default();
-            // A store that answers but takes nothing is as good as none.
-            let is_away = rows.len() == offered && !takes_others;
             takes_others |= rows.len() < offered;
-            let was_away = self.is_away.swap(is_away, Ordering::Relaxed);
-            if was_away && !is_away {
-                tracing::info!(lane = self.name, "storage is back, writing resumes");
-            }
-            if is_away && !was_away {
-                tracing::warn!(
-                    lane = self.name,
-                    reason,
-                    "storage does not take writes, waiting"
-                );
-            } else if !rows.is_empty() {
+            // A store that answers but takes nothing is as good as none.
+            let is_news = self.note_away(!takes_others, reason);
+            if !is_news && !rows.is_empty() {
                 self.say_waiting(rows.len(), reason);
             }
             let has_room = self.put_off.bytes() <= self.max_bytes / PUT_OFF_PART;
-            if takes_others && has_room && refusals >= REFUSALS_IN_LINE {
+            if has_room && refusals >= REFUSALS_IN_LINE {
                 break;
             }
             if !rows.is_empty() {
@@ -359,6 +354,23 @@ impl<S: Backend> LaneWriter<S> {
             }
         }
         rows
+    }
+
+    /// Remembers whether the store takes anything, and says when it no longer does; whether it said that.
+    fn note_away(&self, is_away: bool, reason: &str) -> bool {
+        let was_away = self.is_away.swap(is_away, Ordering::Relaxed);
+        if was_away && !is_away {
+            tracing::info!(lane = self.name, "storage is back, writing resumes");
+        }
+        let is_news = is_away && !was_away;
+        if is_news {
+            tracing::warn!(
+                lane = self.name,
+                reason,
+                "storage does not take writes, waiting"
+            );
+        }
+        is_news
     }
 
     fn say_waiting(&self, rows: usize, reason: &str) {

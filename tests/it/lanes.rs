@@ -271,3 +271,20 @@ async fn what_waits_aside_is_written_before_the_end_and_given_up_at_last() -> Re
     ensure!(count(&registry, "storage_rejected_rows_total") == 1);
     Ok(())
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_refuses_everything_for_hours_loses_nothing_that_has_room() -> Result<()> {
+    let fixture = fixture(usize::MAX)?;
+    let refused = || WriteOutcome::Retry("disk is full".into());
+    fixture.store.judge_by(move |_, _| refused());
+    for id in 0..100 {
+        fixture.lane.write(vec![fixture.row(id, 1)]).await;
+        tokio::time::sleep(Duration::from_secs(60)).await;
+    }
+    fixture.store.judge_by(|_, _| WriteOutcome::Stored);
+    fixture.lane.drained().await;
+    ensure!(fixture.count("storage_rejected_rows_total") == 0);
+    let expected: Vec<_> = (0..100).map(|id| (id, 1)).collect();
+    ensure!(fixture.finish().await? == expected);
+    Ok(())
+}

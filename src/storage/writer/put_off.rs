@@ -72,19 +72,13 @@ impl PutOff {
 
     /// Lets rows wait, in the order of their versions. Returns how many of them later ones replaced.
     pub(super) fn add(&mut self, rows: Vec<Row>, waited: &HashMap<Key, Wait>, first: Wait) -> u64 {
-        if rows.is_empty() {
-            return 0;
-        }
-        if self.rows.is_empty() {
-            self.next_try = Instant::now() + LONGEST_PAUSE;
-        }
         let mut replaced = 0;
         for row in rows {
             let key = key(&row);
-            let wait = waited.get(&key).map_or(first, |wait| Wait {
-                refusals: wait.refusals + 1,
-                ..*wait
-            });
+            let wait = waited.get(&key).copied().unwrap_or(first);
+            if self.rows.is_empty() {
+                self.next_try = Instant::now() + LONGEST_PAUSE;
+            }
             self.bytes += row_bytes(&row);
             if let Some((old, _)) = self.rows.insert(key, (row, wait)) {
                 self.bytes -= row_bytes(&old);
@@ -99,6 +93,19 @@ impl PutOff {
         self.bytes = 0;
         let taken = self.rows.drain();
         taken.map(|(key, (row, wait))| (row, (key, wait))).unzip()
+    }
+
+    /// Lets rows of [`PutOff::take`] wait again, after so many more refusals.
+    pub(super) fn add_again(&mut self, rows: Vec<Row>, waits: &HashMap<Key, Wait>, refusals: u32) {
+        for row in rows {
+            if let Some(wait) = waited(waits, &row) {
+                let wait = Wait {
+                    refusals: wait.refusals + refusals,
+                    ..wait
+                };
+                self.add(vec![row], &HashMap::new(), wait);
+            }
+        }
     }
 
     /// Tells when everything up to a batch is settled.
