@@ -215,7 +215,7 @@ async fn rows_that_are_not_taken_for_long_do_not_hold_up_the_others() -> Result<
     // As those of an index without a primary shard.
     fixture.store.judge_by(move |_, row| {
         let id: u32 = row.id.parse().unwrap_or(0);
-        match id % 4 == 0 && red.load(Ordering::SeqCst) {
+        match id.is_multiple_of(4) && red.load(Ordering::SeqCst) {
             true => WriteOutcome::Retry("503".into()),
             false => WriteOutcome::Stored,
         }
