@@ -4,6 +4,7 @@
 
 mod access_log;
 mod bounds;
+mod by_names;
 pub mod clr;
 pub mod entities;
 mod envoy;

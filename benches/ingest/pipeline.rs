@@ -31,8 +31,9 @@ const SCRIPTS: [(&str, &str); 2] = [
 pub(crate) const BATCH: usize = 64;
 /// Analyzers and shards, as on a machine with two cores.
 const CORES: usize = 2;
-/// What a lane may hold, as with the default memory budget.
-const LANE_BYTES: usize = 32 << 20;
+/// What the lanes may hold, as with the default memory budget.
+const METRICS_LANE_BYTES: usize = 8 << 20;
+const RECORDS_LANE_BYTES: usize = 64 << 20;
 /// So long before the traffic the process started: the store is not asked for what an earlier one may have left.
 const UP_MS: i64 = 20 * 60 * 1000;
 
@@ -82,15 +83,15 @@ impl Pipeline {
         let shard_metrics = ShardMetrics::new(&registry)?;
         let addresses = Arc::new(AddressBook::new(1_000_000));
         let mut tasks = JoinSet::new();
-        let mut open_lane = |name| {
+        let mut open_lane = |name, bytes| {
             let storage = Arc::clone(&storage);
             let linger = Duration::from_millis(200);
-            let (lane, writer) = lane(name, storage, LANE_BYTES, linger, writer_metrics.clone());
+            let (lane, writer) = lane(name, storage, bytes, linger, writer_metrics.clone());
             tasks.spawn(writer.run());
             lane
         };
-        let metrics = open_lane("metrics");
-        let records = open_lane("records");
+        let metrics = open_lane("metrics", METRICS_LANE_BYTES);
+        let records = open_lane("records", RECORDS_LANE_BYTES);
         let mut shards = Vec::new();
         for _ in 0..CORES {
             let (sender, inbox) = mpsc::channel(32);

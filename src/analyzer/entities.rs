@@ -5,17 +5,14 @@
 
 use std::sync::Arc;
 
-use hashbrown::HashMap;
-
+use super::by_names::{ByNames, Keys};
 use super::known::Known;
 use crate::model::entity::{Entity, EntityField as F};
 use crate::model::fact::AddressAlias;
 use crate::model::id;
 use crate::model::metrics::MeterScope;
 use crate::model::scope::{NodeType, Scope};
-use crate::model::source::RequestNames;
-
-type State = foldhash::fast::FixedState;
+use crate::model::source::{CallNames, RequestNames};
 
 /// A served request: who served it.
 #[derive(Debug)]
@@ -33,6 +30,7 @@ pub struct RelationEntities {
     pub service: Arc<Entity>,
     pub instance: Option<Arc<Entity>>,
     pub endpoint: Option<Arc<Entity>>,
+    pub names: Arc<CallNames>,
 }
 
 /// One end of a call, by names that are already cut.
@@ -60,11 +58,6 @@ impl InstanceEntities {
     }
 }
 
-/// Cached sets of entities per kind; beyond this many the cache starts over, which costs time but no data.
-const MAX_SETS: usize = 50_000;
-/// Names of one kind, in bytes: those of agents may be long. What is kept of a name takes up to ten times as much.
-const MAX_KEY_BYTES: usize = 16 << 20;
-
 /// Tag of endpoints.
 const ENDPOINT: u8 = 99;
 /// First of the tags of metered entities.
@@ -74,53 +67,12 @@ const METERED: u8 = 100;
 #[derive(Debug, Default)]
 pub struct Entities {
     known: Arc<Known>,
-    key: Vec<u8>,
-    services: Sets<Entity>,
-    requests: Sets<RequestEntities>,
-    relations: Sets<RelationEntities>,
-    instances: Sets<InstanceEntities>,
-    aliases: Sets<AddressAlias>,
-}
-
-/// One kind of set, by its key.
-#[derive(Debug)]
-struct Sets<T> {
-    by_key: HashMap<Box<[u8]>, Arc<T>, State>,
-    key_bytes: usize,
-}
-
-impl<T> Default for Sets<T> {
-    fn default() -> Self {
-        Sets {
-            by_key: HashMap::default(),
-            key_bytes: 0,
-        }
-    }
-}
-
-impl<T> Sets<T> {
-    fn get(&self, key: &[u8]) -> Option<Arc<T>> {
-        self.by_key.get(key).cloned()
-    }
-
-    fn insert(&mut self, key: &[u8], value: Arc<T>) -> Arc<T> {
-        let is_full = self.key_bytes + key.len() > MAX_KEY_BYTES;
-        if is_full || self.by_key.len() >= MAX_SETS {
-            self.by_key.clear();
-            self.key_bytes = 0;
-        }
-        if self.by_key.insert(key.into(), Arc::clone(&value)).is_none() {
-            self.key_bytes += key.len();
-        }
-        value
-    }
-
-    fn cached(&mut self, key: &[u8], make: impl FnOnce() -> Arc<T>) -> Arc<T> {
-        match self.get(key) {
-            Some(found) => found,
-            None => self.insert(key, make()),
-        }
-    }
+    keys: Keys,
+    services: ByNames<Arc<Entity>>,
+    requests: ByNames<Arc<RequestEntities>>,
+    relations: ByNames<Arc<RelationEntities>>,
+    instances: ByNames<Arc<InstanceEntities>>,
+    aliases: ByNames<Arc<AddressAlias>>,
 }
 
 impl Entities {
@@ -138,9 +90,9 @@ impl Entities {
 
     /// A service, or a database as a service.
     pub fn service(&mut self, name: &str, node_type: NodeType) -> Arc<Entity> {
-        write_key(&mut self.key, node_type as u8, &[name]);
+        let key = self.keys.of(node_type as u8, &[name]);
         let known = &self.known;
-        self.services.cached(&self.key, || {
+        self.services.cached(key, || {
             let id = id::service_id(name, node_type.is_normal());
             service_entity(known, Scope::Service, node_type, &id, name)
         })
@@ -148,9 +100,9 @@ impl Entities {
 
     /// A database as what is accessed.
     pub fn database_access(&mut self, name: &str) -> Arc<Entity> {
-        write_key(&mut self.key, u8::MAX, &[name]);
+        let key = self.keys.of(u8::MAX, &[name]);
         let known = &self.known;
-        self.services.cached(&self.key, || {
+        self.services.cached(key, || {
             let id = id::service_id(name, false);
             service_entity(known, Scope::DatabaseAccess, NodeType::Database, &id, name)
         })
@@ -158,9 +110,9 @@ impl Entities {
 
     /// An endpoint of a real service by itself.
     pub fn endpoint(&mut self, service: &str, endpoint: &str) -> Arc<Entity> {
-        write_key(&mut self.key, ENDPOINT, &[service, endpoint]);
+        let key = self.keys.of(ENDPOINT, &[service, endpoint]);
         let known = &self.known;
-        self.services.cached(&self.key, || {
+        self.services.cached(key, || {
             let service_id = id::service_id(service, true);
             let id = id::endpoint_id(&service_id, endpoint);
             let fields = [
@@ -177,9 +129,9 @@ impl Entities {
             MeterScope::Service => "",
             MeterScope::Instance | MeterScope::Endpoint => member,
         };
-        write_key(&mut self.key, METERED + scope as u8, &[service, member]);
+        let key = self.keys.of(METERED + scope as u8, &[service, member]);
         let known = &self.known;
-        self.services.cached(&self.key, || {
+        self.services.cached(key, || {
             let service_id = id::service_id(service, true);
             let id = match scope {
                 MeterScope::Service => service_id.clone(),
@@ -198,9 +150,9 @@ impl Entities {
         instance: &str,
         endpoint: &str,
     ) -> Arc<RequestEntities> {
-        write_key(&mut self.key, 0, &[service, instance, endpoint]);
+        let key = self.keys.of(0, &[service, instance, endpoint]);
         let known = &self.known;
-        self.requests.cached(&self.key, || {
+        self.requests.cached(key, || {
             let names = RequestNames {
                 service: known.text(service),
                 instance: known.text(instance),
@@ -237,8 +189,7 @@ impl Entities {
 
     /// All that a call is about.
     pub fn relation(&mut self, source: End<'_>, dest: End<'_>) -> Arc<RelationEntities> {
-        write_key(
-            &mut self.key,
+        let key = self.keys.of(
             u8::from(source.node_type.is_normal()) << 1 | u8::from(dest.node_type.is_normal()),
             &[
                 source.service,
@@ -251,9 +202,8 @@ impl Entities {
             ],
         );
         let known = &self.known;
-        self.relations.cached(&self.key, || {
-            Arc::new(relation_entities(known, source, dest))
-        })
+        self.relations
+            .cached(key, || Arc::new(relation_entities(known, source, dest)))
     }
 
     /// The entities of an instance's runtime metrics, made by `make` from its service id and its own id. `tag` tells kinds
@@ -265,9 +215,9 @@ impl Entities {
         instance: &str,
         make: impl FnOnce(&str, &str) -> Vec<Entity>,
     ) -> Arc<InstanceEntities> {
-        write_key(&mut self.key, tag, &[service, instance]);
+        let key = self.keys.of(tag, &[service, instance]);
         let known = &self.known;
-        self.instances.cached(&self.key, || {
+        self.instances.cached(key, || {
             let service_id = id::service_id(service, true);
             let instance_id = id::instance_id(&service_id, instance);
             let entities = make(&service_id, &instance_id).into_iter();
@@ -285,8 +235,8 @@ impl Entities {
         instance: &str,
         minute: u64,
     ) -> Arc<AddressAlias> {
-        write_key(&mut self.key, 0, &[address, service, instance]);
-        let known = self.aliases.get(&self.key);
+        let key = self.keys.of(0, &[address, service, instance]);
+        let known = self.aliases.get(key);
         if let Some(alias) = known.filter(|alias| alias.last_update == minute) {
             return alias;
         }
@@ -297,7 +247,7 @@ impl Entities {
             service_id,
             last_update: minute,
         };
-        self.aliases.insert(&self.key, Arc::new(alias))
+        self.aliases.insert(key, Arc::new(alias))
     }
 
     /// An instance by itself.
@@ -357,27 +307,27 @@ fn relation_entities(known: &Known, source: End<'_>, dest: End<'_>) -> RelationE
         (F::SourceServiceId, Arc::clone(&source_service)),
         (F::DestServiceId, Arc::clone(&dest_service)),
     ];
-    let instances = [
-        (F::SourceInstanceName, text(source.instance)),
-        (F::DestInstanceName, text(dest.instance)),
-    ];
-    let called = [(F::EndpointName, text(dest.endpoint))];
+    let call = CallNames {
+        source_instance: text(source.instance),
+        dest_instance: text(dest.instance),
+        dest_endpoint: text(dest.endpoint),
+    };
     let relation = |scope, id: String, fields: Vec<_>| {
         known.entity(Entity::new(scope, NodeType::Normal, text(&id), fields))
     };
     let instance = (!source.instance.is_empty() && !dest.instance.is_empty()).then(|| {
         let source_id = id::instance_id(&source_service, source.instance);
         let dest_id = id::instance_id(&dest_service, dest.instance);
-        let mut fields = [names.clone(), ids.clone(), instances.clone()].concat();
-        fields.extend(called.clone());
-        fields.extend([
+        let instances = [
+            (F::SourceInstanceName, Arc::clone(&call.source_instance)),
+            (F::DestInstanceName, Arc::clone(&call.dest_instance)),
             (F::SourceInstanceId, text(&source_id)),
             (F::DestInstanceId, text(&dest_id)),
-        ]);
+        ];
         relation(
             Scope::ServiceInstanceRelation,
             id::relation_id(&source_id, &dest_id),
-            fields,
+            [&names[..], &ids, &instances].concat(),
         )
     });
     let endpoint = (!source.endpoint.is_empty() && !dest.endpoint.is_empty()).then(|| {
@@ -402,27 +352,17 @@ fn relation_entities(known: &Known, source: End<'_>, dest: End<'_>) -> RelationE
             (F::SourceServiceName, owner),
             (F::ChildServiceName, text(dest.service)),
         ];
-        let fields = [fields, instances.to_vec()].concat();
         relation(Scope::EndpointRelation, id, fields)
     });
     RelationEntities {
         service: relation(
             Scope::ServiceRelation,
             id::relation_id(&source_service, &dest_service),
-            [&names[..], &ids, &instances, &called].concat(),
+            [names, ids].concat(),
         ),
         instance,
         endpoint,
-    }
-}
-
-/// Tag, then each name with its length in front: no two lists of names have the same key.
-pub(super) fn write_key(key: &mut Vec<u8>, tag: u8, names: &[&str]) {
-    key.clear();
-    key.push(tag);
-    for name in names {
-        key.extend_from_slice(&(name.len() as u32).to_le_bytes());
-        key.extend_from_slice(name.as_bytes());
+        names: Arc::new(call),
     }
 }
 
@@ -439,20 +379,6 @@ mod tests {
         let other = entities.request("ab", "c", "e");
         assert!(Arc::ptr_eq(&a.instance, &other.instance));
         assert!(Arc::ptr_eq(&a, &entities.request("ab", "c", "d")));
-    }
-
-    #[test]
-    fn many_and_long_names_start_the_cache_over() {
-        let mut sets: Sets<usize> = Sets::default();
-        for i in 0..MAX_SETS + 10 {
-            sets.insert(&i.to_le_bytes(), Arc::new(i));
-        }
-        assert_eq!((sets.by_key.len(), sets.key_bytes), (10, 80));
-        let mut sets: Sets<usize> = Sets::default();
-        for i in 0..20_u8 {
-            sets.insert(&[i; 1 << 20], Arc::default());
-        }
-        assert_eq!((sets.by_key.len(), sets.key_bytes), (4, 4 << 20));
     }
 
     #[test]

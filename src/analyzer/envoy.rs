@@ -11,7 +11,7 @@ use super::trace::{MAX_ID_BYTES, check_name};
 use super::{Analyzer, Fact, Facts, Reject};
 use crate::model::entity::{Entity, EntityField as F};
 use crate::model::scope::{NodeType, Scope};
-use crate::model::source::{Source, Values};
+use crate::model::source::{Names, Source, Values};
 
 /// What is larger cannot be milliseconds, for some versions of Envoy send nanoseconds.
 const MAX_MS: i64 = 1_000_000_000_000_000_000;
@@ -52,7 +52,7 @@ impl Analyzer {
                 let value = metric.gauge.map_or(0.0, |gauge| gauge.value);
                 facts.push(Fact::Source(Source {
                     entity: Arc::clone(&entity),
-                    names: None,
+                    names: Names::None,
                     minute,
                     values: Values::Envoy { value },
                 }));

@@ -10,7 +10,7 @@ use super::trace::check_name;
 use super::{Analyzer, Fact, Facts, Reject};
 use crate::model::entity::{Entity, EntityField as F};
 use crate::model::scope::{NodeType, Scope};
-use crate::model::source::{GcPhrase, Source, Values};
+use crate::model::source::{GcPhrase, Names, Source, Values};
 
 const JVM: u8 = 1;
 const SCOPES: [Scope; 5] = [
@@ -78,7 +78,7 @@ pub(super) fn push(
     if let Some(entity) = entities.of(scope) {
         facts.push(Fact::Source(Source {
             entity: entity.clone(),
-            names: None,
+            names: Names::None,
             minute,
             values,
         }));

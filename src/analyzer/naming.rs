@@ -3,9 +3,7 @@
 
 use std::sync::Arc;
 
-use hashbrown::HashMap;
-
-use super::entities::write_key;
+use super::by_names::{ByNames, Keys};
 use super::grouping::EndpointGrouping;
 
 /// Units that a name may have; longer ones are cut.
@@ -41,23 +39,20 @@ pub fn cut(name: &str, limit: usize) -> &str {
     name
 }
 
-/// Names that the rules were asked about and the answers; beyond this many the rules are asked again.
-const MAX_KNOWN: usize = 20_000;
-
 /// Finds the group of an endpoint, without asking the rules for a name that was seen before.
 #[derive(Debug)]
 pub struct EndpointNames {
     grouping: Arc<EndpointGrouping>,
-    key: Vec<u8>,
-    known: HashMap<Box<[u8]>, Option<Arc<str>>, foldhash::fast::FixedState>,
+    keys: Keys,
+    known: ByNames<Option<Arc<str>>>,
 }
 
 impl EndpointNames {
     pub fn new(grouping: Arc<EndpointGrouping>) -> EndpointNames {
         EndpointNames {
             grouping,
-            key: Vec::new(),
-            known: HashMap::default(),
+            keys: Keys::default(),
+            known: ByNames::default(),
         }
     }
 
@@ -66,16 +61,10 @@ impl EndpointNames {
         if !self.grouping.has_rules(service) {
             return None;
         }
-        write_key(&mut self.key, 0, &[service, endpoint]);
-        if let Some(group) = self.known.get(self.key.as_slice()) {
-            return group.clone();
-        }
-        let group = self.grouping.group(service, endpoint).cloned();
-        if self.known.len() >= MAX_KNOWN {
-            self.known.clear();
-        }
-        self.known.insert(self.key.as_slice().into(), group.clone());
-        group
+        let key = self.keys.of(0, &[service, endpoint]);
+        let grouping = &self.grouping;
+        self.known
+            .cached(key, || grouping.group(service, endpoint).cloned())
     }
 }
 

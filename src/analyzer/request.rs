@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::entities::{End, RequestEntities};
 use super::{Analyzer, Fact, Facts};
 use crate::model::entity::Entity;
-use crate::model::source::{Request, RequestNames, Source, Values};
+use crate::model::source::{Names, Request, Source, Values};
 
 impl Analyzer {
     /// Relations of services, and of instances and endpoints where both ends have one.
@@ -18,9 +18,10 @@ impl Analyzer {
         facts: &mut Facts,
     ) {
         let set = self.entities.relation(source, dest);
-        push_source(&set.service, None, minute, request, facts);
-        for entity in set.instance.iter().chain(&set.endpoint) {
-            push_source(entity, None, minute, request, facts);
+        let others = set.instance.iter().chain(&set.endpoint);
+        for entity in std::iter::once(&set.service).chain(others) {
+            let names = Names::Call(Arc::clone(&set.names));
+            push_source(entity, names, minute, request, facts);
         }
     }
 }
@@ -28,21 +29,22 @@ impl Analyzer {
 /// All, service, instance and endpoint.
 pub(super) fn push_served(set: &RequestEntities, minute: u64, request: Request, facts: &mut Facts) {
     for entity in [&set.all, &set.service, &set.instance, &set.endpoint] {
-        push_source(entity, Some(&set.names), minute, request, facts);
+        let names = Names::Request(Arc::clone(&set.names));
+        push_source(entity, names, minute, request, facts);
     }
 }
 
 /// One of them.
 pub(super) fn push_source(
     entity: &Arc<Entity>,
-    names: Option<&Arc<RequestNames>>,
+    names: Names,
     minute: u64,
     request: Request,
     facts: &mut Facts,
 ) {
     facts.push(Fact::Source(Source {
         entity: Arc::clone(entity),
-        names: names.cloned(),
+        names,
         minute,
         values: Values::Request(request),
     }));

@@ -226,7 +226,8 @@ pub(super) fn start(
         lanes.push(lane.clone());
         lane
     };
-    let metrics_lane = open_lane("metrics-writer", budget / 8);
+    // Rows of metrics are made when there is room for them; what they are made from waits in the shards.
+    let metrics_lane = open_lane("metrics-writer", budget / 32);
     let records_lane = open_lane("records-writer", budget / 4);
     let options = StreamOptions {
         flush_interval: settings.core.persistent_period,

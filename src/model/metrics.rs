@@ -98,17 +98,24 @@ pub enum Value {
         total: i64,
         matched: i64,
     },
-    Apdex {
-        total: i64,
-        satisfied: i64,
-        tolerated: i64,
-    },
+    Apdex(Box<Apdex>),
     Table(Table),
     /// `None` until a source was taken in; 0 is a component too.
     Component(Option<i32>),
     Labels(Labels),
     Buckets(Box<Buckets>),
 }
+
+/// Requests by how long they took.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Apdex {
+    pub total: i64,
+    pub satisfied: i64,
+    pub tolerated: i64,
+}
+
+/// Most of the memory of a row is its values.
+const _: () = assert!(size_of::<Option<Value>>() <= 24);
 
 impl Function {
     /// The value before anything was taken in.
@@ -131,11 +138,7 @@ impl Function {
                 total: 0,
                 matched: 0,
             },
-            Function::Apdex => Value::Apdex {
-                total: 0,
-                satisfied: 0,
-                tolerated: 0,
-            },
+            Function::Apdex => Value::Apdex(Box::default()),
             Function::Histogram { step, max_steps } => {
                 let mut table = Table::new();
                 for i in 0..=max_steps {
@@ -177,23 +180,19 @@ impl Function {
             }
             (
                 Function::Apdex,
-                Value::Apdex {
-                    total,
-                    satisfied,
-                    tolerated,
-                },
+                Value::Apdex(apdex),
                 Input::Apdex {
                     latency,
                     is_ok,
                     threshold,
                 },
             ) => {
-                *total = total.wrapping_add(1);
+                apdex.total = apdex.total.wrapping_add(1);
                 if !is_ok || latency >= threshold.saturating_mul(4) {
                 } else if latency >= threshold {
-                    *tolerated = tolerated.wrapping_add(1);
+                    apdex.tolerated = apdex.tolerated.wrapping_add(1);
                 } else {
-                    *satisfied = satisfied.wrapping_add(1);
+                    apdex.satisfied = apdex.satisfied.wrapping_add(1);
                 }
             }
             (Function::Histogram { step, max_steps }, Value::Table(t), Input::Long(v)) => {
@@ -264,21 +263,10 @@ impl Function {
                 *total = total.wrapping_add(*t);
                 *matched = matched.wrapping_add(*m);
             }
-            (
-                Value::Apdex {
-                    total,
-                    satisfied,
-                    tolerated,
-                },
-                Value::Apdex {
-                    total: n,
-                    satisfied: s,
-                    tolerated: t,
-                },
-            ) => {
-                *total = total.wrapping_add(*n);
-                *satisfied = satisfied.wrapping_add(*s);
-                *tolerated = tolerated.wrapping_add(*t);
+            (Value::Apdex(a), Value::Apdex(b)) => {
+                a.total = a.total.wrapping_add(b.total);
+                a.satisfied = a.satisfied.wrapping_add(b.satisfied);
+                a.tolerated = a.tolerated.wrapping_add(b.tolerated);
             }
             (Value::Table(a), Value::Table(b)) => a.merge(b),
             (Value::Component(a), Value::Component(b)) => *a = a.or(*b),
@@ -335,11 +323,11 @@ mod tests {
         }
         assert_eq!(
             v,
-            Value::Apdex {
+            Value::Apdex(Box::new(Apdex {
                 total: 4,
                 satisfied: 1,
                 tolerated: 1
-            }
+            }))
         );
     }
 
@@ -388,11 +376,11 @@ mod tests {
         ] {
             let mut v = Function::Apdex.empty();
             Function::Apdex.accept(&mut v, apdex(latency, is_ok));
-            let want = Value::Apdex {
+            let want = Value::Apdex(Box::new(Apdex {
                 total: 1,
                 satisfied,
                 tolerated,
-            };
+            }));
             assert_eq!(v, want, "{latency} {is_ok}");
         }
     }

@@ -72,7 +72,7 @@ pub enum Values {
     },
 }
 
-/// Names of the request behind a source; scripts may filter by those that are not part of the entity.
+/// Who served a request.
 #[derive(Debug, PartialEq, Eq)]
 pub struct RequestNames {
     pub service: Arc<str>,
@@ -80,12 +80,29 @@ pub struct RequestNames {
     pub endpoint: Arc<str>,
 }
 
+/// Who took part in a call; names that are not known are empty.
+#[derive(Debug, PartialEq, Eq)]
+pub struct CallNames {
+    pub source_instance: Arc<str>,
+    pub dest_instance: Arc<str>,
+    pub dest_endpoint: Arc<str>,
+}
+
+/// Names of the request behind a source; scripts may filter by those that are not part of the entity.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Names {
+    None,
+    /// Of All, Service, ServiceInstance and Endpoint.
+    Request(Arc<RequestNames>),
+    /// Of relations.
+    Call(Arc<CallNames>),
+}
+
 /// One fact.
 #[derive(Debug, Clone)]
 pub struct Source {
     pub entity: Arc<Entity>,
-    /// Only for All, Service, ServiceInstance and Endpoint.
-    pub names: Option<Arc<RequestNames>>,
+    pub names: Names,
     /// Minute bucket.
     pub minute: u64,
     pub values: Values,
@@ -143,10 +160,14 @@ impl Source {
         if let Some(value) = self.entity.shared_field(field) {
             return value;
         }
+        use EntityField as F;
         match (field, &self.names) {
-            (EntityField::ServiceName, Some(names)) => &names.service,
-            (EntityField::InstanceName, Some(names)) => &names.instance,
-            (EntityField::EndpointName, Some(names)) => &names.endpoint,
+            (F::ServiceName, Names::Request(names)) => &names.service,
+            (F::InstanceName, Names::Request(names)) => &names.instance,
+            (F::EndpointName, Names::Request(names)) => &names.endpoint,
+            (F::SourceInstanceName, Names::Call(names)) => &names.source_instance,
+            (F::DestInstanceName, Names::Call(names)) => &names.dest_instance,
+            (F::EndpointName, Names::Call(names)) => &names.dest_endpoint,
             _ => "",
         }
     }

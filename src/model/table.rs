@@ -7,76 +7,143 @@ const MAX_KEYS: usize = 10_000;
 
 /// Sorted pairs; small in a minute bucket, a few thousand at most in a day bucket. A full table counts further keys at
 /// the next lower one that it has.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Table {
-    entries: Vec<(i32, i64)>,
+    entries: Entries,
 }
+
+/// There is a table or more in every row held, and counts are small: eight bytes an entry until one does not fit.
+#[derive(Debug, Clone)]
+enum Entries {
+    Narrow(Vec<(i32, u32)>),
+    Wide(Box<Vec<(i32, i64)>>),
+}
+
+impl Default for Table {
+    fn default() -> Table {
+        Table::new()
+    }
+}
+
+impl PartialEq for Table {
+    fn eq(&self, other: &Table) -> bool {
+        self.iter().eq(other.iter())
+    }
+}
+
+impl Eq for Table {}
 
 impl Table {
     pub fn new() -> Table {
-        Table::default()
+        Table {
+            entries: Entries::Narrow(Vec::new()),
+        }
     }
 
     /// Adds to the count of a key.
     pub fn add(&mut self, key: i32, count: i64) {
-        match self.entries.binary_search_by_key(&key, |e| e.0) {
-            Ok(at) => {
-                if let Some(entry) = self.entries.get_mut(at) {
-                    entry.1 = entry.1.wrapping_add(count);
-                }
+        let place = match &self.entries {
+            Entries::Narrow(entries) => entries.binary_search_by_key(&key, |e| e.0),
+            Entries::Wide(entries) => entries.binary_search_by_key(&key, |e| e.0),
+        };
+        let at = match place {
+            Ok(at) => at,
+            Err(at) if self.len() < MAX_KEYS => return self.insert(at, key, count),
+            Err(at) => at.saturating_sub(1),
+        };
+        if let Entries::Narrow(entries) = &mut self.entries
+            && let Some((_, old)) = entries.get_mut(at)
+        {
+            match u32::try_from(i64::from(*old).wrapping_add(count)) {
+                Ok(sum) => return *old = sum,
+                Err(_) => self.widen(),
             }
-            Err(at) if self.entries.len() >= MAX_KEYS => {
-                if let Some(entry) = self.entries.get_mut(at.saturating_sub(1)) {
-                    entry.1 = entry.1.wrapping_add(count);
-                }
-            }
-            Err(at) => self.entries.insert(at, (key, count)),
         }
+        if let Entries::Wide(entries) = &mut self.entries
+            && let Some((_, old)) = entries.get_mut(at)
+        {
+            *old = old.wrapping_add(count);
+        }
+    }
+
+    fn insert(&mut self, at: usize, key: i32, count: i64) {
+        if let Entries::Narrow(entries) = &mut self.entries {
+            match u32::try_from(count) {
+                Ok(count) => return entries.insert(at, (key, count)),
+                Err(_) => self.widen(),
+            }
+        }
+        if let Entries::Wide(entries) = &mut self.entries {
+            entries.insert(at, (key, count));
+        }
+    }
+
+    fn widen(&mut self) {
+        self.entries = Entries::Wide(Box::new(self.iter().collect()));
     }
 
     /// Adds every entry of another table.
     pub fn merge(&mut self, other: &Table) {
-        for (key, count) in &other.entries {
-            self.add(*key, *count);
+        for (key, count) in other.iter() {
+            self.add(key, count);
         }
     }
 
     /// The number of a key; 0 if there is none.
     pub fn get(&self, key: i32) -> i64 {
-        let at = self.entries.binary_search_by_key(&key, |e| e.0);
-        let entry = at.ok().and_then(|at| self.entries.get(at));
-        entry.map_or(0, |entry| entry.1)
+        match &self.entries {
+            Entries::Narrow(entries) => {
+                let at = entries.binary_search_by_key(&key, |e| e.0).ok();
+                at.and_then(|at| entries.get(at)).map_or(0, |e| e.1.into())
+            }
+            Entries::Wide(entries) => {
+                let at = entries.binary_search_by_key(&key, |e| e.0).ok();
+                at.and_then(|at| entries.get(at)).map_or(0, |e| e.1)
+            }
+        }
     }
 
     /// Whether both have the same keys.
     pub fn has_keys_of(&self, other: &Table) -> bool {
-        self.entries
-            .iter()
-            .map(|e| e.0)
-            .eq(other.entries.iter().map(|e| e.0))
+        self.iter().map(|e| e.0).eq(other.iter().map(|e| e.0))
     }
 
     /// Ascending by key.
     pub fn iter(&self) -> impl Iterator<Item = (i32, i64)> + '_ {
-        self.entries.iter().copied()
+        let (narrow, wide): (&[(i32, u32)], &[(i32, i64)]) = match &self.entries {
+            Entries::Narrow(entries) => (entries, &[]),
+            Entries::Wide(entries) => (&[], entries),
+        };
+        let narrow = narrow.iter().map(|(key, count)| (*key, (*count).into()));
+        narrow.chain(wide.iter().copied())
+    }
+
+    fn len(&self) -> usize {
+        match &self.entries {
+            Entries::Narrow(entries) => entries.len(),
+            Entries::Wide(entries) => entries.len(),
+        }
     }
 
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.len() == 0
     }
 
     /// Bytes of memory behind this table.
     pub fn heap_bytes(&self) -> usize {
-        self.entries.capacity() * size_of::<(i32, i64)>()
+        match &self.entries {
+            Entries::Narrow(entries) => entries.capacity() * size_of::<(i32, u32)>(),
+            Entries::Wide(entries) => entries.capacity() * size_of::<(i32, i64)>(),
+        }
     }
 
     /// The stored text; `""` when empty.
     pub fn to_text(&self) -> String {
         use std::fmt::Write;
-        let mut text = String::with_capacity(self.entries.len() * 6);
-        for (i, (key, count)) in self.entries.iter().enumerate() {
+        let mut text = String::with_capacity(self.len() * 6);
+        for (i, (key, count)) in self.iter().enumerate() {
             let separator = if i == 0 { "" } else { "|" };
-            let written = match *key {
+            let written = match key {
                 i32::MIN => write!(text, "{separator}{UNBOUNDED_BELOW},{count}"),
                 key => write!(text, "{separator}{key},{count}"),
             };

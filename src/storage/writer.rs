@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::dead_letters::{DeadLetter, DeadLetters};
@@ -34,6 +34,8 @@ pub struct Lane {
     name: &'static str,
     orders: mpsc::Sender<Order>,
     queued: Arc<AtomicUsize>,
+    /// Told whenever rows have left the lane.
+    drained: Arc<Notify>,
     is_away: Arc<AtomicBool>,
     max_bytes: usize,
     metrics: WriterMetrics,
@@ -60,6 +62,7 @@ pub struct LaneWriter<S> {
     name: &'static str,
     orders: mpsc::Receiver<Order>,
     queued: Arc<AtomicUsize>,
+    drained: Arc<Notify>,
     is_away: Arc<AtomicBool>,
     storage: Arc<S>,
     linger: Duration,
@@ -112,6 +115,7 @@ pub fn lane<S: Backend>(
         name,
         orders: sender,
         queued: Arc::default(),
+        drained: Arc::default(),
         is_away: Arc::default(),
         max_bytes,
         metrics: metrics.clone(),
@@ -120,6 +124,7 @@ pub fn lane<S: Backend>(
         name,
         orders,
         queued: Arc::clone(&lane.queued),
+        drained: Arc::clone(&lane.drained),
         is_away: Arc::clone(&lane.is_away),
         storage,
         linger,
@@ -139,6 +144,17 @@ impl Lane {
     pub fn has_room(&self) -> bool {
         self.queued.load(Ordering::Relaxed) < self.max_bytes
             && self.orders.capacity() > SPARE_ORDERS
+    }
+
+    /// Waits until the lane is below its bounds.
+    pub async fn room(&self) {
+        loop {
+            let drained = self.drained.notified();
+            if self.has_room() {
+                return;
+            }
+            drained.await;
+        }
     }
 
     /// Queues rows whatever the bound: for whoever asks [`Lane::has_room`] first.
@@ -286,6 +302,7 @@ impl<S: Backend> LaneWriter<S> {
         self.queued.fetch_sub(freed, Ordering::Relaxed);
         let gauge = self.metrics.queued.with_label_values(&[self.name]);
         gauge.set(self.queued.load(Ordering::Relaxed) as i64);
+        self.drained.notify_waiters();
         self.put_off.answer();
     }
 
@@ -456,10 +473,10 @@ fn row_bytes(row: &Row) -> usize {
         .cells
         .iter()
         .map(|cell| match cell {
-            Cell::Text(text) => text.len() + 16,
-            Cell::Bytes(bytes) => bytes.len() + 16,
-            _ => 16,
+            Cell::Text(text) => text.len(),
+            Cell::Bytes(bytes) => bytes.len(),
+            _ => 0,
         })
         .sum();
-    size_of::<Row>() + row.id.len() + cells
+    size_of::<Row>() + row.id.len() + size_of_val(row.cells.as_slice()) + cells
 }

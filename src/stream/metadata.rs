@@ -238,12 +238,15 @@ impl Metadata {
         }
     }
 
-    /// Takes rows to write.
-    pub(super) fn take_changed(&mut self) -> Vec<Row> {
+    /// Takes rows to write, at most `limit`.
+    pub(super) fn take_changed(&mut self, limit: usize) -> Vec<Row> {
         let mut rows = Vec::new();
         for ((model, id), known) in &mut self.known {
             if !known.is_dirty || !known.is_read {
                 continue;
+            }
+            if rows.len() == limit {
+                break;
             }
             known.is_dirty = false;
             if let Some(model) = self.models.get(model) {
@@ -368,7 +371,7 @@ mod tests {
         let keys = metadata.missing(1000);
         let found = keys.iter().map(|_| None).collect();
         metadata.complete(keys, found);
-        assert_eq!(metadata.take_changed().len(), 32);
+        assert_eq!(metadata.take_changed(1000).len(), 32);
         // What is stored can be forgotten.
         let entity = Entity::new(Scope::ServiceInstance, NodeType::Normal, "new", vec![]);
         let (entity, minute) = (Arc::new(entity), 202_009_151_059);

@@ -58,8 +58,8 @@ struct MetricRow {
     slots: Box<[Slot]>,
     /// Epoch milliseconds of the last change.
     touched_ms: i64,
-    /// Epoch milliseconds when it was last handed over to be written.
-    handed_ms: i64,
+    /// The pass in which it was last handed over to be written; 0 if it never was.
+    handed_in: u64,
     /// When the oldest change came that was not handed over, as [`Now::uptime_ms`]; [`UNCHANGED`] if all was.
     changed_ms: i64,
 }
@@ -96,14 +96,18 @@ pub(super) struct Missing {
 }
 
 /// How long a row stays after its last change, if its bucket is over.
-const LINGER_MS: i64 = 30_000;
+const LINGER_MS: i64 = 15_000;
 /// How long a row must have been left alone to be forgotten when room is short.
 const QUIET_MS: i64 = 5_000;
 
 impl MetricRow {
-    /// Everything handed over until `stored_ms` is stored, and nothing changed since.
-    fn is_stored(&self, stored_ms: i64) -> bool {
-        self.handed_ms <= stored_ms && !self.slots.iter().any(|s| s.is_dirty)
+    fn is_changed(&self) -> bool {
+        self.changed_ms != UNCHANGED
+    }
+
+    /// Everything handed over in passes up to `stored` is stored, and nothing changed since.
+    fn is_stored(&self, stored: u64) -> bool {
+        self.handed_in <= stored && !self.is_changed()
     }
 
     /// Bytes of tables that are larger than a whole row usually is.
@@ -183,14 +187,14 @@ impl Rows {
 
     /// Makes room for new rows by forgetting those that are stored and were not touched for some seconds, over or not. They
     /// are read back when they change again, which costs time but no data.
-    pub(super) fn make_room(&mut self, wanted: usize, now_ms: i64, stored_ms: i64) {
+    pub(super) fn make_room(&mut self, wanted: usize, now_ms: i64, stored: u64) {
         if self.weight() + wanted <= self.max_rows {
             return;
         }
         let horizon = &mut self.horizon;
         self.rows.retain(|key, row| {
             let is_quiet = now_ms - row.touched_ms > QUIET_MS;
-            let stays = !is_quiet || !row.is_stored(stored_ms);
+            let stays = !is_quiet || !row.is_stored(stored);
             if !stays {
                 let horizon = horizon.of(key.bucket);
                 *horizon = key.bucket.max(*horizon);
@@ -226,7 +230,7 @@ impl Rows {
                 place.insert(MetricRow {
                     slots: increments.iter().map(|_| slot()).collect(),
                     touched_ms: now.ms,
-                    handed_ms: i64::MIN,
+                    handed_in: 0,
                     changed_ms: UNCHANGED,
                 })
             }
@@ -303,26 +307,38 @@ impl Rows {
         self.weight() > self.max_rows / 4 * 3
     }
 
-    /// Takes rows to write, about `limit` at most: whole, changed and due.
-    pub(super) fn take_changed(
-        &mut self,
-        plan: &Plan,
-        due: Due,
-        limit: usize,
-        now_ms: i64,
-    ) -> Vec<Row> {
-        let mut changed = Vec::new();
-        for (key, row) in &mut self.rows {
+    /// Where something changed that is due.
+    pub(super) fn changed(&self, due: Due) -> Vec<Key> {
+        let is_due = |key: &Key, row: &MetricRow| {
             let due = match Downsampling::of(key.bucket) {
                 Some(Downsampling::Minute) => due.minutes,
                 _ => due.coarse,
             };
-            if row.changed_ms > due {
+            row.changed_ms <= due
+        };
+        self.rows
+            .iter()
+            .filter(|(key, row)| row.is_changed() && is_due(key, row))
+            .map(|(key, _)| key.clone())
+            .collect()
+    }
+
+    /// Takes what is whole and changed of these rows, to write it in this pass: about `limit` rows, none only if no keys
+    /// are left.
+    pub(super) fn take_changed(
+        &mut self,
+        plan: &Plan,
+        keys: &mut impl Iterator<Item = Key>,
+        limit: usize,
+        pass: u64,
+    ) -> Vec<Row> {
+        let mut changed = Vec::new();
+        while changed.len() < limit
+            && let Some(key) = keys.next()
+        {
+            let Some(row) = self.rows.get_mut(&key) else {
                 continue;
-            }
-            if changed.len() >= limit {
-                break;
-            }
+            };
             let items = plan.items(key.entity.scope);
             let mut is_all = true;
             for (slot, item) in row.slots.iter_mut().zip(items) {
@@ -332,8 +348,8 @@ impl Rows {
                     && let Some(value) = &slot.value
                 {
                     slot.is_dirty = false;
-                    row.handed_ms = now_ms;
-                    changed.push(to_row(key, item, value));
+                    row.handed_in = pass;
+                    changed.push(to_row(&key, item, value));
                 }
             }
             if is_all {
@@ -343,16 +359,16 @@ impl Rows {
         changed
     }
 
-    /// Forgets rows that are over, quiet and stored: all that was handed over until `stored_ms` is. Their buckets are read
-    /// back should they change again, which must not find an older version.
-    pub(super) fn evict(&mut self, now: Horizon, now_ms: i64, stored_ms: i64) {
+    /// Forgets rows that are over, quiet and stored: all that was handed over in passes up to `stored` is. Their buckets are
+    /// read back should they change again, which must not find an older version.
+    pub(super) fn evict(&mut self, now: Horizon, now_ms: i64, stored: u64) {
         let horizon = &mut self.horizon;
         let mut now = now;
         let mut table_bytes = 0;
         self.rows.retain(|key, row| {
             let is_quiet = now_ms - row.touched_ms > LINGER_MS;
             let is_over = key.bucket < *now.of(key.bucket);
-            let is_stored = row.is_stored(stored_ms);
+            let is_stored = row.is_stored(stored);
             let stays = !is_quiet || !is_over || !is_stored;
             if stays {
                 table_bytes += row.large_table_bytes();
@@ -368,21 +384,19 @@ impl Rows {
 
 fn to_row(key: &Key, item: &Item, value: &Value) -> Row {
     let entity = &key.entity;
-    let mut cells: Vec<Cell> = item
-        .model
-        .entity_columns
-        .iter()
-        .map(|(_, field)| {
-            Cell::Text(match field {
-                None => Arc::clone(&entity.id),
-                Some(field) => match entity.shared_field(*field) {
-                    Some(text) => Arc::clone(text),
-                    None => Arc::from(""),
-                },
-            })
+    let values = item.function.to_cells(value, key.bucket);
+    let columns = &item.model.entity_columns;
+    let mut cells = Vec::with_capacity(columns.len() + values.len());
+    cells.extend(columns.iter().map(|(_, field)| {
+        Cell::Text(match field {
+            None => Arc::clone(&entity.id),
+            Some(field) => match entity.shared_field(*field) {
+                Some(text) => Arc::clone(text),
+                None => Arc::from(""),
+            },
         })
-        .collect();
-    cells.extend(item.function.to_cells(value, key.bucket));
+    }));
+    cells.extend(values);
     Row {
         model: Arc::clone(&item.model),
         id: metrics_id(key.bucket, &entity.id),

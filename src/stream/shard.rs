@@ -94,8 +94,8 @@ const AHEAD_MS: i64 = 10 * 60 * 1000;
 /// Rows read per flush at most; the rest waits for the next one.
 const MAX_READ_BACK: usize = 20_000;
 
-/// Rows handed over at once: made just before they are written, they take a multiple of what they are made from.
-const ROWS_PER_ORDER: usize = 10_000;
+/// Rows made and handed over at once.
+const ROWS_PER_ORDER: usize = 1000;
 
 type Increments = Box<[Option<Value>]>;
 type Loaded = Result<(Vec<Option<Row>>, Vec<Option<Row>>), StorageError>;
@@ -104,6 +104,17 @@ struct Loading {
     rows: Vec<Missing>,
     metadata: Vec<RowKey>,
     found: Pin<Box<dyn Future<Output = Loaded> + Send>>,
+}
+
+/// Changed rows on their way to the lane. They are made when the lane has room for them, as they take a multiple of what
+/// they are made from.
+struct Pass {
+    /// Counts passes from 1.
+    number: u64,
+    metadata_is_done: bool,
+    keys: std::vec::IntoIter<Key>,
+    /// To be answered when everything of this pass is stored.
+    waiting: Vec<oneshot::Sender<()>>,
 }
 
 /// The state of one shard.
@@ -117,10 +128,12 @@ pub struct Shard<S> {
     waiting: Vec<oneshot::Sender<()>>,
     /// When it began to work.
     began: Instant,
-    /// When rows were handed over that the lane has not stored yet, and its answer.
-    storing: Option<(i64, oneshot::Receiver<()>)>,
-    /// Everything handed over until then is stored; epoch milliseconds.
-    stored_ms: i64,
+    passes: u64,
+    pass: Option<Pass>,
+    /// The last pass that the lane was asked about, and its answer when everything is stored.
+    storing: Option<(u64, oneshot::Receiver<()>)>,
+    /// Everything handed over in passes up to this is stored.
+    stored: u64,
     counted: (i64, i64),
     shed_log: Throttle,
     unfit_log: Throttle,
@@ -145,8 +158,10 @@ impl<S: Backend + 'static> Shard<S> {
             loading: None,
             waiting: Vec::new(),
             began: Instant::now(),
+            passes: 0,
+            pass: None,
             storing: None,
-            stored_ms: i64::MIN,
+            stored: 0,
             counted: (0, 0),
             shed_log: Throttle::new(deps.clock.clone()),
             unfit_log: Throttle::new(deps.clock.clone()),
@@ -171,6 +186,7 @@ impl<S: Backend + 'static> Shard<S> {
                 },
                 _ = tick.tick() => self.flush().await,
                 loaded = found(&mut self.loading) => self.loaded(loaded).await,
+                () = self.deps.lane.room(), if self.pass.is_some() => self.hand_over().await,
             }
         }
         self.finish(&mut tick).await;
@@ -185,6 +201,7 @@ impl<S: Backend + 'static> Shard<S> {
             tokio::select! {
                 _ = &mut is_done => break,
                 loaded = found(&mut self.loading) => self.loaded(loaded).await,
+                () = self.deps.lane.room(), if self.pass.is_some() => self.hand_over().await,
                 _ = tick.tick() => self.flush().await,
             }
         }
@@ -283,7 +300,7 @@ impl<S: Backend + 'static> Shard<S> {
             ahead: horizon(&self.deps.zone, ms + AHEAD_MS),
         };
         let wanted = self.pending.len() * 3;
-        self.rows.make_room(wanted, ms, self.stored_ms);
+        self.rows.make_room(wanted, ms, self.stored);
         let plan = &self.deps.plan;
         let options = &self.options;
         let mut shed = 0;
@@ -317,12 +334,12 @@ impl<S: Backend + 'static> Shard<S> {
         }
     }
 
-    /// Starts a flush, unless one is still reading.
+    /// Starts a flush, unless one is still reading or writing.
     async fn flush(&mut self) {
-        if self.loading.is_some() {
+        self.merge_pending();
+        if self.loading.is_some() || self.pass.is_some() {
             return;
         }
-        self.merge_pending();
         let (rows, keys) = self.rows.missing(&self.deps.plan, MAX_READ_BACK);
         let metadata = self.metadata.missing(MAX_READ_BACK);
         if keys.is_empty() && metadata.is_empty() {
@@ -361,6 +378,7 @@ impl<S: Backend + 'static> Shard<S> {
         }
     }
 
+    /// Starts a pass over everything that changed.
     async fn write(&mut self) {
         let is_awaited = !self.waiting.is_empty();
         if !is_awaited && !self.deps.lane.has_room() {
@@ -370,24 +388,46 @@ impl<S: Backend + 'static> Shard<S> {
             true => Due::ALL,
             false => self.due(),
         };
-        let now_ms = self.deps.clock.now_ms();
-        self.deps.lane.write(self.metadata.take_changed()).await;
-        loop {
-            let plan = &self.deps.plan;
-            let rows = self.rows.take_changed(plan, due, ROWS_PER_ORDER, now_ms);
-            let is_all = rows.len() < ROWS_PER_ORDER;
-            self.deps.lane.write(rows).await;
-            // What finds no room stays changed, in place, until the next flush.
-            if is_all || (!is_awaited && !self.deps.lane.has_room()) {
-                break;
+        self.passes += 1;
+        self.pass = Some(Pass {
+            number: self.passes,
+            metadata_is_done: false,
+            keys: self.rows.changed(due).into_iter(),
+            waiting: std::mem::take(&mut self.waiting),
+        });
+        self.hand_over().await;
+    }
+
+    /// Hands over as much of the pass as the lane has room for.
+    async fn hand_over(&mut self) {
+        while let Some(pass) = &mut self.pass
+            && self.deps.lane.has_room()
+        {
+            let rows = if pass.metadata_is_done {
+                let (plan, keys) = (&self.deps.plan, &mut pass.keys);
+                self.rows
+                    .take_changed(plan, keys, ROWS_PER_ORDER, pass.number)
+            } else {
+                self.metadata.take_changed(ROWS_PER_ORDER)
+            };
+            if !rows.is_empty() {
+                self.deps.lane.write(rows).await;
+            } else if !pass.metadata_is_done {
+                pass.metadata_is_done = true;
+            } else if let Some(pass) = self.pass.take() {
+                self.handed_over(pass).await;
             }
         }
-        for done in self.waiting.drain(..) {
+    }
+
+    async fn handed_over(&mut self, pass: Pass) {
+        for done in pass.waiting {
             self.deps.lane.notify(done).await;
         }
-        self.learn_stored(now_ms).await;
+        self.learn_stored(pass.number).await;
+        let now_ms = self.deps.clock.now_ms();
         let now = horizon(&self.deps.zone, now_ms);
-        self.rows.evict(now, now_ms, self.stored_ms);
+        self.rows.evict(now, now_ms, self.stored);
         self.count();
     }
 
@@ -405,17 +445,17 @@ impl<S: Backend + 'static> Shard<S> {
     }
 
     /// Keeps up with what the lane has stored of what it was given.
-    async fn learn_stored(&mut self, now_ms: i64) {
-        if let Some((handed_ms, answer)) = &mut self.storing {
+    async fn learn_stored(&mut self, pass: u64) {
+        if let Some((asked_about, answer)) = &mut self.storing {
             match answer.try_recv() {
-                Ok(()) => self.stored_ms = *handed_ms,
+                Ok(()) => self.stored = *asked_about,
                 Err(TryRecvError::Empty) => return,
                 Err(TryRecvError::Closed) => {}
             }
         }
         let (done, answer) = oneshot::channel();
         self.deps.lane.notify(done).await;
-        self.storing = Some((now_ms, answer));
+        self.storing = Some((pass, answer));
     }
 
     fn count(&mut self) {

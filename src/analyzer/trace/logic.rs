@@ -1,5 +1,7 @@
 //! Logic endpoints: operations that agents mark with the tag `x-le` (8.1.0 spec, B.6; coercions: correction 10).
 
+use std::sync::Arc;
+
 use serde_json::Value;
 
 use super::segment::{Segment, Span};
@@ -8,7 +10,7 @@ use crate::analyzer::naming::cut;
 use crate::analyzer::request::push_source;
 use crate::analyzer::{Analyzer, Facts};
 use crate::model::scope::{DetectPoint, RequestType};
-use crate::model::source::Request;
+use crate::model::source::{Names, Request};
 
 struct Logic<'a> {
     name: std::borrow::Cow<'a, str>,
@@ -78,7 +80,8 @@ impl Analyzer {
             detect_point: DetectPoint::Server,
             component_id: 0,
         };
-        push_source(&set.endpoint, Some(&set.names), minute, request, facts);
+        let names = Names::Request(Arc::clone(&set.names));
+        push_source(&set.endpoint, names, minute, request, facts);
     }
 }
 

@@ -9,7 +9,7 @@ use crate::analyzer::request::{push_served, push_source};
 use crate::analyzer::{Analyzer, Fact, Facts};
 use crate::model::id::USER;
 use crate::model::scope::{DetectPoint, NodeType, RequestType};
-use crate::model::source::Request;
+use crate::model::source::{Names, Request};
 
 /// Component of a proxy whose peers are not where the request ends (8.1.0 spec, B.4).
 const NGINX: i32 = 6000;
@@ -165,7 +165,7 @@ impl Analyzer {
             let entity = self.entities.service(dest.service, dest.node_type);
             facts.push(Fact::Service { entity, minute });
             let entity = self.entities.database_access(dest.service);
-            push_source(&entity, None, minute, request, facts);
+            push_source(&entity, Names::None, minute, request, facts);
             self.slow_statement(segment, span, second, facts);
         }
     }

@@ -3,7 +3,7 @@
 
 use super::meter::meter_average;
 use super::percentile::{PERCENTILE_RANKS, values_at};
-use super::{Buckets, Function, Labels, Ranks, Value};
+use super::{Apdex, Buckets, Function, Labels, Ranks, Value};
 use crate::model::row::Cell;
 use crate::model::schema::{Column, ColumnType, QueryFunction, ValueColumn, ValueKind};
 use crate::model::table::Table;
@@ -123,20 +123,21 @@ impl Function {
                     long(*matched),
                 ]
             }
-            Value::Apdex {
-                total,
-                satisfied,
-                tolerated,
-            } => {
+            Value::Apdex(apdex) => {
+                let Apdex {
+                    total,
+                    satisfied,
+                    tolerated,
+                } = **apdex;
                 let score = satisfied
                     .wrapping_mul(10_000)
                     .wrapping_add(tolerated.wrapping_mul(10_000) / 2)
-                    .checked_div(*total)
+                    .checked_div(total)
                     .unwrap_or(0);
                 vec![
-                    long(*total),
-                    long(*satisfied),
-                    long(*tolerated),
+                    long(total),
+                    long(satisfied),
+                    long(tolerated),
                     long(i64::from(score as i32)),
                 ]
             }
@@ -223,11 +224,11 @@ impl Function {
                 total: long(0)?,
                 matched: long(2)?,
             },
-            Function::Apdex => Value::Apdex {
+            Function::Apdex => Value::Apdex(Box::new(Apdex {
                 total: long(0)?,
                 satisfied: long(1)?,
                 tolerated: long(2)?,
-            },
+            })),
             Function::Histogram { .. } => Value::Table(table(0)?),
             Function::Percentile { .. } | Function::Rank { .. } => Value::Table(table(2)?),
             Function::Component => Value::Component(Some(long(0)? as i32)),

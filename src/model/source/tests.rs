@@ -61,7 +61,7 @@ fn source(scope: Scope) -> Source {
             "id",
             vec![(EntityField::Name, text("name"))],
         )),
-        names: Some(Arc::new(RequestNames {
+        names: Names::Request(Arc::new(RequestNames {
             service: text("service"),
             instance: text("instance"),
             endpoint: text("endpoint"),
@@ -112,6 +112,31 @@ fn names_of_the_request_complete_those_of_the_entity() {
         ("endpointName", "endpoint"),
     ] {
         let attr = Attr::find(Scope::All, name).unwrap();
+        assert_eq!(source.attr(attr), Some(AttrValue::Text(want)), "{name}");
+    }
+}
+
+#[test]
+fn names_of_the_call_complete_those_of_a_relation() {
+    let text = |s: &str| Arc::<str>::from(s);
+    let names = Names::Call(Arc::new(CallNames {
+        source_instance: text("from"),
+        dest_instance: text("to"),
+        dest_endpoint: text("/called"),
+    }));
+    for (scope, name, want) in [
+        (Scope::ServiceRelation, "sourceServiceInstanceName", "from"),
+        (Scope::ServiceRelation, "destServiceInstanceName", "to"),
+        (Scope::ServiceRelation, "endpoint", "/called"),
+        (Scope::ServiceInstanceRelation, "endpoint", "/called"),
+        (Scope::EndpointRelation, "serviceInstanceName", "from"),
+        (Scope::EndpointRelation, "childServiceInstanceName", "to"),
+    ] {
+        let source = Source {
+            names: names.clone(),
+            ..source(scope)
+        };
+        let attr = Attr::find(scope, name).unwrap();
         assert_eq!(source.attr(attr), Some(AttrValue::Text(want)), "{name}");
     }
 }

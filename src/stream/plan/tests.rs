@@ -2,14 +2,15 @@
 
 use super::*;
 use crate::model::entity::{Entity, EntityField};
+use crate::model::metrics::Apdex;
 use crate::model::scope::{NodeType, RequestType};
-use crate::model::source::{GcPhrase, Request, RequestNames, Values};
+use crate::model::source::{GcPhrase, Names, Request, RequestNames, Values};
 
 fn source(scope: Scope, values: Values) -> Source {
     let name = [(EntityField::Name, "shop".into())];
     Source {
         entity: Arc::new(Entity::new(scope, NodeType::Normal, "id", name)),
-        names: Some(Arc::new(RequestNames {
+        names: Names::Request(Arc::new(RequestNames {
             service: "shop".into(),
             instance: "shop-1".into(),
             endpoint: "/a".into(),
@@ -247,11 +248,11 @@ fn the_threshold_is_that_of_the_service_or_the_default() {
     };
     // 100 ms satisfy no more, 400 ms are not tolerated any more.
     for (latency, satisfied, tolerated) in [(99, 1, 0), (100, 0, 1), (399, 0, 1), (400, 0, 0)] {
-        let want = Value::Apdex {
+        let want = Value::Apdex(Box::new(Apdex {
             total: 1,
             satisfied,
             tolerated,
-        };
+        }));
         let metric = definition(vec![], Function::Apdex, apdex.clone());
         assert_eq!(applied(metric, &request(latency)), Some(want), "{latency}");
     }
