@@ -1,7 +1,7 @@
 //! JVM metrics (8.1.0 spec, A.4). They create no instance or service.
 
 use bytes::Bytes;
-use oap_proto::agent::{GcPhrase as ProtoPhrase, JvmMetric, JvmMetricCollection};
+use oap_proto::agent::{GcPhrase as ProtoPhrase, JvmMetric, JvmMetricCollection, PoolType};
 use prost::Message as _;
 
 use super::entities::InstanceEntities;
@@ -10,7 +10,7 @@ use super::trace::check_name;
 use super::{Analyzer, Fact, Facts, Reject};
 use crate::model::entity::{Entity, EntityField as F};
 use crate::model::scope::{NodeType, Scope};
-use crate::model::source::{GcPhrase, Names, Source, Values};
+use crate::model::source::{GcPhrase, MemoryPart, MemoryPool, Names, Source, Values};
 
 const JVM: u8 = 1;
 const SCOPES: [Scope; 5] = [
@@ -95,7 +95,10 @@ fn sources(metric: &JvmMetric, emit: &mut impl FnMut(Scope, Values)) {
         emit(
             Scope::ServiceInstanceJvmMemory,
             Values::JvmMemory {
-                heap: memory.is_heap,
+                part: match memory.is_heap {
+                    true => MemoryPart::Heap,
+                    false => MemoryPart::NonHeap,
+                },
                 init: memory.init,
                 max: memory.max,
                 used: memory.used,
@@ -107,7 +110,7 @@ fn sources(metric: &JvmMetric, emit: &mut impl FnMut(Scope, Values)) {
         emit(
             Scope::ServiceInstanceJvmMemoryPool,
             Values::JvmMemory {
-                heap: false,
+                part: MemoryPart::Pool(memory_pool(pool.r#type)),
                 init: pool.init,
                 max: pool.max,
                 used: pool.used,
@@ -139,6 +142,19 @@ fn sources(metric: &JvmMetric, emit: &mut impl FnMut(Scope, Values)) {
             peak: thread.peak_count,
         },
     );
+}
+
+/// The pool by its number in reports.
+fn memory_pool(number: i32) -> MemoryPool {
+    match PoolType::try_from(number) {
+        Ok(PoolType::CodeCacheUsage) => MemoryPool::CodeCache,
+        Ok(PoolType::NewgenUsage) => MemoryPool::NewGen,
+        Ok(PoolType::OldgenUsage) => MemoryPool::OldGen,
+        Ok(PoolType::SurvivorUsage) => MemoryPool::Survivor,
+        Ok(PoolType::PermgenUsage) => MemoryPool::PermGen,
+        Ok(PoolType::MetaspaceUsage) => MemoryPool::Metaspace,
+        Err(_) => MemoryPool::Unrecognized,
+    }
 }
 
 #[cfg(test)]

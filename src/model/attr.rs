@@ -13,6 +13,7 @@ pub enum AttrType {
     RequestType,
     DetectPoint,
     GcPhrase,
+    MemoryPool,
 }
 
 /// A readable attribute of a source.
@@ -29,6 +30,7 @@ pub enum Attr {
     DatabaseTypeId,
     UsePercent,
     HeapStatus,
+    PoolType,
     Init,
     Max,
     Used,
@@ -60,6 +62,7 @@ impl Attr {
             Attr::Type => AttrType::RequestType,
             Attr::DetectPoint => AttrType::DetectPoint,
             Attr::Phrase => AttrType::GcPhrase,
+            Attr::PoolType => AttrType::MemoryPool,
             _ => AttrType::Long,
         }
     }
@@ -151,6 +154,7 @@ impl Attr {
                 NAME,
                 SERVICE,
                 SERVICE_ID,
+                ("poolType", Attr::PoolType),
                 ("init", Attr::Init),
                 ("max", Attr::Max),
                 ("used", Attr::Used),

@@ -147,10 +147,11 @@ fn split<const N: usize>(id: &str, separator: char) -> Option<[&str; N]> {
 
 /// `<bucket>_<entity id>`, or the bucket alone for scope All.
 pub fn metrics_id(time_bucket: u64, entity_id: &str) -> String {
+    let bucket = time_bucket.to_string();
     if entity_id.is_empty() {
-        time_bucket.to_string()
+        bucket
     } else {
-        format!("{time_bucket}_{entity_id}")
+        [&bucket, "_", entity_id].concat()
     }
 }
 

@@ -27,6 +27,27 @@ pub enum GcPhrase {
     Unrecognized,
 }
 
+/// What a memory pool of a JVM is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MemoryPool {
+    CodeCache,
+    NewGen,
+    OldGen,
+    Survivor,
+    PermGen,
+    Metaspace,
+    /// Of a later protocol; no script can name it.
+    Unrecognized,
+}
+
+/// What part of the memory of a JVM was measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MemoryPart {
+    Heap,
+    NonHeap,
+    Pool(MemoryPool),
+}
+
 /// The measured part of a source.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Values {
@@ -35,9 +56,9 @@ pub enum Values {
     Cpu {
         use_percent: f64,
     },
-    /// Bytes; also memory pools, whose `heap` has no meaning.
+    /// Bytes.
     JvmMemory {
-        heap: bool,
+        part: MemoryPart,
         init: i64,
         max: i64,
         used: i64,
@@ -118,6 +139,7 @@ pub enum AttrValue<'a> {
     RequestType(RequestType),
     DetectPoint(DetectPoint),
     GcPhrase(GcPhrase),
+    MemoryPool(MemoryPool),
 }
 
 impl Source {
@@ -135,7 +157,11 @@ impl Source {
                 Long(r.component_id.into())
             }
             (Attr::UsePercent, Values::Cpu { use_percent }) => Double(*use_percent),
-            (Attr::HeapStatus, Values::JvmMemory { heap, .. }) => Bool(*heap),
+            (Attr::HeapStatus, Values::JvmMemory { part, .. }) => Bool(*part == MemoryPart::Heap),
+            (Attr::PoolType, Values::JvmMemory { part, .. }) => match part {
+                MemoryPart::Pool(pool) => AttrValue::MemoryPool(*pool),
+                _ => return None,
+            },
             (Attr::Init, Values::JvmMemory { init, .. }) => Long(*init),
             (Attr::Max, Values::JvmMemory { max, .. }) => Long(*max),
             (Attr::Used, Values::JvmMemory { used, .. }) => Long(*used),

@@ -409,7 +409,8 @@ impl<S: Backend> LaneWriter<S> {
         let mut again = Vec::new();
         let mut why_again = None;
         let mut rejected = Vec::new();
-        let mut stored: HashMap<*const Model, (Arc<Model>, u64)> = HashMap::new();
+        let mut stored: HashMap<*const Model, (Arc<Model>, u64), foldhash::fast::FixedState> =
+            HashMap::default();
         for (row, outcome) in rows.into_iter().zip(outcomes) {
             match outcome {
                 WriteOutcome::Stored => {

@@ -19,7 +19,7 @@ pub struct Resident {
 /// Known addresses. Bounded; a full book learns nothing new.
 #[derive(Debug)]
 pub struct AddressBook {
-    residents: RwLock<HashMap<String, Arc<Resident>>>,
+    residents: RwLock<HashMap<String, Arc<Resident>, foldhash::fast::RandomState>>,
     capacity: usize,
 }
 

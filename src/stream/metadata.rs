@@ -43,7 +43,7 @@ struct Known {
 #[derive(Debug)]
 pub(super) struct Metadata {
     /// By model name and id.
-    known: HashMap<(&'static str, Arc<str>), Known>,
+    known: HashMap<(&'static str, Arc<str>), Known, foldhash::fast::RandomState>,
     models: HashMap<&'static str, Arc<Model>>,
     capacity: usize,
     /// Of all properties of instances.
@@ -65,7 +65,7 @@ impl Metadata {
             .filter_map(|name| Some((name, Arc::clone(schema.model(name)?))))
             .collect();
         Metadata {
-            known: HashMap::new(),
+            known: HashMap::default(),
             models,
             capacity,
             property_bytes: 0,

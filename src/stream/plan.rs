@@ -10,7 +10,7 @@ use crate::model::metrics::{
 };
 use crate::model::schema::{Model, Schema};
 use crate::model::scope::{DetectPoint, Scope};
-use crate::model::source::{AttrValue, Source};
+use crate::model::source::{AttrValue, Source, Values};
 
 /// Latency up to which a request satisfies, by service (8.1.0 spec, D.4).
 #[derive(Debug, Clone)]
@@ -44,8 +44,42 @@ impl ApdexThresholds {
 pub struct Item {
     pub model: Arc<Model>,
     pub function: Function,
+    /// The side of a call that it is about. Filters by it are the most frequent ones, so they are not among `filters`.
+    detect_point: Option<DetectPoint>,
     filters: Vec<Filter>,
     entrance: Entrance,
+}
+
+impl Item {
+    fn new(
+        model: &Arc<Model>,
+        function: Function,
+        filters: &[Filter],
+        entrance: &Entrance,
+    ) -> Item {
+        let point = |filter: &Filter| match filter.literal {
+            Literal::DetectPoint(point) => Some(point),
+            _ => None,
+        };
+        let detect_point = filters.iter().find_map(point);
+        // Sides can only be compared for equality: a second one that is another can never hold, and stays.
+        let rest = |filter: &&Filter| point(filter).is_none() || point(filter) != detect_point;
+        Item {
+            model: Arc::clone(model),
+            function,
+            detect_point,
+            filters: filters.iter().filter(rest).cloned().collect(),
+            entrance: entrance.clone(),
+        }
+    }
+
+    fn wants(&self, source: &Source) -> bool {
+        let is_of_point = self.detect_point.is_none_or(|wanted| match &source.values {
+            Values::Request(request) => request.detect_point == wanted,
+            _ => false,
+        });
+        is_of_point && self.filters.iter().all(|f| matches(f, source))
+    }
 }
 
 /// All metrics by scope.
@@ -80,12 +114,8 @@ impl Plan {
         };
         for metric in metrics {
             if let Some(model) = schema.model(&metric.name) {
-                let item = Item {
-                    model: Arc::clone(model),
-                    function: metric.function,
-                    filters: metric.filters.clone(),
-                    entrance: metric.entrance.clone(),
-                };
+                let (filters, entrance) = (&metric.filters, &metric.entrance);
+                let item = Item::new(model, metric.function, filters, entrance);
                 add(metric.scope, item);
             }
         }
@@ -95,28 +125,20 @@ impl Plan {
             } else {
                 DetectPoint::Client
             };
-            let item = Item {
-                model: Arc::clone(&relation.model),
-                function: Function::Component,
-                filters: vec![Filter {
-                    attr: Attr::DetectPoint,
-                    op: CompareOp::Equal,
-                    literal: Literal::DetectPoint(side),
-                }],
-                entrance: Entrance::Long(Attr::ComponentId),
+            let of_side = Filter {
+                attr: Attr::DetectPoint,
+                op: CompareOp::Equal,
+                literal: Literal::DetectPoint(side),
             };
+            let component = Entrance::Long(Attr::ComponentId);
+            let item = Item::new(&relation.model, Function::Component, &[of_side], &component);
             add(relation.scope, item);
         }
         let mut places = HashMap::new();
         for meter in meters {
             if let Some(model) = schema.model(&meter.name) {
-                let item = Item {
-                    model: Arc::clone(model),
-                    function: meter.function,
-                    filters: vec![],
-                    // Meters do not come from sources.
-                    entrance: Entrance::One,
-                };
+                // Meters do not come from sources.
+                let item = Item::new(model, meter.function, &[], &Entrance::One);
                 let place = add(meter.scope.scope(), item);
                 places.insert(meter.name.clone(), place);
             }
@@ -136,10 +158,9 @@ impl Plan {
     /// Feeds a source to every item that wants it. `values` has one place per item.
     pub fn apply(&self, source: &Source, values: &mut [Option<Value>]) {
         for (item, value) in self.items(source.entity.scope).iter().zip(values) {
-            if !item.filters.iter().all(|f| matches(f, source)) {
-                continue;
-            }
-            if let Some(input) = self.input(&item.entrance, source) {
+            if item.wants(source)
+                && let Some(input) = self.input(&item.entrance, source)
+            {
                 let value = value.get_or_insert_with(|| item.function.empty());
                 item.function.accept(value, input);
             }
@@ -222,6 +243,7 @@ fn matches(filter: &Filter, source: &Source) -> bool {
         (AttrValue::RequestType(a), Literal::RequestType(b)) => a == *b,
         (AttrValue::DetectPoint(a), Literal::DetectPoint(b)) => a == *b,
         (AttrValue::GcPhrase(a), Literal::GcPhrase(b)) => a == *b,
+        (AttrValue::MemoryPool(a), Literal::MemoryPool(b)) => a == *b,
         (AttrValue::Long(a), Literal::Long(b)) => compare(filter.op, a.cmp(b)),
         (value, Literal::Double(b)) => as_double(value)
             .and_then(|a| a.partial_cmp(b))

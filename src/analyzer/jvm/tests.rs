@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use oap_proto::agent::{Cpu, Gc, Memory, MemoryPool, Thread};
+use oap_proto::agent::{Cpu, Gc, Memory, MemoryPool as ProtoPool, Thread};
 
 use super::*;
 use crate::analyzer::AnalyzerSettings;
@@ -61,9 +61,10 @@ fn each_part_of_a_report_is_a_source() {
             time: AT_MS,
             cpu: Some(Cpu { usage_percent: 1.5 }),
             memory: vec![memory(true, 3), memory(false, 5)],
-            memory_pool: vec![MemoryPool {
+            memory_pool: vec![ProtoPool {
+                r#type: PoolType::OldgenUsage.into(),
                 used: 6,
-                ..MemoryPool::default()
+                ..ProtoPool::default()
             }],
             gc: vec![gc(0, 1), gc(1, 2), gc(7, 3)],
             thread: Some(Thread {
@@ -78,8 +79,8 @@ fn each_part_of_a_report_is_a_source() {
             ..JvmMetric::default()
         },
     ]);
-    let jvm_memory = |heap, used| Values::JvmMemory {
-        heap,
+    let jvm_memory = |part, used| Values::JvmMemory {
+        part,
         init: 1,
         max: 2,
         used,
@@ -103,13 +104,21 @@ fn each_part_of_a_report_is_a_source() {
                 now,
                 Values::Cpu { use_percent: 1.5 }
             ),
-            (Scope::ServiceInstanceJvmMemory, now, jvm_memory(true, 3)),
-            (Scope::ServiceInstanceJvmMemory, now, jvm_memory(false, 5)),
+            (
+                Scope::ServiceInstanceJvmMemory,
+                now,
+                jvm_memory(MemoryPart::Heap, 3)
+            ),
+            (
+                Scope::ServiceInstanceJvmMemory,
+                now,
+                jvm_memory(MemoryPart::NonHeap, 5)
+            ),
             (
                 Scope::ServiceInstanceJvmMemoryPool,
                 now,
                 Values::JvmMemory {
-                    heap: false,
+                    part: MemoryPart::Pool(MemoryPool::OldGen),
                     init: 0,
                     max: 0,
                     used: 6,

@@ -10,7 +10,7 @@ use crate::model::attr::{Attr, AttrType};
 use crate::model::metrics::{CompareOp, Entrance, Filter, Function, Literal, MetricDefinition};
 use crate::model::schema::Schema;
 use crate::model::scope::{DetectPoint, RequestType, Scope};
-use crate::model::source::GcPhrase;
+use crate::model::source::{GcPhrase, MemoryPool};
 
 /// Compiles the statements of several files into one program.
 pub struct Compiler {
@@ -321,6 +321,14 @@ const DETECT_POINTS: &[(&str, DetectPoint)] = &[
     ("UNRECOGNIZED", DetectPoint::Unrecognized),
 ];
 const GC_PHRASES: &[(&str, GcPhrase)] = &[("NEW", GcPhrase::New), ("OLD", GcPhrase::Old)];
+const MEMORY_POOLS: &[(&str, MemoryPool)] = &[
+    ("CODE_CACHE_USAGE", MemoryPool::CodeCache),
+    ("NEWGEN_USAGE", MemoryPool::NewGen),
+    ("OLDGEN_USAGE", MemoryPool::OldGen),
+    ("SURVIVOR_USAGE", MemoryPool::Survivor),
+    ("PERMGEN_USAGE", MemoryPool::PermGen),
+    ("METASPACE_USAGE", MemoryPool::Metaspace),
+];
 
 /// The literal as a value of the attribute's type; `None` if it is none.
 fn literal(ty: AttrType, value: &LiteralValue) -> Option<Literal> {
@@ -337,6 +345,9 @@ fn literal(ty: AttrType, value: &LiteralValue) -> Option<Literal> {
         }
         (AttrType::GcPhrase, LiteralValue::Enum { ty, value }) if ty == "GCPhrase" => {
             find(GC_PHRASES, value).map(Literal::GcPhrase)
+        }
+        (AttrType::MemoryPool, LiteralValue::Enum { ty, value }) if ty == "MemoryPoolType" => {
+            find(MEMORY_POOLS, value).map(Literal::MemoryPool)
         }
         _ => None,
     }
@@ -355,6 +366,7 @@ fn kind(ty: AttrType) -> &'static str {
         AttrType::RequestType => "a request type",
         AttrType::DetectPoint => "a detect point",
         AttrType::GcPhrase => "a garbage collection phrase",
+        AttrType::MemoryPool => "a memory pool type",
     }
 }
 
@@ -371,5 +383,6 @@ fn values(ty: AttrType) -> String {
         AttrType::RequestType => names("RequestType", REQUEST_TYPES),
         AttrType::DetectPoint => names("DetectPoint", DETECT_POINTS),
         AttrType::GcPhrase => names("GCPhrase", GC_PHRASES),
+        AttrType::MemoryPool => names("MemoryPoolType", MEMORY_POOLS),
     }
 }

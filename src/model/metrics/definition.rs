@@ -3,7 +3,7 @@
 use super::Function;
 use crate::model::attr::Attr;
 use crate::model::scope::{DetectPoint, RequestType, Scope};
-use crate::model::source::GcPhrase;
+use crate::model::source::{GcPhrase, MemoryPool};
 
 /// Comparison in a filter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +25,7 @@ pub enum Literal {
     RequestType(RequestType),
     DetectPoint(DetectPoint),
     GcPhrase(GcPhrase),
+    MemoryPool(MemoryPool),
 }
 
 /// One condition; several are ANDed.

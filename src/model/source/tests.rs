@@ -11,7 +11,10 @@ fn values(scope: Scope) -> Values {
         }
         Scope::ServiceInstanceJvmMemory | Scope::ServiceInstanceJvmMemoryPool => {
             Values::JvmMemory {
-                heap: true,
+                part: match scope {
+                    Scope::ServiceInstanceJvmMemory => MemoryPart::Heap,
+                    _ => MemoryPart::Pool(MemoryPool::OldGen),
+                },
                 init: 1,
                 max: 2,
                 used: 3,
@@ -89,6 +92,7 @@ fn every_attribute_of_every_scope_can_be_read() {
                 Some(AttrValue::RequestType(_)) => Some(AttrType::RequestType),
                 Some(AttrValue::DetectPoint(_)) => Some(AttrType::DetectPoint),
                 Some(AttrValue::GcPhrase(_)) => Some(AttrType::GcPhrase),
+                Some(AttrValue::MemoryPool(_)) => Some(AttrType::MemoryPool),
                 None => None,
             };
             assert_eq!(ty, Some(attr.ty()), "{name}.{attr_name}");

@@ -4,7 +4,9 @@ use super::*;
 use crate::model::entity::{Entity, EntityField};
 use crate::model::metrics::Apdex;
 use crate::model::scope::{NodeType, RequestType};
-use crate::model::source::{GcPhrase, Names, Request, RequestNames, Values};
+use crate::model::source::{
+    GcPhrase, MemoryPart, MemoryPool, Names, Request, RequestNames, Values,
+};
 
 fn source(scope: Scope, values: Values) -> Source {
     let name = [(EntityField::Name, "shop".into())];
@@ -30,6 +32,16 @@ fn request(latency: i32) -> Source {
         component_id: 1,
     };
     source(Scope::Service, Values::Request(request))
+}
+
+fn memory(part: MemoryPart, used: i64) -> Values {
+    Values::JvmMemory {
+        part,
+        init: 0,
+        max: 0,
+        used,
+        committed: 0,
+    }
 }
 
 fn definition(filters: Vec<Filter>, function: Function, entrance: Entrance) -> MetricDefinition {
@@ -107,6 +119,9 @@ fn texts_flags_and_enumerations_are_compared_whole() {
             count: 1,
         },
     );
+    let old_gen = MemoryPart::Pool(MemoryPool::OldGen);
+    let pool = source(Scope::ServiceInstanceJvmMemoryPool, memory(old_gen, 1));
+    let is_pool = Literal::MemoryPool;
     let request = request(5);
     let name = |field| Attr::Entity(field);
     for (source, attr, literal, want) in [
@@ -162,6 +177,8 @@ fn texts_flags_and_enumerations_are_compared_whole() {
         ),
         (&gc, Attr::Phrase, Literal::GcPhrase(GcPhrase::New), false),
         (&gc, Attr::Phrase, Literal::GcPhrase(GcPhrase::Old), false),
+        (&pool, Attr::PoolType, is_pool(MemoryPool::OldGen), true),
+        (&pool, Attr::PoolType, is_pool(MemoryPool::NewGen), false),
     ] {
         let filter = Filter {
             attr,
@@ -183,13 +200,7 @@ fn texts_flags_and_enumerations_are_compared_whole() {
 fn values_are_cast_to_what_the_function_takes() {
     let memory = source(
         Scope::ServiceInstanceJvmMemory,
-        Values::JvmMemory {
-            heap: true,
-            init: 0,
-            max: 0,
-            used: (1 << 32) + 25,
-            committed: 0,
-        },
+        memory(MemoryPart::Heap, (1 << 32) + 25),
     );
     let envoy = source(Scope::EnvoyInstanceMetric, Values::Envoy { value: 3e10 });
     let counts = |key| {

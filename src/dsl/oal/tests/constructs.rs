@@ -32,6 +32,17 @@ fn values(ty: AttrType) -> (&'static [&'static str], bool) {
             false,
         ),
         AttrType::GcPhrase => (&["GCPhrase.NEW", "GCPhrase.OLD"], false),
+        AttrType::MemoryPool => (
+            &[
+                "MemoryPoolType.CODE_CACHE_USAGE",
+                "MemoryPoolType.NEWGEN_USAGE",
+                "MemoryPoolType.OLDGEN_USAGE",
+                "MemoryPoolType.SURVIVOR_USAGE",
+                "MemoryPoolType.PERMGEN_USAGE",
+                "MemoryPoolType.METASPACE_USAGE",
+            ],
+            false,
+        ),
     }
 }
 
