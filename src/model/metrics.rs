@@ -102,7 +102,7 @@ pub enum Value {
     Table(Table),
     /// `None` until a source was taken in; 0 is a component too.
     Component(Option<i32>),
-    Labels(Labels),
+    Labels(Box<Labels>),
     Buckets(Box<Buckets>),
 }
 
@@ -148,7 +148,7 @@ impl Function {
             }
             Function::Percentile { .. } | Function::Rank { .. } => Value::Table(Table::new()),
             Function::Component => Value::Component(None),
-            Function::AvgLabeled => Value::Labels(Labels::default()),
+            Function::AvgLabeled => Value::Labels(Box::default()),
             Function::BucketSum | Function::BucketAvg => Value::Buckets(Box::default()),
             Function::BucketPercentile { ranks } | Function::BucketAvgPercentile { ranks } => {
                 Value::Buckets(Box::new(Buckets::new(ranks)))

@@ -158,10 +158,13 @@ impl Source {
             }
             (Attr::UsePercent, Values::Cpu { use_percent }) => Double(*use_percent),
             (Attr::HeapStatus, Values::JvmMemory { part, .. }) => Bool(*part == MemoryPart::Heap),
-            (Attr::PoolType, Values::JvmMemory { part, .. }) => match part {
-                MemoryPart::Pool(pool) => AttrValue::MemoryPool(*pool),
-                _ => return None,
-            },
+            (
+                Attr::PoolType,
+                Values::JvmMemory {
+                    part: MemoryPart::Pool(pool),
+                    ..
+                },
+            ) => AttrValue::MemoryPool(*pool),
             (Attr::Init, Values::JvmMemory { init, .. }) => Long(*init),
             (Attr::Max, Values::JvmMemory { max, .. }) => Long(*max),
             (Attr::Used, Values::JvmMemory { used, .. }) => Long(*used),

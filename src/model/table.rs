@@ -15,9 +15,14 @@ pub struct Table {
 /// There is a table or more in every row held, and counts are small: eight bytes an entry until one does not fit.
 #[derive(Debug, Clone)]
 enum Entries {
-    Narrow(Vec<(i32, u32)>),
-    Wide(Box<Vec<(i32, i64)>>),
+    Narrow(Vec<Narrow>),
+    Wide(Box<Wide>),
 }
+
+type Narrow = (i32, u32);
+
+#[derive(Debug, Clone)]
+struct Wide(Vec<(i32, i64)>);
 
 impl Default for Table {
     fn default() -> Table {
@@ -44,7 +49,7 @@ impl Table {
     pub fn add(&mut self, key: i32, count: i64) {
         let place = match &self.entries {
             Entries::Narrow(entries) => entries.binary_search_by_key(&key, |e| e.0),
-            Entries::Wide(entries) => entries.binary_search_by_key(&key, |e| e.0),
+            Entries::Wide(entries) => entries.0.binary_search_by_key(&key, |e| e.0),
         };
         let at = match place {
             Ok(at) => at,
@@ -60,7 +65,7 @@ impl Table {
             }
         }
         if let Entries::Wide(entries) = &mut self.entries
-            && let Some((_, old)) = entries.get_mut(at)
+            && let Some((_, old)) = entries.0.get_mut(at)
         {
             *old = old.wrapping_add(count);
         }
@@ -74,12 +79,12 @@ impl Table {
             }
         }
         if let Entries::Wide(entries) = &mut self.entries {
-            entries.insert(at, (key, count));
+            entries.0.insert(at, (key, count));
         }
     }
 
     fn widen(&mut self) {
-        self.entries = Entries::Wide(Box::new(self.iter().collect()));
+        self.entries = Entries::Wide(Box::new(Wide(self.iter().collect())));
     }
 
     /// Adds every entry of another table.
@@ -97,8 +102,8 @@ impl Table {
                 at.and_then(|at| entries.get(at)).map_or(0, |e| e.1.into())
             }
             Entries::Wide(entries) => {
-                let at = entries.binary_search_by_key(&key, |e| e.0).ok();
-                at.and_then(|at| entries.get(at)).map_or(0, |e| e.1)
+                let at = entries.0.binary_search_by_key(&key, |e| e.0).ok();
+                at.and_then(|at| entries.0.get(at)).map_or(0, |e| e.1)
             }
         }
     }
@@ -110,9 +115,9 @@ impl Table {
 
     /// Ascending by key.
     pub fn iter(&self) -> impl Iterator<Item = (i32, i64)> + '_ {
-        let (narrow, wide): (&[(i32, u32)], &[(i32, i64)]) = match &self.entries {
-            Entries::Narrow(entries) => (entries, &[]),
-            Entries::Wide(entries) => (&[], entries),
+        let (narrow, wide) = match &self.entries {
+            Entries::Narrow(entries) => (entries.as_slice(), &[][..]),
+            Entries::Wide(entries) => (&[][..], entries.0.as_slice()),
         };
         let narrow = narrow.iter().map(|(key, count)| (*key, (*count).into()));
         narrow.chain(wide.iter().copied())
@@ -121,7 +126,7 @@ impl Table {
     fn len(&self) -> usize {
         match &self.entries {
             Entries::Narrow(entries) => entries.len(),
-            Entries::Wide(entries) => entries.len(),
+            Entries::Wide(entries) => entries.0.len(),
         }
     }
 
@@ -133,7 +138,7 @@ impl Table {
     pub fn heap_bytes(&self) -> usize {
         match &self.entries {
             Entries::Narrow(entries) => entries.capacity() * size_of::<(i32, u32)>(),
-            Entries::Wide(entries) => entries.capacity() * size_of::<(i32, i64)>(),
+            Entries::Wide(entries) => entries.0.capacity() * size_of::<(i32, i64)>(),
         }
     }
 

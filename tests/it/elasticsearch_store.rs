@@ -329,6 +329,10 @@ async fn days_share_an_index_when_asked_for() -> Result<()> {
     ensure!(late? == ["step_endpoint_traffic-20200912"]);
     let rest = rest?;
     ensure!(rest["step_endpoint_traffic-20200916"].is_object(), "{rest}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_day_that_was_made_read_only_holds_up_nothing() -> Result<()> {
     let store = store(options("read_only")?)?;
     let schema = schema();

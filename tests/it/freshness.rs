@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use serde_json::json;
 use tokio::time::Instant;
 
-use crate::failures::few_metrics;
 use crate::graphql::GraphQl;
+use crate::oap_process::few_metrics;
 use crate::questions::{buckets_from, service_value, trace_count};
 use crate::segments::{COLLECT, Served};
 use crate::sender::{Calling, Sender};

@@ -232,7 +232,7 @@ impl Function {
             Function::Histogram { .. } => Value::Table(table(0)?),
             Function::Percentile { .. } | Function::Rank { .. } => Value::Table(table(2)?),
             Function::Component => Value::Component(Some(long(0)? as i32)),
-            Function::AvgLabeled => Value::Labels(Labels::from_text(text(0)?, text(1)?)),
+            Function::AvgLabeled => Value::Labels(Box::new(Labels::from_text(text(0)?, text(1)?))),
             Function::BucketSum => buckets(table(0)?, None, None),
             Function::BucketAvg => buckets(table(0)?, table(1), None),
             Function::BucketPercentile { .. } => buckets(table(1)?, None, text(2)),

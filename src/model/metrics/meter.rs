@@ -117,7 +117,7 @@ const MAX_LABELS: usize = 1000;
 
 /// Sum and count by label.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Labels(Box<BTreeMap<Box<str>, (i64, i64)>>);
+pub struct Labels(BTreeMap<Box<str>, (i64, i64)>);
 
 impl Labels {
     /// False if there are too many labels for another one.

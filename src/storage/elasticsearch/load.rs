@@ -165,9 +165,11 @@ impl Elasticsearch {
             .into_iter()
             .filter_map(|i| Some((i, keys.get(i)?)))
             .map(|(i, key)| {
-                let row = newest.get(stored_id(&key.id).as_ref()).map(|(index, source)| {
-                    to_row(&self.names, model, key.id.clone(), index, source)
-                });
+                let row = newest
+                    .get(stored_id(&key.id).as_ref())
+                    .map(|(index, source)| {
+                        to_row(&self.names, model, key.id.clone(), index, source)
+                    });
                 Ok((i, row.transpose()?))
             })
             .collect()

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::client::parse;
 use super::load::{Source, to_row};
-use super::names::day_of_index;
+use super::names::{Names, day_of_index};
 use super::search::Hit;
 use super::{Answer, Elasticsearch};
 use crate::model::id::metrics_id;
@@ -113,7 +113,9 @@ impl Elasticsearch {
             });
         }
         let rows = page.hits.hits.into_iter();
-        let rows = rows.map(|hit| row(model, hit)).collect::<Answer<_>>()?;
+        let rows = rows
+            .map(|hit| row(&self.names, model, hit))
+            .collect::<Answer<_>>()?;
         Ok(RowPage {
             rows,
             next: Some(page.id),
@@ -122,8 +124,8 @@ impl Elasticsearch {
 }
 
 /// A document may have a shortened id if its own was too long; a metric's consists of bucket and entity.
-fn row(model: &Arc<Model>, hit: Hit<Source>) -> Answer<Row> {
-    let mut row = to_row(model, hit.id, &hit.index, &hit.source)?;
+fn row(names: &Names, model: &Arc<Model>, hit: Hit<Source>) -> Answer<Row> {
+    let mut row = to_row(names, model, hit.id, &hit.index, &hit.source)?;
     if model.is_downsampled {
         let entity = row.cell("entity_id").as_text().unwrap_or_default();
         row.id = metrics_id(row.time_bucket, entity);
