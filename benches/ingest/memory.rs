@@ -50,10 +50,11 @@ pub(crate) fn run<S: Backend + 'static>(
             }
             let now = Memory::now()?;
             println!(
-                "minute {:2}: {:4.0} MiB resident, {:4.0} MiB at most",
+                "minute {:2}: {:4.0} MiB resident, {:4.0} MiB at most, {} rows",
                 minute + 1,
                 now.resident as f64 / MIB,
-                now.peak as f64 / MIB
+                now.peak as f64 / MIB,
+                pipeline.rows()
             );
         }
         pipeline.finish().await

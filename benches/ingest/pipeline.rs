@@ -66,6 +66,7 @@ pub(crate) struct Pipeline {
     records: Lane,
     tasks: JoinSet<()>,
     batches: usize,
+    registry: prometheus::Registry,
 }
 
 impl Pipeline {
@@ -121,6 +122,7 @@ impl Pipeline {
             records,
             tasks,
             batches: 0,
+            registry,
         })
     }
 
@@ -156,6 +158,15 @@ impl Pipeline {
         let ms = i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
         self.clock_ms.fetch_add(ms, Ordering::Relaxed);
         tokio::time::sleep(time).await;
+    }
+
+    /// Metric rows that the shards hold.
+    pub(crate) fn rows(&self) -> f64 {
+        let families = self.registry.gather();
+        let rows = families.iter().filter(|f| f.name() == "stream_rows");
+        rows.flat_map(|f| f.get_metric())
+            .map(|m| m.get_gauge().get_value())
+            .sum()
     }
 
     /// Until the last row is stored.

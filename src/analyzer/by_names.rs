@@ -12,30 +12,36 @@ const MAX_NAME_BYTES: usize = 16 << 20;
 
 /// Makes keys of names. Each process has its own, so that nobody can choose names that share one.
 #[derive(Debug, Default)]
-pub(super) struct Keys([RandomState; 2]);
+pub(super) struct Keys {
+    states: [RandomState; 2],
+    text: Vec<u8>,
+}
 
 /// Stands for a tag and names: 128 bits, so that no two lists of names have the same one, at a fraction of their memory.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Key {
     hashes: [u64; 2],
-    /// Length of the names.
+    /// Length of tag and names.
     bytes: usize,
 }
 
 impl Keys {
-    pub(super) fn of(&self, tag: u8, names: &[&str]) -> Key {
+    pub(super) fn of(&mut self, tag: u8, names: &[&str]) -> Key {
+        self.text.clear();
+        self.text.push(tag);
+        for name in names {
+            self.text
+                .extend_from_slice(&(name.len() as u32).to_le_bytes());
+            self.text.extend_from_slice(name.as_bytes());
+        }
         let hash = |state: &RandomState| {
             let mut hasher = state.build_hasher();
-            hasher.write_u8(tag);
-            for name in names {
-                hasher.write_usize(name.len());
-                hasher.write(name.as_bytes());
-            }
+            hasher.write(&self.text);
             hasher.finish()
         };
         Key {
-            hashes: self.0.each_ref().map(hash),
-            bytes: names.iter().map(|name| name.len()).sum(),
+            hashes: self.states.each_ref().map(hash),
+            bytes: self.text.len(),
         }
     }
 }
@@ -88,25 +94,28 @@ mod tests {
 
     #[test]
     fn many_and_long_names_start_the_cache_over() {
-        let keys = Keys::default();
+        let mut keys = Keys::default();
         let mut known: ByNames<usize> = ByNames::default();
         for i in 0..MAX_ENTRIES + 10 {
             let name = format!("{i:08}");
             known.insert(keys.of(0, &[&name]), i);
         }
-        assert_eq!((known.by_key.len(), known.name_bytes), (10, 80));
+        assert_eq!((known.by_key.len(), known.name_bytes), (10, 130));
         let mut known: ByNames<usize> = ByNames::default();
         for i in 0..20_u8 {
             let name = char::from(b'a' + i).to_string().repeat(1 << 20);
             known.insert(keys.of(0, &[&name]), i.into());
         }
-        assert_eq!((known.by_key.len(), known.name_bytes), (4, 4 << 20));
+        assert_eq!(
+            (known.by_key.len(), known.name_bytes),
+            (5, 5 * ((1 << 20) + 5))
+        );
     }
 
     #[test]
     fn shifted_borders_and_tags_make_other_keys() {
-        let keys = Keys::default();
-        let of = |tag, names: &[&str]| keys.of(tag, names).hashes;
+        let mut keys = Keys::default();
+        let mut of = |tag, names: &[&str]| keys.of(tag, names).hashes;
         let key = of(0, &["ab", "c"]);
         assert_eq!(key, of(0, &["ab", "c"]));
         for other in [of(0, &["a", "bc"]), of(0, &["abc"]), of(1, &["ab", "c"])] {

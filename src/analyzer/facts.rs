@@ -44,9 +44,12 @@ impl Facts {
         self.len() == 0
     }
 
-    /// Takes the facts of each shard, in shard order, leaving this empty.
+    /// Takes the facts of each shard, in shard order, leaving this empty, with room for as many.
     pub fn take_shards(&mut self) -> impl Iterator<Item = Vec<Fact>> + '_ {
         self.count = 0;
-        self.shards.iter_mut().map(std::mem::take)
+        self.shards.iter_mut().map(|facts| {
+            let room = Vec::with_capacity(facts.len());
+            std::mem::replace(facts, room)
+        })
     }
 }

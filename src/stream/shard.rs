@@ -343,7 +343,7 @@ impl<S: Backend + 'static> Shard<S> {
         let (rows, keys) = self.rows.missing(&self.deps.plan, MAX_READ_BACK);
         let metadata = self.metadata.missing(MAX_READ_BACK);
         if keys.is_empty() && metadata.is_empty() {
-            self.write().await;
+            self.write();
             return;
         }
         let storage = Arc::clone(&self.deps.storage);
@@ -371,7 +371,7 @@ impl<S: Backend + 'static> Shard<S> {
             }
         }
         if self.waiting.is_empty() {
-            self.write().await;
+            self.write();
         } else {
             // Someone waits for everything: there may be more to read.
             self.flush().await;
@@ -379,11 +379,8 @@ impl<S: Backend + 'static> Shard<S> {
     }
 
     /// Starts a pass over everything that changed.
-    async fn write(&mut self) {
+    fn write(&mut self) {
         let is_awaited = !self.waiting.is_empty();
-        if !is_awaited && !self.deps.lane.has_room() {
-            return;
-        }
         let due = match is_awaited || self.rows.is_tight() {
             true => Due::ALL,
             false => self.due(),
@@ -395,28 +392,25 @@ impl<S: Backend + 'static> Shard<S> {
             keys: self.rows.changed(due).into_iter(),
             waiting: std::mem::take(&mut self.waiting),
         });
-        self.hand_over().await;
     }
 
-    /// Hands over as much of the pass as the lane has room for.
+    /// Hands over the next part of the pass. One at a time, so that facts are taken in between and no shard fills the lane
+    /// alone.
     async fn hand_over(&mut self) {
-        while let Some(pass) = &mut self.pass
-            && self.deps.lane.has_room()
-        {
-            let rows = if pass.metadata_is_done {
-                let (plan, keys) = (&self.deps.plan, &mut pass.keys);
-                self.rows
-                    .take_changed(plan, keys, ROWS_PER_ORDER, pass.number)
-            } else {
-                self.metadata.take_changed(ROWS_PER_ORDER)
-            };
-            if !rows.is_empty() {
-                self.deps.lane.write(rows).await;
-            } else if !pass.metadata_is_done {
-                pass.metadata_is_done = true;
-            } else if let Some(pass) = self.pass.take() {
-                self.handed_over(pass).await;
-            }
+        let Some(pass) = &mut self.pass else { return };
+        let rows = if pass.metadata_is_done {
+            let (plan, keys) = (&self.deps.plan, &mut pass.keys);
+            self.rows
+                .take_changed(plan, keys, ROWS_PER_ORDER, pass.number)
+        } else {
+            self.metadata.take_changed(ROWS_PER_ORDER)
+        };
+        if !rows.is_empty() {
+            self.deps.lane.write(rows).await;
+        } else if !pass.metadata_is_done {
+            pass.metadata_is_done = true;
+        } else if let Some(pass) = self.pass.take() {
+            self.handed_over(pass).await;
         }
     }
 

@@ -37,6 +37,7 @@ impl Aggregation {
             store,
             clock_ms,
             addresses,
+            lane_bytes,
         } = fixture;
         let compiled = compiled()?;
         let registry = Registry::new();
@@ -44,7 +45,8 @@ impl Aggregation {
         let mut tasks = JoinSet::new();
         let writer_metrics = WriterMetrics::new(&registry)?;
         let linger = Duration::from_millis(200);
-        let (lane, writer) = lane("test", Arc::clone(store), 1 << 30, linger, writer_metrics);
+        let storage = Arc::clone(store);
+        let (lane, writer) = lane("test", storage, *lane_bytes, linger, writer_metrics);
         tasks.spawn(writer.run());
         let metrics = ShardMetrics::new(&registry)?;
         let senders = (0..shards).map(|_| {
@@ -129,6 +131,8 @@ pub struct Fixture {
     pub store: Arc<MemoryStore>,
     pub clock_ms: Arc<AtomicI64>,
     pub addresses: Arc<AddressBook>,
+    /// What the lane may hold.
+    pub lane_bytes: usize,
 }
 
 impl Fixture {
@@ -137,6 +141,7 @@ impl Fixture {
             store: Arc::default(),
             clock_ms: Arc::new(now_ms.into()),
             addresses: Arc::new(AddressBook::new(1000)),
+            lane_bytes: 1 << 30,
         }
     }
 

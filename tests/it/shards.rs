@@ -80,6 +80,31 @@ async fn late_data_of_a_forgotten_minute_adds_up() -> Result<()> {
 }
 
 #[tokio::test(start_paused = true)]
+async fn shards_share_a_lane_that_has_room_for_one() -> Result<()> {
+    const SERVICES: usize = 20;
+    let fixture = Fixture {
+        // Any order fills it.
+        lane_bytes: 1,
+        ..Fixture::new(NOW_MS)
+    };
+    let mut process = fixture.start(2)?;
+    for second in 0..30 {
+        for service in 0..SERVICES {
+            let (id, name) = (format!("{second}.{service}"), format!("shop-{service}"));
+            let segment = Served::new(id, &name, NOW_MS, 100).bytes();
+            process.report(&[Message::Segment(segment)]).await?;
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    let stored = fixture.store.rows();
+    let minutes = stored
+        .keys()
+        .filter(|(model, id, _)| model == "service_cpm" && id.starts_with("202009151059_"));
+    ensure!(minutes.count() == SERVICES, "shards wait for each other");
+    process.stop().await
+}
+
+#[tokio::test(start_paused = true)]
 async fn meters_add_up_after_a_restart_and_drop_what_does_not_fit() -> Result<()> {
     let fixture = Fixture::new(NOW_MS);
     let entity = Entities::new().metered(MeterScope::Instance, "shop", "pod");

@@ -196,6 +196,7 @@ enum Value<'a> {
 impl<'a> Iterator for Fields<'a> {
     type Item = Result<(u32, Value<'a>), Reject>;
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         if self.0.is_empty() {
             return None;
@@ -206,6 +207,7 @@ impl<'a> Iterator for Fields<'a> {
 
 impl<'a> Fields<'a> {
     /// `None` if the bytes are no message.
+    #[inline]
     fn field(&mut self) -> Option<(u32, Value<'a>)> {
         let (tag, wire_type) = match *self.0 {
             // Most keys have one byte, which holds the wire type in its lowest three bits.
@@ -232,6 +234,7 @@ impl<'a> Fields<'a> {
         Some((tag, value))
     }
 
+    #[inline]
     fn varint(&mut self) -> Option<u64> {
         match *self.0 {
             [byte @ ..0x80, ref rest @ ..] => {
