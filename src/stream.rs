@@ -7,6 +7,7 @@
 pub mod addresses;
 pub mod metadata;
 pub mod plan;
+mod read_back;
 pub mod rows;
 pub mod shard;
 pub mod task_book;

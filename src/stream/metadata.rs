@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::read_back::Found;
 use crate::model::entity::{Entity, EntityField};
 use crate::model::fact::AddressAlias;
 use crate::model::id;
@@ -221,15 +222,17 @@ impl Metadata {
     }
 
     /// Takes in what the store has for keys of [`Metadata::missing`].
-    pub(super) fn complete(&mut self, keys: Vec<RowKey>, found: Vec<Option<Row>>) {
+    pub(super) fn complete(&mut self, keys: Vec<RowKey>, found: Vec<Found>) {
         for (key, found) in keys.into_iter().zip(found) {
             let Some((name, _)) = self.models.get_key_value(key.model.name.as_str()) else {
                 continue;
             };
             let key = (*name, Arc::from(key.id));
-            if let Some(known) = self.known.get_mut(&key) {
+            if let (Some(known), Found::Row(_) | Found::Nothing) =
+                (self.known.get_mut(&key), &found)
+            {
                 known.is_read = true;
-                if let Some(row) = found {
+                if let Found::Row(row) = found {
                     self.property_bytes -= known.property_bytes();
                     known.merge_stored(&row);
                     self.property_bytes += known.property_bytes();
@@ -369,7 +372,7 @@ mod tests {
         assert!((0..32).all(&mut report) && !report(32));
         assert_eq!(metadata.property_bytes, 32 << 20);
         let keys = metadata.missing(1000);
-        let found = keys.iter().map(|_| None).collect();
+        let found = keys.iter().map(|_| Found::Nothing).collect();
         metadata.complete(keys, found);
         assert_eq!(metadata.take_changed(1000).len(), 32);
         // What is stored can be forgotten.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::BYTES_PER_ROW;
 use super::plan::{Item, Plan};
+use super::read_back::Found;
 use crate::model::entity::Entity;
 use crate::model::id::metrics_id;
 use crate::model::metrics::Value;
@@ -276,7 +277,7 @@ impl Rows {
     }
 
     /// Merges what was stored under the slots that were missing it.
-    pub(super) fn complete(&mut self, plan: &Plan, missing: Vec<Missing>, found: Vec<Option<Row>>) {
+    pub(super) fn complete(&mut self, plan: &Plan, missing: Vec<Missing>, found: Vec<Found>) {
         for (missing, found) in missing.into_iter().zip(found) {
             let items = plan.items(missing.key.entity.scope);
             let (Some(row), Some(item)) =
@@ -290,11 +291,15 @@ impl Rows {
             if slot.is_whole {
                 continue;
             }
+            let stored = match found {
+                Found::Unread => continue,
+                Found::Nothing => None,
+                Found::Row(row) => {
+                    let cells = row.cells.get(item.model.entity_columns.len()..);
+                    cells.and_then(|cells| item.function.from_cells(cells))
+                }
+            };
             slot.is_whole = true;
-            let stored = found.and_then(|row| {
-                let cells = row.cells.get(item.model.entity_columns.len()..)?;
-                item.function.from_cells(cells)
-            });
             if let (Some(mut stored), Some(value)) = (stored, &slot.value) {
                 self.unfit += u64::from(!item.function.merge(&mut stored, value));
                 slot.value = Some(stored);

@@ -13,10 +13,11 @@ use super::StreamOptions;
 use super::addresses::AddressBook;
 use super::metadata::Metadata;
 use super::plan::Plan;
+use super::read_back::{Found, read_back};
 use super::rows::{Due, Horizon, Key, KeyMap, Missing, Now, Ready, Rows};
 use crate::model::fact::{Fact, MeterValue};
 use crate::model::metrics::Value;
-use crate::model::row::{Row, RowKey};
+use crate::model::row::RowKey;
 use crate::model::schema::Schema;
 use crate::model::source::Source;
 use crate::model::time_bucket::Zone;
@@ -98,7 +99,7 @@ const MAX_READ_BACK: usize = 20_000;
 const ROWS_PER_ORDER: usize = 1000;
 
 type Increments = Box<[Option<Value>]>;
-type Loaded = Result<(Vec<Option<Row>>, Vec<Option<Row>>), StorageError>;
+type Loaded = Result<(Vec<Found>, Vec<Found>), StorageError>;
 
 struct Loading {
     rows: Vec<Missing>,
@@ -343,13 +344,15 @@ impl<S: Backend + 'static> Shard<S> {
         let (rows, keys) = self.rows.missing(&self.deps.plan, MAX_READ_BACK);
         let metadata = self.metadata.missing(MAX_READ_BACK);
         if keys.is_empty() && metadata.is_empty() {
-            self.write();
+            let waiting = std::mem::take(&mut self.waiting);
+            self.write(waiting);
             return;
         }
         let storage = Arc::clone(&self.deps.storage);
         let metadata_keys = metadata.clone();
         let found = Box::pin(async move {
-            futures_util::try_join!(storage.load(&keys), storage.load(&metadata_keys))
+            let rows = read_back(&*storage, &keys);
+            futures_util::try_join!(rows, read_back(&*storage, &metadata_keys))
         });
         self.loading = Some(Loading {
             rows,
@@ -359,19 +362,22 @@ impl<S: Backend + 'static> Shard<S> {
     }
 
     async fn loaded(&mut self, (loading, found): (Loading, Loaded)) {
-        match found {
-            Ok((rows, metadata)) => {
-                self.deps.metrics.read_back.inc_by(rows.len() as u64);
-                self.rows.complete(&self.deps.plan, loading.rows, rows);
-                self.metadata.complete(loading.metadata, metadata);
-            }
+        let (rows, metadata) = match found {
+            Ok(found) => found,
             Err(error) => {
                 tracing::debug!(%error, "read-back failed, values stay in memory");
                 return;
             }
-        }
-        if self.waiting.is_empty() {
-            self.write();
+        };
+        let is_unread = |found: &&Found| matches!(found, Found::Unread);
+        let unread = rows.iter().chain(&metadata).filter(is_unread).count();
+        let read = rows.len().saturating_sub(unread);
+        self.deps.metrics.read_back.inc_by(read as u64);
+        self.rows.complete(&self.deps.plan, loading.rows, rows);
+        self.metadata.complete(loading.metadata, metadata);
+        if unread > 0 || self.waiting.is_empty() {
+            // Whoever waits goes on waiting for what could not be read.
+            self.write(vec![]);
         } else {
             // Someone waits for everything: there may be more to read.
             self.flush().await;
@@ -379,8 +385,8 @@ impl<S: Backend + 'static> Shard<S> {
     }
 
     /// Starts a pass over everything that changed.
-    fn write(&mut self) {
-        let is_awaited = !self.waiting.is_empty();
+    fn write(&mut self, waiting: Vec<oneshot::Sender<()>>) {
+        let is_awaited = !waiting.is_empty() || !self.waiting.is_empty();
         let due = match is_awaited || self.rows.is_tight() {
             true => Due::ALL,
             false => self.due(),
@@ -390,7 +396,7 @@ impl<S: Backend + 'static> Shard<S> {
             number: self.passes,
             metadata_is_done: false,
             keys: self.rows.changed(due).into_iter(),
-            waiting: std::mem::take(&mut self.waiting),
+            waiting,
         });
     }
 

@@ -22,6 +22,8 @@ pub struct MemoryStore {
     writes: AtomicU32,
     is_away: AtomicBool,
     failing_loads: AtomicU32,
+    /// A model that cannot be read.
+    unreadable: Mutex<Option<&'static str>>,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -52,6 +54,11 @@ impl MemoryStore {
     /// The next loads that fail.
     pub fn fail_loads(&self, count: u32) {
         self.failing_loads.store(count, Ordering::SeqCst);
+    }
+
+    /// Which model cannot be read from now on.
+    pub fn set_unreadable(&self, model: Option<&'static str>) {
+        *locked(&self.unreadable) = model;
     }
 
     /// How often it was written to.
@@ -110,7 +117,9 @@ impl Backend for MemoryStore {
         let fails = |left: u32| left.checked_sub(1);
         let (set, get) = (Ordering::SeqCst, Ordering::SeqCst);
         let is_failing = self.failing_loads.fetch_update(set, get, fails).is_ok();
-        if is_failing || self.is_away.load(Ordering::SeqCst) {
+        let unreadable = *locked(&self.unreadable);
+        let is_unreadable = keys.iter().any(|key| Some(&*key.model.name) == unreadable);
+        if is_failing || is_unreadable || self.is_away.load(Ordering::SeqCst) {
             return away();
         }
         let rows = locked(&self.rows);

@@ -158,7 +158,7 @@ async fn a_store_that_cannot_be_read_delays_and_loses_nothing() -> Result<()> {
     process.report(&served(0, NOW_MS, 100)).await?;
     process.stop().await?;
     let mut process = fixture.start(1)?;
-    fixture.store.fail_loads(5);
+    fixture.store.fail_loads(30);
     process.report(&served(1, NOW_MS, 100)).await?;
     // What is stored stays until it could be read.
     tokio::time::sleep(Duration::from_secs(5)).await;
@@ -167,6 +167,26 @@ async fn a_store_that_cannot_be_read_delays_and_loses_nothing() -> Result<()> {
     tokio::time::sleep(Duration::from_secs(60)).await;
     ensure!(cell(&fixture.store, "service_cpm", &id, "total")? == Some(2));
     process.stop().await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_model_that_cannot_be_read_keeps_no_other() -> Result<()> {
+    let fixture = Fixture::new(NOW_MS);
+    let mut process = fixture.start(1)?;
+    process.report(&served(0, NOW_MS, 100)).await?;
+    process.stop().await?;
+    let mut process = fixture.start(1)?;
+    fixture.store.set_unreadable(Some("service_cpm"));
+    process.report(&served(1, NOW_MS, 100)).await?;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let id = format!("202009151059_{SHOP}");
+    let calls = || cell(&fixture.store, "service_cpm", &id, "total");
+    ensure!(cell(&fixture.store, "service_resp_time", &id, "count")? == Some(2));
+    ensure!(calls()? == Some(1));
+    fixture.store.set_unreadable(None);
+    process.stop().await?;
+    ensure!(calls()? == Some(2));
+    Ok(())
 }
 
 #[tokio::test(start_paused = true)]
