@@ -52,6 +52,8 @@ pub struct Running {
     grpc: SocketAddr,
     http: SocketAddr,
     stop: CancellationToken,
+    /// Cancelled when everything that was taken in is stored.
+    written: CancellationToken,
     doors: Tasks,
     keepers: Tasks,
     stages: Stages,
@@ -86,11 +88,13 @@ pub async fn start_with(configuration: Configuration, clock: Clock) -> anyhow::R
     let tasks = Arc::new(profile::Tasks::new(&shared, &stages));
     let (mut doors, grpc, http) = doors::open(&shared, &intake, context, tasks, &stop).await?;
     fetchers::start(&shared, &program.fetcher, &intake, &mut doors, &stop)?;
-    let keepers = keeper::start(&shared, &stages, &configuration, &stop)?;
+    let written = CancellationToken::new();
+    let keepers = keeper::start(&shared, &stages, &configuration, &stop, &written)?;
     Ok(Running {
         grpc,
         http,
         stop,
+        written,
         doors,
         keepers,
         stages,
@@ -168,6 +172,7 @@ impl Running {
     pub async fn shutdown(self) -> anyhow::Result<()> {
         let Running {
             stop,
+            written,
             doors,
             keepers,
             stages,
@@ -179,8 +184,9 @@ impl Running {
         let ending = async {
             doors.ended().await;
             drop(intake);
-            keepers.ended().await;
             stages.ended().await;
+            written.cancel();
+            keepers.ended().await;
         };
         let outcome = tokio::time::timeout(SHUTDOWN, ending).await;
         drop(storage);

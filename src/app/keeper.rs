@@ -34,12 +34,13 @@ const INSTALLED_POLL: Duration = Duration::from_millis(20);
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// Starts the keepers; they end with `stop`.
+/// Starts the keepers; they end with `stop`. What the store lacks for what is to be written is created until all is `written`.
 pub(super) fn start(
     shared: &Shared,
     stages: &Stages,
     configuration: &Configuration,
     stop: &CancellationToken,
+    written: &CancellationToken,
 ) -> anyhow::Result<Tasks> {
     let templates = answers::templates(configuration)?;
     let mut tasks = Tasks::new(stop);
@@ -60,10 +61,16 @@ pub(super) fn start(
         profile_tasks: Arc::clone(&stages.profile_tasks),
     };
     let layout = keeper.clone();
-    tasks.spawn(
-        "storage-layout",
-        until_stop(Box::pin(async move { layout.layout(templates).await })),
-    );
+    let written = written.clone();
+    let keeping = until_stop(Box::pin(async move { layout.layout(templates).await }));
+    let creating = keeper.clone();
+    tasks.spawn("storage-layout", async move {
+        tokio::select! {
+            () = written.cancelled() => {}
+            () = install(&creating.shared.storage, &creating.schema) => {}
+        }
+        keeping.await
+    });
     let addresses = keeper.clone();
     tasks.spawn(
         "addresses",
@@ -185,7 +192,6 @@ struct Keeper {
 impl Keeper {
     async fn layout(&self, templates: Vec<UiTemplate>) {
         let storage = &self.shared.storage;
-        install(storage, &self.schema).await;
         let mut said = String::new();
         loop {
             let mut kept = add_templates(storage, &templates).await;

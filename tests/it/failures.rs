@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use jiff::Timestamp;
+use oap::model::id;
 use serde_json::{Value, json};
 
 use crate::es_console::EsConsole;
@@ -13,7 +14,7 @@ use crate::graphql::GraphQl;
 use crate::oap_process::{OapCommand, few_metrics};
 use crate::peers::Elasticsearch;
 use crate::questions::{buckets_from, service_value, trace_count};
-use crate::segments::{COLLECT, Served};
+use crate::segments::{COLLECT, Served, bytes};
 use crate::sender::{Calling, Sender};
 use crate::server::{Store, TestServer};
 use crate::waiting::wait_until;
@@ -163,4 +164,54 @@ async fn elasticsearch_may_go_and_come_back_under_load() -> Result<()> {
     ensure!(calls? == i64::try_from(number)? + 1);
     ensure!(latency? == 20);
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn addresses_of_past_days_are_known_when_elasticsearch_comes_late() -> Result<()> {
+    const NAMESPACE: &str = "failures_addresses";
+    const HOURS_AGO_MS: i64 = 2 * 3_600_000;
+    let folder = tempfile::tempdir()?;
+    few_metrics(&folder.path().join("config"))?;
+    let now = Timestamp::now().as_millisecond();
+    let console = EsConsole::new(NAMESPACE)?;
+
+    let command = OapCommand::new(folder.path()).on_elasticsearch(NAMESPACE)?;
+    let process = command.start().await?;
+    let sender = Sender::connect(process.grpc(), process.http()).await?;
+    let past = Served::new("past", "shop", now - HOURS_AGO_MS, 20).called_at("shop:8080");
+    report(&sender, vec![bytes(&past)]).await?;
+    process.stop().await?;
+    console.refresh().await?;
+
+    let gate = gate().await?;
+    let command = OapCommand::new(folder.path())
+        .on_elasticsearch(NAMESPACE)?
+        .env("SW_STORAGE_ES_CLUSTER_NODES", &gate.address());
+    let process = command.start().await?;
+    let sender = Sender::connect(process.grpc(), process.http()).await?;
+    let graphql = GraphQl::new(process.http())?;
+    // An address is known already when the store comes.
+    let early = Served::new("early", "stock", now, 20).called_at("stock:8080");
+    report(&sender, vec![bytes(&early)]).await?;
+    gate.open();
+    let minute = buckets_from(now, "UTC", "MINUTE")?;
+    let mut calls = 0;
+    let known = wait_until("the service at the address", DEADLINE, async || {
+        calls += 1;
+        let call = Served::new(format!("call-{calls}"), "web", now, 20).calling("shop:8080");
+        report(&sender, vec![bytes(&call)]).await?;
+        let query =
+            "query($d: Duration!) { getGlobalTopology(duration: $d) { calls { source target } } }";
+        let answer = graphql.ask(query, json!({"d": minute})).await?;
+        let call =
+            json!({"source": id::service_id("web", true), "target": id::service_id("shop", true)});
+        let calls = answer["calls"].as_array().context("no calls")?;
+        ensure!(calls.contains(&call), "{answer}");
+        Ok(())
+    })
+    .await;
+    let log = process.log();
+    process.stop().await?;
+    console.clean().await?;
+    known.with_context(|| log)
 }
