@@ -197,9 +197,8 @@ pub(super) fn start(
         &schema,
         files.thresholds.clone(),
     ));
-    let addresses = Arc::new(AddressBook::new(
-        settings.core.max_size_of_network_address_alias,
-    ));
+    let addresses = AddressBook::new(settings.core.max_size_of_network_address_alias);
+    let addresses = Arc::new(addresses.counting(registry)?);
     let profile_tasks = Arc::new(TaskBook::default());
     let mut tasks = Tasks::new(stop);
     let mut lanes = Vec::new();

@@ -163,11 +163,15 @@ impl Reader<'_> {
                 .map(|(n, _)| scalar(n))
                 .filter(|n| n != "selector")
                 .collect();
+            let expected = match known[..] {
+                [] => format!("a section {name}.{provider} with its settings, or - for none"),
+                _ => format!("one of {}, or - for none", known.join(", ")),
+            };
             self.problems.push(Problem {
                 path: format!("{name}.selector"),
                 value: Some(provider),
                 origin: selected_by,
-                expected: format!("one of {}, or - for none", known.join(", ")),
+                expected,
             });
             return None;
         };

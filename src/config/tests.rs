@@ -315,6 +315,15 @@ fn every_problem_is_listed_with_path_value_and_expectation() {
 }
 
 #[test]
+fn a_selected_provider_without_a_section_is_asked_for() {
+    let found = problems(Some("storage: {selector: mysql}"), &[]);
+    assert_eq!(
+        found[0],
+        "storage.selector is \"mysql\", expected a section storage.mysql with its settings, or - for none"
+    );
+}
+
+#[test]
 fn a_key_that_is_gone_has_the_default_of_the_code() {
     let text = "
 cluster: {selector: standalone, standalone: }

@@ -4,6 +4,8 @@
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use prometheus::{IntCounter, Registry};
+
 use crate::model::fact::AddressAlias;
 use crate::model::id;
 
@@ -16,11 +18,12 @@ pub struct Resident {
     instance_id: String,
 }
 
-/// Known addresses. Bounded; a full book learns nothing new.
+/// Known addresses. Bounded; a full book learns nothing new, which is counted.
 #[derive(Debug)]
 pub struct AddressBook {
     residents: RwLock<HashMap<String, Arc<Resident>, foldhash::fast::RandomState>>,
     capacity: usize,
+    turned_away: Option<IntCounter>,
 }
 
 impl Resident {
@@ -35,7 +38,19 @@ impl AddressBook {
         AddressBook {
             residents: RwLock::default(),
             capacity,
+            turned_away: None,
         }
+    }
+
+    /// Shows how often an address found no room. Fails if the name is taken.
+    pub fn counting(mut self, registry: &Registry) -> prometheus::Result<AddressBook> {
+        let counter = IntCounter::new(
+            "stream_addresses_turned_away_total",
+            "Network addresses not remembered, because core.default.maxSizeOfNetworkAddressAlias is reached",
+        )?;
+        registry.register(Box::new(counter.clone()))?;
+        self.turned_away = Some(counter);
+        Ok(self)
     }
 
     /// Who answers at an address.
@@ -74,6 +89,8 @@ impl AddressBook {
             if residents.len() < self.capacity || residents.contains_key(&alias.address) {
                 residents.insert(alias.address.clone(), Arc::new(resident));
                 learned += 1;
+            } else if let Some(counter) = &self.turned_away {
+                counter.inc();
             }
         }
         learned
@@ -86,7 +103,8 @@ mod tests {
 
     #[test]
     fn a_full_book_keeps_what_it_knows() {
-        let book = AddressBook::new(1);
+        let registry = Registry::new();
+        let book = AddressBook::new(1).counting(&registry).unwrap();
         let alias = |address: &str, instance: &str| AddressAlias {
             address: address.into(),
             service_id: id::service_id("order", true),
@@ -98,5 +116,7 @@ mod tests {
         assert_eq!(book.learn(&[alias("a:1", "i2")]), 1);
         assert_eq!(book.find("a:1").unwrap().instance, "i2");
         assert_eq!(book.find("b:1"), None);
+        let turned_away = registry.gather()[0].get_metric()[0].get_counter().get_value();
+        assert_eq!(turned_away, 1.0);
     }
 }
