@@ -11,5 +11,5 @@ pub mod http;
 pub mod service;
 
 pub use component::Components;
-pub use context::{AliasLookup, QueryContext, QueryLimits, QueryMetrics};
+pub use context::{AliasLookup, Cuts, QueryContext, QueryLimits, QueryMetrics};
 pub use error::QueryError;

@@ -67,8 +67,11 @@ impl Backend for NullStore {
         })
     }
 
-    async fn trace(&self, _: &str, _: usize) -> Answer<Vec<SegmentData>> {
-        Ok(vec![])
+    async fn trace(&self, _: &TraceFilter) -> Answer<Page<SegmentData>> {
+        Ok(Page {
+            items: vec![],
+            total: 0,
+        })
     }
 
     async fn alarms(&self, _: &AlarmFilter) -> Answer<Page<AlarmRow>> {

@@ -1,6 +1,7 @@
 //! What every use case needs: the store, the models, time, names of components, and what is shipped with the server.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use prometheus::{IntCounter, Registry};
 
@@ -21,7 +22,7 @@ pub trait AliasLookup: Send + Sync {
 pub struct QueryLimits {
     /// Services, instances or databases in a list (`metadataQueryMaxSize`).
     pub metadata: usize,
-    /// Segments of one trace (`segmentQueryMaxSize`).
+    /// Segments of a trace that are read at once (`segmentQueryMaxSize`).
     pub trace_segments: usize,
     /// Profile tasks in a list, and profiled segments of a task (`profileTaskQueryMaxSize`).
     pub profile_tasks: usize,
@@ -53,6 +54,29 @@ pub struct QueryMetrics {
     pub undecodable_segments: IntCounter,
     /// Requests that took longer than they may.
     pub timeouts: IntCounter,
+    /// Traces that were answered in part.
+    pub cut_traces: IntCounter,
+}
+
+/// What the answer to one request leaves out because a limit was reached, over all its fields.
+#[derive(Debug, Default)]
+pub struct Cuts {
+    shown: AtomicU64,
+    total: AtomicU64,
+}
+
+impl Cuts {
+    /// Notes that only `shown` of `total` things are in the answer.
+    pub fn note(&self, shown: u64, total: u64) {
+        self.shown.fetch_add(shown, Ordering::Relaxed);
+        self.total.fetch_add(total, Ordering::Relaxed);
+    }
+
+    /// How many of how many things are in the answer; `None` if it is whole.
+    pub fn sums(&self) -> Option<(u64, u64)> {
+        let total = self.total.load(Ordering::Relaxed);
+        (total > 0).then(|| (self.shown.load(Ordering::Relaxed), total))
+    }
 }
 
 impl QueryMetrics {
@@ -71,6 +95,10 @@ impl QueryMetrics {
             timeouts: counter(
                 "query_timeout_count",
                 "Requests that were given up because they took too long",
+            )?,
+            cut_traces: counter(
+                "query_cut_trace_count",
+                "Traces that were answered in part because they are too large",
             )?,
         })
     }

@@ -10,18 +10,26 @@ use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{Request, State};
 use axum::http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE};
-use axum::http::{HeaderValue, Method, Response, StatusCode};
-use axum::routing::any;
+use axum::http::{HeaderName, HeaderValue, Method, Response, StatusCode};
+use axum::routing::{any, get};
 use serde_json::{Map, Value, json};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
+use tower_http::compression::predicate::SizeAbove;
+use tower_http::compression::{CompressionLayer, CompressionLevel};
 
-use super::QueryContext;
 use super::graphql::{Api, GraphqlRequest};
+use super::service::metadata;
+use super::{Cuts, QueryContext};
 use crate::storage::Backend;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json;charset=utf-8");
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain;charset=utf-8");
+
+/// Says `n/m` if only n of m segments are in the answer.
+const TRUNCATED: HeaderName = HeaderName::from_static("oap-truncated");
+/// Smaller answers are sent as they are.
+const COMPRESS_ABOVE_BYTES: u16 = 1024;
 
 /// Where and within which bounds questions are answered.
 #[derive(Debug, Clone)]
@@ -51,8 +59,8 @@ impl Default for HttpSettings {
 
 impl HttpSettings {
     /// Both paths as one, with one slash in front of each part.
-    fn route(&self) -> String {
-        let parts = [&self.context_path, &self.path];
+    fn route(&self, path: &str) -> String {
+        let parts = [&self.context_path, path];
         let parts = parts.map(|p| p.trim_matches('/'));
         let parts: Vec<&str> = parts.into_iter().filter(|p| !p.is_empty()).collect();
         format!("/{}", parts.join("/"))
@@ -66,13 +74,17 @@ struct Endpoint<S> {
     permits: Semaphore,
 }
 
-/// The routes of the query protocol.
+/// The routes of the query protocol, and `/healthcheck`.
 pub fn router<S: Backend + 'static>(
     api: Api,
     cx: Arc<QueryContext<S>>,
     settings: HttpSettings,
 ) -> Router {
-    let route = settings.route();
+    let route = settings.route(&settings.path);
+    let health = settings.route("healthcheck");
+    let gzip = CompressionLayer::new()
+        .quality(CompressionLevel::Fastest)
+        .compress_when(SizeAbove::new(COMPRESS_ABOVE_BYTES));
     let endpoint = Endpoint {
         api,
         cx,
@@ -81,6 +93,8 @@ pub fn router<S: Backend + 'static>(
     };
     Router::new()
         .route(&route, any(handle::<S>))
+        .layer(gzip)
+        .route(&health, get(healthcheck::<S>))
         .with_state(Arc::new(endpoint))
 }
 
@@ -90,6 +104,17 @@ pub async fn fallback(method: Method) -> Response<Body> {
         Method::GET | Method::HEAD => plain(StatusCode::NOT_FOUND, "nothing is here"),
         Method::OPTIONS => options(),
         _ => plain(StatusCode::METHOD_NOT_ALLOWED, "nothing is here"),
+    }
+}
+
+/// 200 if questions can be answered, else 503 with what is missing.
+async fn healthcheck<S: Backend + 'static>(
+    State(endpoint): State<Arc<Endpoint<S>>>,
+) -> Response<Body> {
+    let health = timeout(endpoint.settings.timeout, metadata::health(&endpoint.cx));
+    match health.await {
+        Ok(health) if health.score == 0 => plain(StatusCode::OK, ""),
+        _ => plain(StatusCode::SERVICE_UNAVAILABLE, "the store does not answer"),
     }
 }
 
@@ -132,7 +157,17 @@ impl<S: Backend> Endpoint<S> {
             );
         };
         match parse(&body) {
-            Some(request) => json_response(&self.api.execute(&self.cx, request).await),
+            Some(request) => {
+                let cuts = Cuts::default();
+                let answer = self.api.execute(&self.cx, &cuts, request).await;
+                let mut response = json_response(&answer);
+                if let Some((shown, total)) = cuts.sums()
+                    && let Ok(value) = HeaderValue::from_str(&format!("{shown}/{total}"))
+                {
+                    response.headers_mut().insert(TRUNCATED, value);
+                }
+                response
+            }
             None => plain(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "the body must be a JSON object with the text \"query\" and the object \"variables\"",
@@ -189,128 +224,4 @@ fn options() -> Response<Body> {
 }
 
 #[cfg(test)]
-mod tests {
-    use tower::ServiceExt;
-
-    use super::*;
-    use crate::query::service::fake::{FakeStore, context};
-
-    async fn send(
-        settings: HttpSettings,
-        store: FakeStore,
-        method: &str,
-        path: &str,
-        body: &str,
-    ) -> (u16, String, String) {
-        let cx = Arc::new(context(store));
-        let app = router(Api::build().unwrap(), cx, settings).fallback(fallback);
-        let request = Request::builder()
-            .method(method)
-            .uri(path)
-            .body(Body::from(body.to_owned()))
-            .unwrap();
-        let response = app.oneshot(request).await.unwrap();
-        let status = response.status().as_u16();
-        let content_type = response.headers().get(CONTENT_TYPE).cloned();
-        let body = to_bytes(response.into_body(), usize::MAX).await.unwrap();
-        let content_type = content_type.map_or_else(String::new, |t| t.to_str().unwrap().into());
-        (
-            status,
-            content_type,
-            String::from_utf8(body.to_vec()).unwrap(),
-        )
-    }
-
-    #[tokio::test]
-    async fn statuses_are_those_of_the_original() {
-        let version = r#"{"query":"{ version }"}"#;
-        for (method, path, body, status) in [
-            ("GET", "/graphql", "", 500),
-            ("POST", "/graphql", "not json", 500),
-            ("POST", "/graphql", "", 500),
-            ("POST", "/graphql", "{}", 500),
-            ("POST", "/graphql", "[]", 500),
-            ("POST", "/graphql", r#"{"query":null}"#, 500),
-            (
-                "POST",
-                "/graphql",
-                r#"{"query":"{version}","variables":[]}"#,
-                500,
-            ),
-            ("POST", "/graphql", version, 200),
-            ("POST", "/graphql", r#"{"query":"{ nope }"}"#, 200),
-            ("PUT", "/graphql", version, 405),
-            ("OPTIONS", "/graphql", "", 200),
-            ("POST", "/graphql/", version, 405),
-            ("POST", "/nothing", "{}", 405),
-            ("GET", "/nothing", "", 404),
-        ] {
-            let (seen, _, _) = send(
-                HttpSettings::default(),
-                FakeStore::default(),
-                method,
-                path,
-                body,
-            )
-            .await;
-            assert_eq!(seen, status, "{method} {path} {body}");
-        }
-    }
-
-    #[tokio::test]
-    async fn answers_are_json_with_a_charset() {
-        let body = r#"{"query":"{ version }","variables":null}"#;
-        let (_, content_type, answer) = send(
-            HttpSettings::default(),
-            FakeStore::default(),
-            "POST",
-            "/graphql",
-            body,
-        )
-        .await;
-        assert_eq!(content_type, "application/json;charset=utf-8");
-        assert_eq!(answer, r#"{"data":{"version":"8.0"}}"#);
-    }
-
-    #[tokio::test]
-    async fn body_and_time_are_limited() {
-        let small = HttpSettings {
-            max_body_bytes: 10,
-            ..HttpSettings::default()
-        };
-        let body = r#"{"query":"{ checkHealth { score } }"}"#;
-        let (status, ..) = send(small, FakeStore::default(), "POST", "/graphql", body).await;
-        assert_eq!(status, 413);
-
-        let short = HttpSettings {
-            timeout: Duration::from_millis(20),
-            ..HttpSettings::default()
-        };
-        let stuck = FakeStore {
-            is_stuck: true,
-            ..FakeStore::default()
-        };
-        let (status, _, answer) = send(short, stuck, "POST", "/graphql", body).await;
-        assert_eq!(status, 200);
-        assert_eq!(
-            answer,
-            r#"{"errors":[{"message":"no answer within 0.02 s"}]}"#
-        );
-    }
-
-    #[test]
-    fn context_and_path_join_with_single_slashes() {
-        for (context_path, path, want) in [
-            ("/", "/graphql", "/graphql"),
-            ("", "graphql", "/graphql"),
-            ("/oap/", "/graphql", "/oap/graphql"),
-        ] {
-            let settings = HttpSettings {
-                context_path: context_path.into(),
-                path: path.into(),
-                ..HttpSettings::default()
-            };
-            assert_eq!(settings.route(), want);
-        }
-    }
-}
+mod tests;

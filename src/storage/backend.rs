@@ -90,12 +90,9 @@ pub trait Backend: Send + Sync {
         filter: &SegmentFilter,
     ) -> impl Future<Output = Answer<Page<SegmentBrief>>> + Send;
 
-    /// The segments of a trace, at most `limit`.
-    fn trace(
-        &self,
-        trace_id: &str,
-        limit: usize,
-    ) -> impl Future<Output = Answer<Vec<SegmentData>>> + Send;
+    /// A page of the segments of a trace, earliest day first.
+    fn trace(&self, filter: &TraceFilter)
+    -> impl Future<Output = Answer<Page<SegmentData>>> + Send;
 
     /// A page of alarms, newest first.
     fn alarms(&self, filter: &AlarmFilter) -> impl Future<Output = Answer<Page<AlarmRow>>> + Send;

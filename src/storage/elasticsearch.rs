@@ -169,8 +169,8 @@ impl Backend for Elasticsearch {
         self.find_segments(filter).await
     }
 
-    async fn trace(&self, trace_id: &str, limit: usize) -> Answer<Vec<SegmentData>> {
-        self.segments_of_trace(trace_id, limit).await
+    async fn trace(&self, filter: &TraceFilter) -> Answer<Page<SegmentData>> {
+        self.segments_of_trace(filter).await
     }
 
     async fn alarms(&self, filter: &AlarmFilter) -> Answer<Page<AlarmRow>> {

@@ -309,10 +309,9 @@ impl Backend for Embedded {
             .await
     }
 
-    async fn trace(&self, trace_id: &str, limit: usize) -> Answer<Vec<SegmentData>> {
-        let trace_id = trace_id.to_owned();
-        self.read(move |pool| records::trace(pool, &trace_id, limit))
-            .await
+    async fn trace(&self, filter: &TraceFilter) -> Answer<Page<SegmentData>> {
+        let filter = filter.clone();
+        self.read(move |pool| records::trace(pool, &filter)).await
     }
 
     async fn alarms(&self, filter: &AlarmFilter) -> Answer<Page<AlarmRow>> {

@@ -134,6 +134,28 @@ pub struct SegmentData {
     pub data: Bytes,
 }
 
+/// Which part of a trace to read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TraceFilter {
+    pub trace_id: String,
+    /// Days to look at, as second buckets; `None` looks at every day.
+    pub days: Option<BucketRange>,
+    pub offset: usize,
+    pub limit: usize,
+}
+
+impl TraceFilter {
+    /// The first segments of a trace, on any day.
+    pub fn first(trace_id: impl Into<String>, limit: usize) -> TraceFilter {
+        TraceFilter {
+            trace_id: trace_id.into(),
+            days: None,
+            offset: 0,
+            limit,
+        }
+    }
+}
+
 /// One page of a longer list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page<T> {

@@ -172,8 +172,8 @@ impl Backend for Store {
         pass!(self, segments(filter))
     }
 
-    async fn trace(&self, trace_id: &str, limit: usize) -> Answer<Vec<SegmentData>> {
-        pass!(self, trace(trace_id, limit))
+    async fn trace(&self, filter: &TraceFilter) -> Answer<Page<SegmentData>> {
+        pass!(self, trace(filter))
     }
 
     async fn alarms(&self, filter: &AlarmFilter) -> Answer<Page<AlarmRow>> {

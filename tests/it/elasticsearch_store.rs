@@ -12,7 +12,8 @@ use oap::model::scope::Scope;
 use oap::model::time_bucket::{Zone, day_of};
 use oap::storage::elasticsearch::{Elasticsearch, ElasticsearchOptions};
 use oap::storage::{
-    Backend, BucketRange, Expiry, Order, ServiceFilter, StorageError, TopNFilter, WriteOutcome,
+    Backend, BucketRange, Expiry, Order, ServiceFilter, StorageError, TopNFilter, TraceFilter,
+    WriteOutcome,
 };
 use oap::util::clock::Clock;
 use prometheus::Registry;
@@ -195,7 +196,8 @@ async fn before_anything_is_installed_answers_are_empty() -> Result<()> {
     }
     ensure!(store.endpoints("b3JkZXI=.1", "a", 10).await?.is_empty());
     ensure!(store.ui_templates(true).await?.is_empty());
-    ensure!(store.trace("t", 10).await?.is_empty());
+    let trace = store.trace(&TraceFilter::first("t", 10)).await?;
+    ensure!(trace.items.is_empty(), "{trace:?}");
     Ok(())
 }
 

@@ -177,7 +177,7 @@ impl Backend for MemoryStore {
         unanswered()
     }
 
-    async fn trace(&self, _: &str, _: usize) -> Answer<Vec<SegmentData>> {
+    async fn trace(&self, _: &TraceFilter) -> Answer<Page<SegmentData>> {
         unanswered()
     }
 

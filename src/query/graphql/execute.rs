@@ -12,7 +12,7 @@ use super::project::{Projector, Shape, ShapeField, Unfolder, without_nulls};
 use super::schema::{MUTATION, QUERY, Schema, SchemaError};
 use super::variables::{Declaration, read_all, read_fields};
 use super::{limits, resolver};
-use crate::query::{QueryContext, QueryError};
+use crate::query::{Cuts, QueryContext, QueryError};
 use crate::storage::{Backend, StorageError};
 
 /// Root fields of one request that are resolved at the same time.
@@ -51,12 +51,14 @@ impl Api {
     }
 
     /// Answers a request. What goes wrong is part of the answer: `errors` with messages, and no `data` if there is none.
+    /// What limits keep from it is noted in `cuts`.
     pub async fn execute<S: Backend>(
         &self,
         cx: &QueryContext<S>,
+        cuts: &Cuts,
         request: GraphqlRequest,
     ) -> Value {
-        match self.try_execute(cx, request).await {
+        match self.try_execute(cx, cuts, request).await {
             Ok(answer) => answer,
             Err(messages) => failure(messages),
         }
@@ -65,6 +67,7 @@ impl Api {
     async fn try_execute<S: Backend>(
         &self,
         cx: &QueryContext<S>,
+        cuts: &Cuts,
         request: GraphqlRequest,
     ) -> Result<Value, Vec<String>> {
         let one = |message: String| vec![message];
@@ -99,6 +102,7 @@ impl Api {
         let run = Run {
             schema: &self.schema,
             cx,
+            cuts,
             root,
             variables: &variables,
         };
@@ -196,6 +200,7 @@ fn select<'a>(
 struct Run<'a, S> {
     schema: &'a Schema,
     cx: &'a QueryContext<S>,
+    cuts: &'a Cuts,
     root: &'static str,
     variables: &'a Map<String, Value>,
 }
@@ -268,12 +273,14 @@ impl<S: Backend> Run<'_, S> {
         }
         let arguments = read_fields(self.schema, name, &definition.arguments, given)?;
         // Boxed: the futures of all use cases together would be one very large value.
-        Box::pin(resolver::resolve(self.cx, self.root, name, arguments))
-            .await
-            .map_err(|error| {
-                log_if_ours(name, &error);
-                format!("Exception while fetching data (/{}) : {error}", field.key)
-            })
+        Box::pin(resolver::resolve(
+            self.cx, self.cuts, self.root, name, arguments,
+        ))
+        .await
+        .map_err(|error| {
+            log_if_ours(name, &error);
+            format!("Exception while fetching data (/{}) : {error}", field.key)
+        })
     }
 
     /// The part of the answer; `None` if the whole answer is lost with it.

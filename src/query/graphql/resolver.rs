@@ -17,14 +17,15 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::schema::MUTATION;
-use crate::query::{QueryContext, QueryError};
+use crate::query::{Cuts, QueryContext, QueryError};
 use crate::storage::Backend;
 
 type Answer = Result<Value, QueryError>;
 
-/// Resolves a root field whose arguments are in the form of the schema.
+/// Resolves a root field whose arguments are in the form of the schema; `cuts` learns what a limit kept from the answer.
 pub(super) async fn resolve<S: Backend>(
     cx: &QueryContext<S>,
+    cuts: &Cuts,
     root: &str,
     field: &str,
     arguments: Value,
@@ -75,7 +76,7 @@ pub(super) async fn resolve<S: Backend>(
         (false, "getEndpointDependencies") => topology::dependencies(cx, a).await,
 
         (false, "queryBasicTraces") => trace::basic_traces(cx, a).await,
-        (false, "queryTrace") => trace::trace(cx, a).await,
+        (false, "queryTrace") => trace::trace(cx, cuts, a).await,
         (false, "queryLogs") => trace::logs(cx, a),
 
         (false, "getAlarmTrend") => alarm::trend(),
@@ -130,7 +131,14 @@ mod tests {
                 panic!("{root}");
             };
             for field in fields.keys() {
-                let answer = resolve(&cx, root, field, Value::Object(Default::default())).await;
+                let answer = resolve(
+                    &cx,
+                    &Cuts::default(),
+                    root,
+                    field,
+                    Value::Object(Default::default()),
+                )
+                .await;
                 let is_missing = matches!(answer, Err(QueryError::Unsupported("this field")));
                 assert!(!is_missing, "{root}.{field}");
                 count += 1;

@@ -1,6 +1,7 @@
 //! A store for tests of the query side: answers with what it was given, without looking at filters it does not need.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use crate::config::ConfigFile;
 use crate::model::metrics::{Entrance, Function, MetricDefinition};
@@ -20,6 +21,8 @@ pub(in crate::query) struct FakeStore {
     pub(in crate::query) is_away: bool,
     /// Never answers.
     pub(in crate::query) is_stuck: bool,
+    /// Before each answer.
+    pub(in crate::query) delay: Duration,
     pub(in crate::query) rows: Vec<Row>,
     pub(in crate::query) value: Option<f64>,
     pub(in crate::query) top: Vec<TopNEntity>,
@@ -28,6 +31,8 @@ pub(in crate::query) struct FakeStore {
     /// Stream and edge.
     pub(in crate::query) relations: Vec<(&'static str, Relation)>,
     pub(in crate::query) segments: Vec<SegmentData>,
+    /// Only a question about every day finds segments.
+    pub(in crate::query) is_found_on_any_day: bool,
     pub(in crate::query) templates: Mutex<Vec<UiTemplate>>,
 }
 
@@ -35,6 +40,9 @@ impl FakeStore {
     async fn check(&self) -> Answer<()> {
         if self.is_stuck {
             std::future::pending::<()>().await;
+        }
+        if !self.delay.is_zero() {
+            tokio::time::sleep(self.delay).await;
         }
         if self.is_away {
             return Err(StorageError::Unavailable("fake store is away".into()));
@@ -123,9 +131,17 @@ impl Backend for FakeStore {
         })
     }
 
-    async fn trace(&self, _: &str, limit: usize) -> Answer<Vec<SegmentData>> {
+    async fn trace(&self, filter: &TraceFilter) -> Answer<Page<SegmentData>> {
         self.check().await?;
-        Ok(self.segments.iter().take(limit).cloned().collect())
+        let items = match self.is_found_on_any_day && filter.days.is_some() {
+            true => &[][..],
+            false => &self.segments,
+        };
+        let page = items.iter().skip(filter.offset).take(filter.limit);
+        Ok(Page {
+            items: page.cloned().collect(),
+            total: i64::try_from(items.len()).unwrap_or(i64::MAX),
+        })
     }
 
     async fn alarms(&self, _: &AlarmFilter) -> Answer<Page<AlarmRow>> {

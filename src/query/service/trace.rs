@@ -1,5 +1,7 @@
 //! The list of traces and one whole trace (query spec 2.8).
 
+use std::collections::HashSet;
+
 use oap_proto::agent::{
     KeyStringValuePair, RefType as AgentRefType, SegmentObject, SegmentReference, SpanLayer,
     SpanObject, SpanType,
@@ -10,8 +12,11 @@ use serde::{Deserialize, Serialize};
 use super::duration::Duration;
 use super::paging::Pagination;
 use super::trace_tree;
-use crate::query::{Components, QueryContext, QueryError};
-use crate::storage::{Backend, SegmentBrief, SegmentFilter, TraceOrder};
+use crate::model::time_bucket::Zone;
+use crate::query::{Components, Cuts, QueryContext, QueryError};
+use crate::storage::{
+    Backend, BucketRange, SegmentBrief, SegmentData, SegmentFilter, TraceFilter, TraceOrder,
+};
 
 /// Name that generated code has for an enum number it does not know.
 const UNRECOGNIZED: &str = "UNRECOGNIZED";
@@ -202,35 +207,106 @@ pub(super) fn basic_trace(segment: SegmentBrief) -> BasicTrace {
     }
 }
 
-/// Every span of a trace; none if it is unknown. A stored segment that cannot be read costs its own spans only.
-pub async fn trace<S: Backend>(cx: &QueryContext<S>, trace_id: &str) -> Result<Trace, QueryError> {
-    let segments = cx.storage.trace(trace_id, cx.limits.trace_segments).await?;
-    let mut spans = Vec::new();
-    let mut bytes = 0;
-    for segment in segments {
-        let encoded_bytes = segment.data.len();
-        match SegmentObject::decode(segment.data) {
-            Ok(object) => {
-                bytes += encoded_bytes + decoded_bytes(&object);
-                if bytes > MAX_TRACE_BYTES {
-                    let reason = format!("has spans of more than {} MiB", MAX_TRACE_BYTES >> 20);
-                    return Err(QueryError::argument("traceId", reason));
-                }
-                spans.extend(spans_of(object, &cx.components));
-            }
-            Err(error) => {
-                cx.metrics.undecodable_segments.inc();
-                tracing::warn!(
-                    segment.id = segment.segment_id,
-                    %error,
-                    "stored segment cannot be decoded"
-                );
-            }
+/// The spans of a trace, none if it is unknown, read in pages. A stored segment that cannot be read costs its own spans only;
+/// what is beyond the limits is left out, counted and noted in `cuts`.
+pub async fn trace<S: Backend>(
+    cx: &QueryContext<S>,
+    cuts: &Cuts,
+    trace_id: &str,
+) -> Result<Trace, QueryError> {
+    let window = usize::try_from(cx.limits.result_window).unwrap_or(0);
+    let mut part = TraceFilter {
+        days: days(trace_id, &cx.zone, cx.clock.now_ms()),
+        ..TraceFilter::first(trace_id, cx.limits.trace_segments.clamp(1, window.max(1)))
+    };
+    let mut page = cx.storage.trace(&part).await?;
+    if page.total == 0 && part.days.take().is_some() {
+        page = cx.storage.trace(&part).await?;
+    }
+    let total = u64::try_from(page.total).unwrap_or(0);
+    let mut reader = SpanReader::default();
+    while !page.items.is_empty() && reader.read(page.items, cx) {
+        part.offset += part.limit;
+        part.limit = part.limit.min(window.saturating_sub(part.offset));
+        if part.limit == 0 || part.offset as u64 >= total {
+            break;
         }
+        page = cx.storage.trace(&part).await?;
+    }
+    if reader.is_full && reader.spans.is_empty() {
+        let reason = format!("has spans of more than {} MiB", MAX_TRACE_BYTES >> 20);
+        return Err(QueryError::argument("traceId", reason));
+    }
+    let shown = reader.seen.len() as u64;
+    if reader.is_full || (part.limit == 0 && shown < total) {
+        cx.metrics.cut_traces.inc();
+        cuts.note(shown, total.max(shown));
     }
     Ok(Trace {
-        spans: trace_tree::sort(spans),
+        spans: trace_tree::sort(reader.spans),
     })
+}
+
+/// Days on which segments of a trace can be, by the time in its id; `None` if its id has none.
+///
+/// Agents make ids `PROCESS.THREAD.N` with N = 10,000 × milliseconds + a number, before the first segment begins. A clock that
+/// is more than a day ahead has its reports refused, so that no other clock can be further behind it.
+fn days(trace_id: &str, zone: &Zone, now_ms: i64) -> Option<BucketRange> {
+    const DAY_MS: i64 = 86_400_000;
+    let mut parts = trace_id.split('.');
+    let (Some(_), Some(_), Some(time), None) =
+        (parts.next(), parts.next(), parts.next(), parts.next())
+    else {
+        return None;
+    };
+    let made_ms = time.parse::<i64>().ok()? / 10_000;
+    (made_ms > 0 && made_ms <= now_ms + DAY_MS).then_some(())?;
+    Some(BucketRange {
+        start: zone.second(made_ms - DAY_MS)?,
+        end: zone.second(now_ms + DAY_MS)?,
+    })
+}
+
+/// Collects spans as long as there is room for them.
+#[derive(Debug, Default)]
+struct SpanReader {
+    spans: Vec<Span>,
+    bytes: usize,
+    /// Ids of segments: one that comes while pages are read moves others to the next page.
+    seen: HashSet<String>,
+    is_full: bool,
+}
+
+impl SpanReader {
+    /// Takes the spans of segments; whether there is room for more.
+    fn read<S>(&mut self, segments: Vec<SegmentData>, cx: &QueryContext<S>) -> bool {
+        for segment in segments {
+            if self.seen.contains(&segment.segment_id) {
+                continue;
+            }
+            let encoded_bytes = segment.data.len();
+            match SegmentObject::decode(segment.data) {
+                Ok(object) => {
+                    self.bytes += encoded_bytes + decoded_bytes(&object);
+                    if self.bytes > MAX_TRACE_BYTES {
+                        self.is_full = true;
+                        return false;
+                    }
+                    self.spans.extend(spans_of(object, &cx.components));
+                }
+                Err(error) => {
+                    cx.metrics.undecodable_segments.inc();
+                    tracing::warn!(
+                        segment.id = segment.segment_id,
+                        %error,
+                        "stored segment cannot be decoded"
+                    );
+                }
+            }
+            self.seen.insert(segment.segment_id);
+        }
+        true
+    }
 }
 
 /// What the spans of a segment take beside their own texts.
@@ -309,104 +385,4 @@ fn key_values(pairs: Vec<KeyStringValuePair>) -> Vec<KeyValue> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::query::service::fake::{FakeStore, context};
-    use crate::storage::SegmentData;
-
-    fn stored(data: Vec<u8>) -> SegmentData {
-        SegmentData {
-            segment_id: "s".into(),
-            service_id: "YQ==.1".into(),
-            instance_id: "YQ==.1_aQ==".into(),
-            data: data.into(),
-        }
-    }
-
-    #[tokio::test]
-    async fn an_unreadable_segment_costs_only_its_own_spans() {
-        let segment = SegmentObject {
-            trace_id: "t".into(),
-            trace_segment_id: "s".into(),
-            spans: vec![SpanObject {
-                parent_span_id: -1,
-                component_id: 1,
-                span_type: 1,
-                span_layer: 99,
-                ..SpanObject::default()
-            }],
-            service: "a".into(),
-            ..SegmentObject::default()
-        };
-        let cx = context(FakeStore {
-            segments: vec![stored(vec![0xff, 0xff]), stored(segment.encode_to_vec())],
-            ..FakeStore::default()
-        });
-        let spans = trace(&cx, "t").await.unwrap().spans;
-        assert_eq!(spans.len(), 1);
-        let span = &spans[0];
-        assert_eq!((span.ty, span.layer), ("Exit", UNRECOGNIZED));
-        assert_eq!((&*span.component, &*span.service_code), ("Tomcat", "a"));
-        assert_eq!(cx.metrics.undecodable_segments.get(), 1);
-    }
-
-    #[tokio::test]
-    async fn a_trace_that_would_fill_the_memory_is_refused() {
-        let segment = |spans, service: usize| SegmentObject {
-            trace_id: "t".into(),
-            spans: vec![SpanObject::default(); spans],
-            service: "x".repeat(service),
-            ..SegmentObject::default()
-        };
-        for (segment, count) in [
-            (segment(50_000, 16 << 10), 1),
-            (segment(50_000, 10), 200),
-            (segment(1000, 10), 2),
-        ] {
-            let spans = segment.spans.len();
-            let cx = context(FakeStore {
-                segments: vec![stored(segment.encode_to_vec()); count],
-                ..FakeStore::default()
-            });
-            match trace(&cx, "t").await {
-                Ok(trace) => assert_eq!((trace.spans.len(), spans), (2000, 1000)),
-                Err(error) => assert!(
-                    error.to_string().contains("64 MiB") && spans > 1000,
-                    "{error}"
-                ),
-            }
-        }
-    }
-
-    #[test]
-    fn a_list_needs_a_duration_or_a_trace_and_a_page_in_reach() {
-        let condition = |trace_id: Option<&str>, page_num| TraceQueryCondition {
-            service_id: Some(String::new()),
-            service_instance_id: None,
-            trace_id: trace_id.map(str::to_owned),
-            endpoint_id: None,
-            endpoint_name: None,
-            query_duration: None,
-            min_trace_duration: None,
-            max_trace_duration: Some(5),
-            trace_state: TraceState::Error,
-            query_order: QueryOrder::ByDuration,
-            paging: Pagination {
-                page_num: Some(page_num),
-                page_size: 10,
-            },
-        };
-        let found = filter(condition(Some("t"), 2), 10_000).unwrap();
-        assert_eq!(
-            (found.range, found.service_id, found.is_error),
-            (None, None, Some(true))
-        );
-        assert_eq!(
-            (found.min_duration, found.max_duration, found.offset),
-            (0, 5, 10)
-        );
-        assert!(filter(condition(None, 1), 10_000).is_err());
-        assert!(filter(condition(Some(""), 1), 10_000).is_err());
-        assert!(filter(condition(Some("t"), 1001), 10_000).is_err());
-    }
-}
+mod tests;

@@ -14,7 +14,8 @@ use crate::model::row::{Cell, Row};
 use crate::model::schema::Model;
 use crate::storage::StorageError;
 use crate::storage::query::{
-    AlarmFilter, AlarmRow, Page, RecordFilter, SegmentBrief, SegmentData, SegmentFilter, TraceOrder,
+    AlarmFilter, AlarmRow, Page, RecordFilter, SegmentBrief, SegmentData, SegmentFilter,
+    TraceFilter, TraceOrder,
 };
 
 const SEGMENT: &str = "segment";
@@ -87,21 +88,31 @@ impl Elasticsearch {
 
     pub(super) async fn segments_of_trace(
         &self,
-        trace_id: &str,
-        limit: usize,
-    ) -> Answer<Vec<SegmentData>> {
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        filter: &TraceFilter,
+    ) -> Answer<Page<SegmentData>> {
+        let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+        let (offset, limit) = (count(filter.offset), count(filter.limit));
+        self.check_window(offset, limit)?;
         let body = json!({
-            "query": all_of(vec![term("trace_id", trace_id)]),
+            "query": all_of(vec![term("trace_id", filter.trace_id.as_str())]),
             "sort": [{"start_time": "asc"}, {"segment_id": "asc"}],
-            "size": limit.min(self.options.result_window()),
+            "from": offset,
+            "size": limit,
+            "track_total_hits": true,
             "_source": ["segment_id", "service_id", "service_instance_id", "data_binary"],
         });
-        let target = self.names.alias(SEGMENT);
+        let target = match filter.days {
+            Some(days) => self.names.target(SEGMENT, days),
+            None => self.names.alias(SEGMENT),
+        };
         let found: Found<Whole> =
             search(&self.client, &target, Completeness::BestEffort, &body).await?;
-        self.note_if_cut("trace", &found, "SW_STORAGE_ES_QUERY_SEGMENT_SIZE");
-        found.hits().into_iter().map(segment_data).collect()
+        let total = found.total();
+        let items = found.hits().into_iter().map(segment_data);
+        Ok(Page {
+            items: items.collect::<Answer<_>>()?,
+            total,
+        })
     }
 
     pub(super) async fn find_records(

@@ -14,7 +14,7 @@ use super::text::{TextFilter, passes};
 use crate::model::schema::{Model, ValueKind};
 use crate::storage::{
     AlarmFilter, AlarmRow, Order, Page, SampledRecord, SegmentBrief, SegmentData, SegmentFilter,
-    StorageError, TopNFilter, TraceOrder,
+    StorageError, TopNFilter, TraceFilter, TraceOrder,
 };
 
 const ALARM: &str = "alarm_record";
@@ -171,36 +171,48 @@ fn collect(
     Ok(())
 }
 
-/// The segments of a trace, oldest day first.
+/// A page of the segments of a trace.
 pub(super) fn trace(
     pool: &ReadPool,
-    trace_id: &str,
-    limit: usize,
-) -> Result<Vec<SegmentData>, StorageError> {
+    filter: &TraceFilter,
+) -> Result<Page<SegmentData>, StorageError> {
     let columns = [
         "segment_id",
         "service_id",
         "service_instance_id",
         "data_binary",
     ];
-    let sql = format!(
-        "SELECT {} FROM {SEGMENT} WHERE {} = ?1 AND trace_id = ?2 LIMIT ?3",
-        columns.join(", "),
+    let condition = format!(
+        "FROM {SEGMENT} WHERE {} = ?1 AND trace_id = ?2",
         table::REGION
     );
-    let mut found = Vec::new();
-    for file in pool.files.days(Family::Records, None) {
+    let count = format!("SELECT count(*) {condition}");
+    let select = format!(
+        "SELECT {} {condition} LIMIT ?3 OFFSET ?4",
+        columns.join(", ")
+    );
+    let mut items = Vec::new();
+    let mut total = 0;
+    for file in pool.files.days(Family::Records, filter.days) {
         pool.query(file, |conn| {
             if !table::has(conn, SEGMENT, &columns)? {
                 return Ok(());
             }
-            let mut statement = conn.prepare_cached(&sql)?;
+            let mut count = conn.prepare_cached(&count)?;
+            let mut select = conn.prepare_cached(&select)?;
             for region in table::regions(conn, SEGMENT)? {
-                let left = i64::try_from(limit - found.len()).unwrap_or(i64::MAX);
-                let mut rows = statement.query((region, trace_id, left))?;
+                let before = total;
+                total += count.query_row((region, &filter.trace_id), |row| row.get::<_, i64>(0))?;
+                let offset = sql_count(filter.offset);
+                let left = sql_count(filter.limit - items.len());
+                if left == 0 || total <= offset {
+                    continue;
+                }
+                let skipped = (offset - before).max(0);
+                let mut rows = select.query((region, &filter.trace_id, left, skipped))?;
                 while let Some(row) = rows.next()? {
                     let data = row.get_ref(3)?.as_blob_or_null()?.unwrap_or_default();
-                    found.push(SegmentData {
+                    items.push(SegmentData {
                         segment_id: text(row, 0)?,
                         service_id: text(row, 1)?,
                         instance_id: text(row, 2)?,
@@ -211,7 +223,11 @@ pub(super) fn trace(
             Ok(())
         })?;
     }
-    Ok(found)
+    Ok(Page { items, total })
+}
+
+fn sql_count(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
 }
 
 /// A page of alarms, newest first.

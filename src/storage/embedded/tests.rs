@@ -64,7 +64,15 @@ async fn everything_is_there_after_a_restart() {
             .unwrap(),
         Some(4.0)
     );
-    assert_eq!(store.trace("t", 9).await.unwrap().len(), 1);
+    assert_eq!(
+        store
+            .trace(&TraceFilter::first("t", 9))
+            .await
+            .unwrap()
+            .items
+            .len(),
+        1
+    );
     assert_eq!(store.ui_templates(false).await.unwrap(), [template]);
 }
 

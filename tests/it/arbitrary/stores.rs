@@ -100,7 +100,10 @@ async fn ask_everything(store: &Elasticsearch, schema: &Schema) -> Result<usize>
             .relations(relations, RANGE, &RelationFilter::All)
             .await
             .map_or(0, |found| found.len()),
-        store.trace("a", 3).await.map_or(0, |found| found.len()),
+        store
+            .trace(&TraceFilter::first("a", 3))
+            .await
+            .map_or(0, |found| found.items.len()),
         store
             .alarms(&alarms)
             .await

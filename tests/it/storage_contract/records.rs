@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 use bytes::Bytes;
 use oap::model::row::{Cell, Row};
 use oap::storage::{
-    AlarmFilter, Backend, BucketRange, Order, SegmentFilter, TopNFilter, TraceOrder,
+    AlarmFilter, Backend, BucketRange, Order, SegmentFilter, TopNFilter, TraceFilter, TraceOrder,
 };
 use oap::storage::{RelationFilter, ServiceFilter};
 
@@ -338,7 +338,9 @@ pub async fn impossible_pages_are_errors<B: Backend>(store: &Store<B>) -> Result
 
 pub async fn a_trace_has_all_its_segments_with_bytes<B: Backend>(store: &Store<B>) -> Result<()> {
     write(store).await?;
-    let mut trace = store.backend.trace("t1", 100).await?;
+    let find = |filter: TraceFilter| async move { store.backend.trace(&filter).await };
+    let first = |id: &str, limit| find(TraceFilter::first(id, limit));
+    let mut trace = first("t1", 100).await?.items;
     trace.sort_by(|a, b| a.segment_id.cmp(&b.segment_id));
     ensure!(trace.len() == 2, "{trace:?}");
     for (found, of) in trace.iter().zip(&SEGMENTS) {
@@ -348,8 +350,20 @@ pub async fn a_trace_has_all_its_segments_with_bytes<B: Backend>(store: &Store<B
             && found.data == of.data();
         ensure!(is_same, "{found:?}");
     }
-    ensure!(store.backend.trace("t1", 1).await?.len() == 1);
-    ensure!(store.backend.trace("t", 100).await?.is_empty());
+    let mut pages = vec![];
+    for offset in 0..3 {
+        let filter = TraceFilter {
+            offset,
+            ..TraceFilter::first("t1", 1)
+        };
+        let page = find(filter).await?;
+        ensure!(page.total == 2, "{page:?}");
+        pages.extend(page.items.into_iter().map(|segment| segment.segment_id));
+    }
+    pages.sort();
+    let ids: Vec<String> = trace.into_iter().map(|s| s.segment_id).collect();
+    ensure!(pages == ids, "{pages:?}");
+    ensure!(first("t", 100).await?.items.is_empty());
     Ok(())
 }
 
@@ -428,7 +442,8 @@ pub async fn an_empty_store_answers<B: Backend>(store: &Store<B>) -> Result<()> 
     ensure!(backend.instances("s1", 0, 10).await?.is_empty());
     ensure!(backend.endpoints("s1", "", 10).await?.is_empty());
     ensure!(backend.address_aliases(0, 10).await?.is_empty());
-    ensure!(backend.trace("t1", 10).await?.is_empty());
+    let trace = backend.trace(&TraceFilter::first("t1", 10)).await?;
+    ensure!(trace.items.is_empty() && trace.total == 0, "{trace:?}");
     let page = backend.segments(&everything()).await?;
     ensure!(page.items.is_empty() && page.total == 0, "{page:?}");
     let range = BucketRange {

@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 use bytes::Bytes;
 use oap::model::id;
 use oap::model::row::{Cell, Row, RowKey};
-use oap::storage::{Backend, WriteOutcome};
+use oap::storage::{Backend, TraceFilter, WriteOutcome};
 use std::sync::Arc;
 
 use super::{DAY, MINUTE, NEXT_DAY, Store, ensure_same, text};
@@ -196,8 +196,11 @@ pub async fn writing_again_replaces<B: Backend>(store: &Store<B>) -> Result<()> 
         &changed,
         store.load("segment", "one", bucket).await?.as_ref(),
     )?;
-    let trace = store.backend.trace("trace 1", 10).await?;
-    ensure!(trace.len() == 1, "{trace:?}");
+    let trace = store
+        .backend
+        .trace(&TraceFilter::first("trace 1", 10))
+        .await?;
+    ensure!(trace.items.len() == 1, "{trace:?}");
     Ok(())
 }
 

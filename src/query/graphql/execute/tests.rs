@@ -1,5 +1,7 @@
 //! Whole requests against a store that a test fills.
 
+use std::time::Duration;
+
 use super::*;
 use crate::query::service::fake::{FakeStore, context};
 use crate::storage::ServiceTraffic;
@@ -11,7 +13,8 @@ async fn ask(store: FakeStore, query: &str, variables: Value) -> Value {
         operation_name: None,
     };
     let api = Api::build().unwrap();
-    api.execute(&context(store), request).await
+    api.execute(&context(store), &Cuts::default(), request)
+        .await
 }
 
 fn store() -> FakeStore {
@@ -166,7 +169,9 @@ async fn one_of_several_operations_can_be_named() {
         operation_name: Some("b".into()),
         ..GraphqlRequest::default()
     };
-    let answer = api.execute(&context(store()), request).await;
+    let answer = api
+        .execute(&context(store()), &Cuts::default(), request)
+        .await;
     assert_eq!(answer, json!({"data": {"n": "8.0"}}));
 }
 
@@ -187,4 +192,34 @@ async fn a_default_stands_in_for_a_variable_without_value() {
     let answer = ask(store(), query, json!({})).await;
     let want = json!({"searchService": {"name": "a"}, "getAllTemplates": [{"name": "APM"}]});
     assert_eq!(answer, json!({"data": want}));
+}
+
+#[tokio::test(start_paused = true)]
+async fn fields_of_a_query_are_asked_for_side_by_side() {
+    let slow = FakeStore {
+        delay: Duration::from_secs(1),
+        ..store()
+    };
+    let fields: String = (0..2 * PARALLEL_FIELDS)
+        .map(|i| format!("a{i}: getAllServices(duration: {DAY}) {{ name }} "))
+        .collect();
+    let started = tokio::time::Instant::now();
+    let answer = ask(slow, &format!("{{ {fields} }}"), json!({})).await;
+    assert_eq!(
+        answer["data"].as_object().unwrap().len(),
+        2 * PARALLEL_FIELDS
+    );
+    assert_eq!(started.elapsed(), Duration::from_secs(2));
+}
+
+#[tokio::test]
+async fn a_topology_of_hundreds_of_calls_is_one_request_and_thousands_of_fields_are_none() {
+    let fields = |count: usize| {
+        let fields = (0..count).map(|i| format!("a{i}: version "));
+        format!("{{ {} }}", fields.collect::<String>())
+    };
+    let answer = ask(store(), &fields(MAX_ROOT_FIELDS), json!({})).await;
+    assert_eq!(answer["data"].as_object().unwrap().len(), MAX_ROOT_FIELDS);
+    let answer = ask(store(), &fields(MAX_ROOT_FIELDS + 1), json!({})).await;
+    assert_eq!(answer.get("data"), None);
 }

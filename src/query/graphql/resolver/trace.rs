@@ -3,9 +3,9 @@
 use serde::Deserialize;
 
 use super::{Answer, Arguments, answer};
-use crate::query::QueryContext;
 use crate::query::service::log::{self, LogQueryCondition};
 use crate::query::service::trace::{self, TraceQueryCondition};
+use crate::query::{Cuts, QueryContext};
 use crate::storage::Backend;
 
 #[derive(Deserialize)]
@@ -24,9 +24,9 @@ struct WholeTrace {
     trace_id: String,
 }
 
-pub(super) async fn trace<S: Backend>(cx: &QueryContext<S>, a: Arguments) -> Answer {
+pub(super) async fn trace<S: Backend>(cx: &QueryContext<S>, cuts: &Cuts, a: Arguments) -> Answer {
     let WholeTrace { trace_id } = a.read()?;
-    answer(trace::trace(cx, &trace_id).await?)
+    answer(trace::trace(cx, cuts, &trace_id).await?)
 }
 
 #[derive(Deserialize)]

@@ -254,18 +254,33 @@ fn a_list_without_names_reads_only_an_index() {
 #[test]
 fn a_trace_has_the_bytes_of_its_segments() {
     let store = store();
-    for (trace_id, limit, want) in [
-        ("t1", 10, vec!["s1", "s3", "s4"]),
-        ("t1", 2, vec!["s1", "s3"]),
-        ("t3", 10, vec![]),
-        ("t1", 0, vec![]),
+    let day_2 = BucketRange {
+        start: DAY_2,
+        end: DAY_2 + 235_959,
+    };
+    for (trace_id, days, offset, limit, want, total) in [
+        ("t1", None, 0, 10, vec!["s1", "s3", "s4"], 3),
+        ("t1", None, 0, 2, vec!["s1", "s3"], 3),
+        ("t1", None, 2, 2, vec!["s4"], 3),
+        ("t1", None, 3, 2, vec![], 3),
+        ("t1", Some(day_2), 0, 10, vec!["s3", "s4"], 2),
+        ("t1", Some(day_2), 1, 10, vec!["s4"], 2),
+        ("t3", None, 0, 10, vec![], 0),
+        ("t1", None, 0, 0, vec![], 3),
     ] {
-        let found = trace(&store.pool, trace_id, limit).unwrap();
-        let data: Vec<_> = found.iter().map(|s| s.data.as_ref()).collect();
+        let filter = TraceFilter {
+            days,
+            offset,
+            ..TraceFilter::first(trace_id, limit)
+        };
+        let found = trace(&store.pool, &filter).unwrap();
+        let data: Vec<_> = found.items.iter().map(|s| s.data.as_ref()).collect();
         let want: Vec<_> = want.iter().map(|w| w.as_bytes()).collect();
-        assert_eq!(data, want, "{trace_id} {limit}");
+        assert_eq!((data, found.total), (want, total), "{filter:?}");
     }
-    let found = trace(&store.pool, "t2", 1).unwrap();
+    let found = trace(&store.pool, &TraceFilter::first("t2", 1))
+        .unwrap()
+        .items;
     assert_eq!(
         (found[0].service_id.as_str(), found[0].instance_id.as_str()),
         ("a", "a2")
@@ -410,8 +425,8 @@ fn lists_and_traces_look_into_every_region() {
         ..filter()
     };
     assert_eq!(segments(&store.pool, &by_service).unwrap().total, 4);
-    assert_eq!(trace(&store.pool, "t1", 9).unwrap().len(), 3);
-    assert_eq!(trace(&store.pool, "t1", 2).unwrap().len(), 2);
+    let found = trace(&store.pool, &TraceFilter::first("t1", 2)).unwrap();
+    assert_eq!((found.items.len(), found.total), (2, 3));
 }
 
 #[test]

@@ -1,0 +1,222 @@
+//! Requests over HTTP against a store that a test fills.
+
+use std::io::Read;
+
+use oap_proto::agent::{SegmentObject, SpanObject};
+use prost::Message;
+use tower::ServiceExt;
+
+use super::*;
+use crate::query::service::fake::{FakeStore, context};
+use crate::storage::{SegmentData, ServiceTraffic};
+
+async fn respond(
+    settings: HttpSettings,
+    store: FakeStore,
+    method: &str,
+    path: &str,
+    body: &str,
+    gzip: bool,
+) -> Response<Body> {
+    let cx = Arc::new(context(store));
+    let app = router(Api::build().unwrap(), cx, settings).fallback(fallback);
+    let mut request = Request::builder().method(method).uri(path);
+    if gzip {
+        request = request.header("accept-encoding", "gzip, deflate, br");
+    }
+    let request = request.body(Body::from(body.to_owned())).unwrap();
+    app.oneshot(request).await.unwrap()
+}
+
+async fn send(
+    settings: HttpSettings,
+    store: FakeStore,
+    method: &str,
+    path: &str,
+    body: &str,
+) -> (u16, String, String) {
+    let response = respond(settings, store, method, path, body, false).await;
+    let status = response.status().as_u16();
+    let content_type = response.headers().get(CONTENT_TYPE).cloned();
+    let body = to_bytes(response.into_body(), usize::MAX).await.unwrap();
+    let content_type = content_type.map_or_else(String::new, |t| t.to_str().unwrap().into());
+    (
+        status,
+        content_type,
+        String::from_utf8(body.to_vec()).unwrap(),
+    )
+}
+
+#[tokio::test]
+async fn statuses_are_those_of_the_original() {
+    let version = r#"{"query":"{ version }"}"#;
+    for (method, path, body, status) in [
+        ("GET", "/graphql", "", 500),
+        ("POST", "/graphql", "not json", 500),
+        ("POST", "/graphql", "", 500),
+        ("POST", "/graphql", "{}", 500),
+        ("POST", "/graphql", "[]", 500),
+        ("POST", "/graphql", r#"{"query":null}"#, 500),
+        (
+            "POST",
+            "/graphql",
+            r#"{"query":"{version}","variables":[]}"#,
+            500,
+        ),
+        ("POST", "/graphql", version, 200),
+        ("POST", "/graphql", r#"{"query":"{ nope }"}"#, 200),
+        ("PUT", "/graphql", version, 405),
+        ("OPTIONS", "/graphql", "", 200),
+        ("POST", "/graphql/", version, 405),
+        ("POST", "/nothing", "{}", 405),
+        ("GET", "/nothing", "", 404),
+    ] {
+        let (seen, _, _) = send(
+            HttpSettings::default(),
+            FakeStore::default(),
+            method,
+            path,
+            body,
+        )
+        .await;
+        assert_eq!(seen, status, "{method} {path} {body}");
+    }
+}
+
+#[tokio::test]
+async fn answers_are_json_with_a_charset() {
+    let body = r#"{"query":"{ version }","variables":null}"#;
+    let (_, content_type, answer) = send(
+        HttpSettings::default(),
+        FakeStore::default(),
+        "POST",
+        "/graphql",
+        body,
+    )
+    .await;
+    assert_eq!(content_type, "application/json;charset=utf-8");
+    assert_eq!(answer, r#"{"data":{"version":"8.0"}}"#);
+}
+
+#[tokio::test]
+async fn body_and_time_are_limited() {
+    let small = HttpSettings {
+        max_body_bytes: 10,
+        ..HttpSettings::default()
+    };
+    let body = r#"{"query":"{ checkHealth { score } }"}"#;
+    let (status, ..) = send(small, FakeStore::default(), "POST", "/graphql", body).await;
+    assert_eq!(status, 413);
+
+    let short = HttpSettings {
+        timeout: Duration::from_millis(20),
+        ..HttpSettings::default()
+    };
+    let stuck = FakeStore {
+        is_stuck: true,
+        ..FakeStore::default()
+    };
+    let (status, _, answer) = send(short, stuck, "POST", "/graphql", body).await;
+    assert_eq!(status, 200);
+    assert_eq!(
+        answer,
+        r#"{"errors":[{"message":"no answer within 0.02 s"}]}"#
+    );
+}
+
+#[tokio::test]
+async fn large_answers_are_compressed_for_who_takes_that() {
+    let service = |i: usize| ServiceTraffic {
+        name: format!("service-{i}"),
+        node_type: 0,
+    };
+    for (count, gzip, is_compressed) in [(2, true, false), (200, true, true), (200, false, false)] {
+        let store = FakeStore {
+            services: (0..count).map(service).collect(),
+            ..FakeStore::default()
+        };
+        let body = r#"{"query":"{ getAllServices(duration: {start: \"2020-09-15\", end: \"2020-09-16\", step: DAY}) { id name } }"}"#;
+        let settings = HttpSettings::default();
+        let response = respond(settings, store, "POST", "/graphql", body, gzip).await;
+        let encoding = response.headers().get("content-encoding").cloned();
+        assert_eq!(encoding.is_some_and(|e| e == "gzip"), is_compressed);
+        assert_eq!(response.headers()[CONTENT_TYPE], JSON);
+        let bytes = to_bytes(response.into_body(), usize::MAX).await.unwrap();
+        let mut text = String::new();
+        match is_compressed {
+            true => flate2::read::GzDecoder::new(&*bytes).read_to_string(&mut text),
+            false => (&*bytes).read_to_string(&mut text),
+        }
+        .unwrap();
+        let answer: Value = serde_json::from_str(&text).unwrap();
+        let services = answer["data"]["getAllServices"].as_array().unwrap();
+        assert_eq!(services.len(), count);
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_lacks_something_says_so_in_a_header() {
+    let spans = vec![SpanObject::default(); 50_000];
+    let segment = |i: usize| SegmentData {
+        segment_id: i.to_string(),
+        service_id: "YQ==.1".into(),
+        instance_id: "YQ==.1_aQ==".into(),
+        data: SegmentObject {
+            spans: spans.clone(),
+            ..SegmentObject::default()
+        }
+        .encode_to_vec()
+        .into(),
+    };
+    let body = r#"{"query":"{ queryTrace(traceId: \"t\") { spans { spanId } } }"}"#;
+    for (count, is_cut) in [(1, false), (20, true)] {
+        let store = FakeStore {
+            segments: (0..count).map(segment).collect(),
+            ..FakeStore::default()
+        };
+        let settings = HttpSettings::default();
+        let response = respond(settings, store, "POST", "/graphql", body, false).await;
+        let header = response.headers().get(TRUNCATED);
+        let header = header.map(|h| h.to_str().unwrap().to_owned());
+        match header.as_deref().and_then(|h| h.split_once('/')) {
+            Some((shown, total)) => {
+                assert!(is_cut && total == "20");
+                assert!((1..20).contains(&shown.parse().unwrap()));
+            }
+            None => assert!(!is_cut, "{header:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_health_check_asks_the_store() {
+    for (is_away, method, path, want) in [
+        (false, "GET", "/healthcheck", 200),
+        (false, "HEAD", "/healthcheck", 200),
+        (true, "GET", "/healthcheck", 503),
+        (false, "POST", "/healthcheck", 405),
+    ] {
+        let store = FakeStore {
+            is_away,
+            ..FakeStore::default()
+        };
+        let (status, ..) = send(HttpSettings::default(), store, method, path, "").await;
+        assert_eq!(status, want, "{method} {path}");
+    }
+}
+
+#[test]
+fn context_and_path_join_with_single_slashes() {
+    for (context_path, path, want) in [
+        ("/", "/graphql", "/graphql"),
+        ("", "graphql", "/graphql"),
+        ("/oap/", "/graphql", "/oap/graphql"),
+    ] {
+        let settings = HttpSettings {
+            context_path: context_path.into(),
+            path: path.into(),
+            ..HttpSettings::default()
+        };
+        assert_eq!(settings.route(&settings.path), want);
+    }
+}
