@@ -36,6 +36,7 @@ use crate::es_console::EsConsole;
 use crate::graphql::GraphQl;
 use crate::sender::Sender;
 use crate::server::{Builder, Store, TestServer};
+use crate::ui;
 use recording::Document;
 use replay::Step;
 use times::Times;
@@ -150,8 +151,15 @@ impl Play {
         let server = server(name, store, self.transform.zone()).start().await?;
         let mut found = self.play(name, &server).await?;
         let skipped = self.compare(&server, &mut found).await?;
+        if self.is_as_recorded() {
+            ui::check_recorded(&server).await?;
+        }
         server.stop().await?;
         allow_list::check(&found, &skipped, &listed(store))
+    }
+
+    fn is_as_recorded(&self) -> bool {
+        self.seed.is_none() && self.transform.is_identity()
     }
 
     /// Plays it; gives what differs in the replies.

@@ -27,6 +27,11 @@ impl Transform {
         Ok(Transform { names, times })
     }
 
+    /// Whether it changes nothing.
+    pub fn is_identity(&self) -> bool {
+        self.names.is_none() && self.times.is_none()
+    }
+
     /// `TZ` of the server.
     pub fn zone(&self) -> &'static str {
         self.times.as_ref().map_or("UTC", Times::zone_name)
