@@ -6,6 +6,7 @@ mod any_order;
 mod arbitrary;
 mod bad_input;
 mod bad_questions;
+mod browser;
 mod captures;
 mod elasticsearch_faults;
 mod elasticsearch_store;

@@ -151,6 +151,50 @@ impl JavaAgent {
     }
 }
 
+/// A browser without a window, ended when dropped.
+#[derive(Debug)]
+pub struct Browser {
+    child: Child,
+    tail: Tail,
+}
+
+impl Browser {
+    /// Opens a page; the browser keeps its own files in `profile`.
+    pub fn open(url: &str, profile: &Path) -> std::io::Result<Browser> {
+        // The shell ends it when this process closes its input.
+        let mut child = Command::new("sh")
+            .args(["-c", "\"$@\" & trap \"kill $!\" EXIT; cat", "browser"])
+            .args(["chromium-headless-shell", "--no-sandbox", "--disable-gpu"])
+            .arg("--no-proxy-server")
+            .args(["--disable-dev-shm-usage", "--disable-background-networking"])
+            .arg(format!("--user-data-dir={}", profile.display()))
+            // Also keeps it running: without a debugging port it ends when the page is loaded.
+            .args(["--remote-debugging-port=0", url])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        let tail = Tail::default();
+        if let Some(stderr) = child.stderr.take() {
+            let tail = tail.clone();
+            thread::spawn(move || tail.read(stderr, None));
+        }
+        Ok(Browser { child, tail })
+    }
+
+    /// The last that it said about itself.
+    pub fn output(&self) -> String {
+        format!("{:?}, {HOW_TO_INSTALL}", self.tail.text())
+    }
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        drop(self.child.stdin.take());
+        self.child.wait().ok();
+    }
+}
+
 /// A started program and the port it said it listens on.
 #[derive(Debug)]
 struct Process {

