@@ -11,6 +11,8 @@ use prost::Message;
 use serde_json::{Value, json};
 
 use crate::graphql::GraphQl;
+use crate::peers::{JavaAgent, Reporter, Role};
+use crate::questions::ensure_writable;
 use crate::segments::{COLLECT, Served};
 use crate::sender::{Calling, Sender};
 use crate::server::{Store, TestServer};
@@ -18,6 +20,9 @@ use crate::waiting::wait_until;
 
 /// Tasks are looked for every ten seconds.
 const DEADLINE: Duration = Duration::from_secs(60);
+
+/// A task lasts a minute at least, and an agent reports its end when that is over.
+const UNTIL_FINISHED: Duration = Duration::from_secs(180);
 
 struct Agent {
     sender: Sender,
@@ -139,4 +144,109 @@ async fn a_task_is_given_out_carried_out_and_analysed() -> Result<()> {
     let wanted = json!([{"elements": [frame("main"), frame("work")]}]);
     ensure!(found["trees"] == wanted, "{found}");
     server.stop().await
+}
+
+/// The genuine agent asks for tasks, samples the stack of a thread and reports the end.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_java_agent_is_profiled_on_embedded() -> Result<()> {
+    java_agent_is_profiled("profiling_java", Store::Embedded).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_java_agent_is_profiled_on_elasticsearch() -> Result<()> {
+    java_agent_is_profiled("profiling_java_es", Store::Elasticsearch).await
+}
+
+async fn java_agent_is_profiled(name: &str, store: Store) -> Result<()> {
+    let server = TestServer::builder(name, store)
+        .env("SW_STORAGE_ES_FLUSH_INTERVAL", "2")
+        .start()
+        .await?;
+    let graphql = GraphQl::new(&server.http())?;
+    let oap = server.grpc();
+    let agent = tokio::task::spawn_blocking(move || {
+        let reporter = Reporter {
+            oap: &oap,
+            service: "slow",
+            instance: "slow-1",
+        };
+        JavaAgent::start(Role::Stock, reporter)
+    })
+    .await?;
+    wait_until("the store takes rows", DEADLINE, async || {
+        ensure_writable(&graphql).await
+    })
+    .await?;
+    let request = json!({"serviceId": "c2xvdw==.1", "endpointName": "/slow", "duration": 1,
+        "minDurationThreshold": 0, "dumpPeriod": 10, "maxSamplingCount": 5});
+    let create = "mutation($r: ProfileTaskCreationRequest) {
+        createProfileTask(creationRequest: $r) { id errorReason } }";
+    let created = graphql.ask(create, json!({"r": request})).await?;
+    let id = created["id"]
+        .as_str()
+        .with_context(|| created.to_string())?;
+    has_log(&graphql, "NOTIFIED", DEADLINE).await?;
+
+    let browser = reqwest::Client::builder().no_proxy().build()?;
+    let slow = format!("{}/slow", agent.url());
+    let segment = wait_until("a request is profiled", DEADLINE, async || {
+        let page = browser.get(&slow).send().await?.text().await?;
+        ensure!(page == "at last", "{page}");
+        let listed = "query($t: String) { getProfileTaskSegmentList(taskID: $t) { segmentId } }";
+        let listed = graphql.ask(listed, json!({"t": id})).await?;
+        Ok(listed[0]["segmentId"]
+            .as_str()
+            .context("none listed")?
+            .to_owned())
+    })
+    .await?;
+    wait_until("the stack is analysed", DEADLINE, async || {
+        let spans = "query($s: String) { getProfiledSegment(segmentId: $s) {
+            spans { endpointName startTime endTime } } }";
+        let spans = graphql.ask(spans, json!({"s": segment})).await?;
+        let spans = spans["spans"].as_array().context("no spans")?;
+        let slow = spans.iter().find(|span| span["endpointName"] == "/slow");
+        let slow = slow.context("another segment")?;
+        let range = json!([{"start": slow["startTime"], "end": slow["endTime"]}]);
+        let analysis = "query($s: String!, $r: [ProfileAnalyzeTimeRange!]!) {
+            getProfileAnalyze(segmentId: $s, timeRanges: $r) {
+                trees { elements { id parentId codeSignature duration count } } } }";
+        let found = graphql
+            .ask(analysis, json!({"s": segment, "r": range}))
+            .await?;
+        let frames = found["trees"][0]["elements"].as_array();
+        let slowly = frames.and_then(|frames| {
+            let is_slowly = |frame: &&Value| {
+                let code = frame["codeSignature"].as_str().unwrap_or_default();
+                code.contains("peers.Shop.slowly")
+            };
+            frames.iter().find(is_slowly)
+        });
+        let slowly = slowly.with_context(|| found.to_string())?;
+        // It sleeps 600 ms and is looked at every ten.
+        ensure!(
+            slowly["duration"].as_i64() > Some(100) && slowly["count"].as_i64() > Some(5),
+            "{slowly}"
+        );
+        Ok(())
+    })
+    .await?;
+    has_log(&graphql, "EXECUTION_FINISHED", UNTIL_FINISHED).await?;
+    server.stop().await
+}
+
+/// Waits until the only task has a log of the agent.
+async fn has_log(graphql: &GraphQl, operation: &str, deadline: Duration) -> Result<()> {
+    let tasks = "{ getProfileTaskList(serviceId: \"c2xvdw==.1\", endpointName: \"/slow\") {
+        logs { instanceName operationType } } }";
+    wait_until(operation, deadline, async || {
+        let found = graphql.ask(tasks, Value::Null).await?;
+        let logs = found[0]["logs"].as_array().context("no task")?;
+        let is_there = logs
+            .iter()
+            .any(|log| log["operationType"] == operation && log["instanceName"] == "slow-1");
+        ensure!(is_there, "{found}");
+        Ok(())
+    })
+    .await
 }

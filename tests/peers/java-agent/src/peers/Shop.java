@@ -31,14 +31,15 @@ import org.apache.skywalking.apm.network.trace.component.ComponentsDefine;
  *
  * <p>Arguments: {@code --role order|stock --port PORT --oap HOST:PORT --service NAME --instance NAME
  * [--next URL]}; port 0 picks a free one. The role order serves /order, which calls /stock at the next URL; the role
- * stock serves /stock. Both serve /broken, which fails with an error log and status 500. Prints {@code READY
- * port}. Ends on SIGTERM, and when standard input closes, so that it never outlives whoever started it.
+ * stock serves /stock. Both serve /broken, which fails with an error log and status 500, and /slow, which takes more than
+ * half a second. Prints {@code READY port}. Ends on SIGTERM, and when standard input closes, so that it never outlives whoever started it.
  */
 public final class Shop {
   private static final StringTag URL = new StringTag("url");
   private static final StringTag METHOD = new StringTag("http.method");
   private static final StringTag STATUS = new StringTag("status_code");
   private static final int TIMEOUT_MILLIS = 10_000;
+  private static final int SLOW_MILLIS = 600;
 
   private interface Page {
     String answer() throws IOException;
@@ -77,6 +78,7 @@ public final class Shop {
     serve(server, "/broken", () -> local("breakDown", () -> {
       throw new IllegalStateException("broken on purpose");
     }));
+    serve(server, "/slow", () -> local("takeTime", Shop::slowly));
     server.start();
     System.out.println("READY " + server.getAddress().getPort());
     Thread.currentThread().join();
@@ -101,6 +103,7 @@ public final class Shop {
     System.setProperty("skywalking.logging.level", "WARN");
     // Registration and heart beats come every 30 s by default, too slow for a test.
     System.setProperty("skywalking.collector.heartbeat_period", "3");
+    System.setProperty("skywalking.collector.get_profile_task_interval", "3");
     SnifferConfigInitializer.initializeCoreConfig(null);
     ServiceManager.INSTANCE.boot();
     Runtime.getRuntime().addShutdownHook(new Thread(ServiceManager.INSTANCE::shutdown));
@@ -137,6 +140,16 @@ public final class Shop {
       ContextManager.stopSpan();
       reply(exchange, status, body);
     });
+  }
+
+  /** Where snapshots of the thread find it. */
+  private static String slowly() throws IOException {
+    try {
+      Thread.sleep(SLOW_MILLIS);
+    } catch (InterruptedException e) {
+      throw new IOException(e);
+    }
+    return "at last";
   }
 
   /** Runs a step inside a local span. */
