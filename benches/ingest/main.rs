@@ -4,15 +4,20 @@
 //! - `cargo bench --bench ingest`: CPU seconds per 100,000 segments of every stage and of all of them
 //! - `… -- stage NAME INPUT SEGMENTS`: one stage, for a profiler
 //! - `… -- memory STORE ENDPOINTS MINUTES`: what active endpoints take with the store `null` or `embedded`
+//! - `… -- pages STORE SERVICES ENDPOINTS SEGMENTS ROUNDS`: how long the pages of the user interface take with the store
+//!   `embedded` or an Elasticsearch at `HOST:PORT`, with so many endpoints per service, each page opened so often
 //! - `… -- served SEGMENTS`: segments per second that the real server stores, embedded, and what they take on disk
 //!
 //! CPU time is that of the whole process, so that a busy machine changes little. Time to make the input does not count.
 
 #![expect(clippy::print_stdout, reason = "a benchmark prints what it measured")]
 
+mod counting_proxy;
+mod history;
 mod input;
 mod memory;
 mod null_store;
+mod pages;
 mod pipeline;
 mod process;
 mod served;
@@ -24,6 +29,7 @@ use oap::storage::embedded::Embedded;
 
 use input::{Input, Traffic};
 use null_store::NullStore;
+use pages::Pages;
 use pipeline::Pipeline;
 use process::{Cost, runtime};
 use shop::Shop;
@@ -59,6 +65,14 @@ fn main() -> anyhow::Result<()> {
             println!("{counted} segments: {:.3}", cost.per_100_000(counted));
             Ok(())
         }
+        ["pages", store, services, endpoints, segments, rounds] => Pages {
+            elasticsearch: (store != "embedded").then_some(store),
+            services: services.parse()?,
+            endpoints: endpoints.parse()?,
+            segments: segments.parse()?,
+            rounds: rounds.parse()?,
+        }
+        .run(),
         ["served", segments] => served::run(segments.parse()?),
         ["memory", "null", endpoints, minutes] => {
             memory::run(NullStore, endpoints.parse()?, minutes.parse()?)

@@ -30,7 +30,7 @@ const COLLECT: &str = "/TraceSegmentReportService/collect";
 const MIB: f64 = (1 << 20) as f64;
 
 /// Ends a server that an error left behind.
-struct Server(Child);
+pub(crate) struct Server(Child);
 
 impl Drop for Server {
     fn drop(&mut self) {
@@ -52,7 +52,7 @@ pub(crate) fn run(segments: usize) -> anyhow::Result<()> {
     let seconds = 0..segments.div_ceil(PER_SECOND);
     let encoded = seconds.flat_map(|s| traffic.second(s)).take(segments);
     let encoded: Vec<Bytes> = encoded.map(|m| Bytes::copy_from_slice(m.bytes())).collect();
-    let (mut server, address) = start(dir.path())?;
+    let (mut server, address, _) = start(dir.path(), &[])?;
 
     let begin = Instant::now();
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -95,8 +95,11 @@ pub(crate) fn run(segments: usize) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The server and the address where agents report.
-fn start(data: &Path) -> anyhow::Result<(Server, String)> {
+/// The server and its addresses, for agents and for questions; `settings` are variables of its environment.
+pub(crate) fn start(
+    data: &Path,
+    settings: &[(&str, &str)],
+) -> anyhow::Result<(Server, String, String)> {
     let mut child = Command::new(env!("CARGO_BIN_EXE_oap"))
         .args(["--data".as_ref(), data.as_os_str()])
         .envs([
@@ -105,11 +108,12 @@ fn start(data: &Path) -> anyhow::Result<(Server, String)> {
             ("SW_CORE_REST_HOST", "127.0.0.1"),
             ("SW_CORE_REST_PORT", "0"),
         ])
+        .envs(settings.iter().copied())
         .stdout(Stdio::piped())
         .spawn()?;
     let output = child.stdout.take().context("no output")?;
     let server = Server(child);
-    let (sender, address) = mpsc::channel();
+    let (sender, addresses) = mpsc::channel();
     std::thread::spawn(move || {
         for line in BufReader::new(output).lines().map_while(Result::ok) {
             if let Some((before, address)) = line.split_once("address=")
@@ -122,11 +126,12 @@ fn start(data: &Path) -> anyhow::Result<(Server, String)> {
             }
         }
     });
-    let address = address.recv().context("the server did not start")?;
-    Ok((server, address))
+    // The port for agents comes first.
+    let address = || addresses.recv().context("the server did not start");
+    Ok((server, address()?, address()?))
 }
 
-async fn send_all(address: &str, segments: Arc<[Bytes]>) -> anyhow::Result<()> {
+pub(crate) async fn send_all(address: &str, segments: Arc<[Bytes]>) -> anyhow::Result<()> {
     let next = Arc::new(AtomicUsize::new(0));
     let mut senders = tokio::task::JoinSet::new();
     for _ in 0..SENDERS {
