@@ -26,6 +26,7 @@ mod golden;
 mod graphql;
 mod kubernetes;
 mod lanes;
+mod large_traces;
 mod late_data;
 mod layering;
 mod memory_store;

@@ -8,7 +8,7 @@ use oap::storage::{
 };
 use oap::storage::{RelationFilter, ServiceFilter};
 
-use super::{DAY, MINUTE, Store, ensure_invalid, text};
+use super::{DAY, MINUTE, NEXT_DAY, Store, ensure_invalid, text};
 
 /// Start of the day of [`DAY`] in epoch milliseconds, UTC.
 const MIDNIGHT_MS: i64 = 1_600_128_000_000;
@@ -364,6 +364,23 @@ pub async fn a_trace_has_all_its_segments_with_bytes<B: Backend>(store: &Store<B
     let ids: Vec<String> = trace.into_iter().map(|s| s.segment_id).collect();
     ensure!(pages == ids, "{pages:?}");
     ensure!(first("t", 100).await?.items.is_empty());
+    // Days without an index or file are no error.
+    for (days, total) in [
+        ((DAY, NEXT_DAY), 2),
+        ((DAY - 2, DAY - 1), 0),
+        ((DAY - 2, DAY), 2),
+    ] {
+        let days = BucketRange {
+            start: days.0 * 1_000_000,
+            end: days.1 * 1_000_000,
+        };
+        let filter = TraceFilter {
+            days: Some(days),
+            ..TraceFilter::first("t1", 10)
+        };
+        let page = find(filter).await?;
+        ensure!(page.total == total, "{days:?}: {page:?}");
+    }
     Ok(())
 }
 
