@@ -7,6 +7,7 @@ pub mod fact;
 pub mod id;
 pub mod message;
 pub mod metrics;
+pub mod minute_value;
 pub mod profile;
 pub mod row;
 pub mod schema;

@@ -10,6 +10,7 @@ pub mod plan;
 mod read_back;
 pub mod rows;
 pub mod shard;
+mod shard_metrics;
 pub mod task_book;
 
 use std::time::Duration;

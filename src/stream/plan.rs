@@ -1,6 +1,6 @@
 //! What to compute for a source: the metrics of its scope, ready to run.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::model::attr::Attr;
@@ -44,6 +44,8 @@ impl ApdexThresholds {
 pub struct Item {
     pub model: Arc<Model>,
     pub function: Function,
+    /// Whether its minute values are handed on as they change.
+    pub is_watched: bool,
     /// The side of a call that it is about. Filters by it are the most frequent ones, so they are not among `filters`.
     detect_point: Option<DetectPoint>,
     filters: Vec<Filter>,
@@ -67,6 +69,7 @@ impl Item {
         Item {
             model: Arc::clone(model),
             function,
+            is_watched: false,
             detect_point,
             filters: filters.iter().filter(rest).cloned().collect(),
             entrance: entrance.clone(),
@@ -86,6 +89,8 @@ impl Item {
 #[derive(Debug)]
 pub struct Plan {
     by_scope: Vec<Vec<Item>>,
+    /// Whether a scope has watched items.
+    watched: Vec<bool>,
     /// Places of meters among the items of their scope, by name.
     meters: HashMap<String, usize>,
     thresholds: ApdexThresholds,
@@ -145,9 +150,27 @@ impl Plan {
         }
         Plan {
             by_scope,
+            watched: Vec::new(),
             meters: places,
             thresholds,
         }
+    }
+
+    /// Has the minute values of these metrics handed on.
+    pub fn watching(mut self, names: &HashSet<String>) -> Plan {
+        for items in &mut self.by_scope {
+            for item in items.iter_mut() {
+                item.is_watched = names.contains(&item.model.name);
+            }
+        }
+        let is_watched = |items: &Vec<Item>| items.iter().any(|item| item.is_watched);
+        self.watched = self.by_scope.iter().map(is_watched).collect();
+        self
+    }
+
+    /// Whether a scope has items that are watched.
+    pub(super) fn watches(&self, scope: Scope) -> bool {
+        self.watched.get(scope as usize).is_some_and(|is| *is)
     }
 
     /// The items of a scope; values of its rows are in this order.

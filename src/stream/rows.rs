@@ -1,7 +1,7 @@
 //! The metric rows of a shard: minute, hour and day values by entity, with what is read, changed and written of each.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
@@ -11,6 +11,7 @@ use super::read_back::Found;
 use crate::model::entity::Entity;
 use crate::model::id::metrics_id;
 use crate::model::metrics::Value;
+use crate::model::minute_value::{Calculated, MinuteValue};
 use crate::model::row::{Cell, Row, RowKey};
 use crate::model::time_bucket::Downsampling;
 
@@ -52,6 +53,8 @@ struct Slot {
     /// Holds everything there is for this bucket; if not, the stored part must be read first.
     is_whole: bool,
     is_dirty: bool,
+    /// Changed and not handed on to whoever watches it.
+    is_news: bool,
 }
 
 #[derive(Debug)]
@@ -63,6 +66,8 @@ struct MetricRow {
     handed_in: u64,
     /// When the oldest change came that was not handed over, as [`Now::uptime_ms`]; [`UNCHANGED`] if all was.
     changed_ms: i64,
+    /// Whether a slot is news; it is in [`Rows::news`] then.
+    has_news: bool,
 }
 
 const UNCHANGED: i64 = i64::MAX;
@@ -106,9 +111,9 @@ impl MetricRow {
         self.changed_ms != UNCHANGED
     }
 
-    /// Everything handed over in passes up to `stored` is stored, and nothing changed since.
+    /// Everything handed over in passes up to `stored` is stored, and nothing changed since or waits for who watches it.
     fn is_stored(&self, stored: u64) -> bool {
-        self.handed_in <= stored && !self.is_changed()
+        self.handed_in <= stored && !self.is_changed() && !self.has_news
     }
 
     /// Bytes of tables that are larger than a whole row usually is.
@@ -132,6 +137,8 @@ pub(super) struct Rows {
     unfit: u64,
     /// Large tables, counted in rows; as of the last look at all rows.
     large_tables: usize,
+    /// Minutes with watched values that changed.
+    news: VecDeque<Key>,
 }
 
 /// Which changes are old enough to be written: those until then, as [`Now::uptime_ms`].
@@ -169,6 +176,7 @@ impl Rows {
             max_rows,
             unfit: 0,
             large_tables: 0,
+            news: VecDeque::new(),
         }
     }
 
@@ -219,6 +227,8 @@ impl Rows {
             entity: Arc::clone(entity),
             bucket,
         };
+        let is_watched =
+            plan.watches(entity.scope) && Downsampling::of(bucket) == Some(Downsampling::Minute);
         let row = match self.rows.entry(key) {
             Entry::Occupied(row) => row.into_mut(),
             Entry::Vacant(_) if is_full => return false,
@@ -227,16 +237,19 @@ impl Rows {
                     value: None,
                     is_whole,
                     is_dirty: false,
+                    is_news: false,
                 };
                 place.insert(MetricRow {
                     slots: increments.iter().map(|_| slot()).collect(),
                     touched_ms: now.ms,
                     handed_in: 0,
                     changed_ms: UNCHANGED,
+                    has_news: false,
                 })
             }
         };
         row.touched_ms = now.ms;
+        let mut has_news = false;
         let items = plan.items(entity.scope);
         for ((slot, increment), item) in row.slots.iter_mut().zip(increments).zip(items) {
             let Some(increment) = increment else { continue };
@@ -245,7 +258,16 @@ impl Rows {
                 none => *none = Some(increment.clone()),
             }
             slot.is_dirty = true;
+            slot.is_news |= is_watched && item.is_watched;
+            has_news |= slot.is_news;
             row.changed_ms = row.changed_ms.min(now.uptime_ms);
+        }
+        if has_news && !row.has_news {
+            row.has_news = true;
+            self.news.push_back(Key {
+                entity: Arc::clone(entity),
+                bucket,
+            });
         }
         true
     }
@@ -305,6 +327,48 @@ impl Rows {
                 slot.value = Some(stored);
             }
         }
+    }
+
+    /// Takes watched minute values that changed and are whole, of about `limit` of the rows that changed first.
+    pub(super) fn take_news(&mut self, plan: &Plan, limit: usize) -> Vec<MinuteValue> {
+        let mut values = Vec::new();
+        for _ in 0..self.news.len() {
+            if values.len() >= limit {
+                break;
+            }
+            let Some(key) = self.news.pop_front() else {
+                break;
+            };
+            let Some(row) = self.rows.get_mut(&key) else {
+                continue;
+            };
+            row.has_news = false;
+            for (slot, item) in row.slots.iter_mut().zip(plan.items(key.entity.scope)) {
+                if !slot.is_news {
+                    continue;
+                }
+                if !slot.is_whole {
+                    row.has_news = true;
+                    continue;
+                }
+                slot.is_news = false;
+                let cells = slot.value.as_ref();
+                let cells = cells.map(|value| item.function.to_cells(value, key.bucket));
+                let model = &item.model;
+                if let Some(value) = cells.and_then(|c| Calculated::from_cells(model, &c)) {
+                    values.push(MinuteValue {
+                        metric: Arc::clone(model),
+                        entity: Arc::clone(&key.entity),
+                        minute: key.bucket,
+                        value,
+                    });
+                }
+            }
+            if row.has_news {
+                self.news.push_back(key);
+            }
+        }
+        values
     }
 
     /// Whether room is so short that changes should be written at once: what is stored can be forgotten.
@@ -409,3 +473,6 @@ fn to_row(key: &Key, item: &Item, value: &Value) -> Row {
         cells,
     }
 }
+
+#[cfg(test)]
+mod tests;

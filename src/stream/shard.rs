@@ -4,7 +4,6 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 use tokio::sync::oneshot::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior};
@@ -15,8 +14,10 @@ use super::metadata::Metadata;
 use super::plan::Plan;
 use super::read_back::{Found, read_back};
 use super::rows::{Due, Horizon, Key, KeyMap, Missing, Now, Ready, Rows};
+pub use super::shard_metrics::ShardMetrics;
 use crate::model::fact::{Fact, MeterValue};
 use crate::model::metrics::Value;
+use crate::model::minute_value::MinuteValue;
 use crate::model::row::RowKey;
 use crate::model::schema::Schema;
 use crate::model::source::Source;
@@ -32,48 +33,6 @@ pub enum Input {
     Facts(Vec<Fact>),
     /// Write everything that was taken in before, then answer.
     Flush(oneshot::Sender<()>),
-}
-
-/// Counters of all shards.
-#[derive(Debug, Clone)]
-pub struct ShardMetrics {
-    /// Facts taken in.
-    facts: IntCounter,
-    /// Facts given up, by reason.
-    shed: IntCounterVec,
-    /// Rows read back.
-    read_back: IntCounter,
-    /// Metric rows held now.
-    rows: IntGauge,
-    /// Metadata entries held now.
-    metadata: IntGauge,
-}
-
-impl ShardMetrics {
-    pub fn new(registry: &Registry) -> prometheus::Result<ShardMetrics> {
-        let metrics = ShardMetrics {
-            facts: IntCounter::new("stream_facts_total", "Facts taken into aggregation")?,
-            shed: IntCounterVec::new(
-                Opts::new("stream_shed_total", "Aggregated values given up, by reason"),
-                &["reason"],
-            )?,
-            read_back: IntCounter::new(
-                "stream_read_back_rows_total",
-                "Rows read back because their bucket began before this process held it",
-            )?,
-            rows: IntGauge::new("stream_rows", "Metric rows held in memory")?,
-            metadata: IntGauge::new(
-                "stream_metadata",
-                "Services, instances, endpoints and addresses held in memory",
-            )?,
-        };
-        registry.register(Box::new(metrics.facts.clone()))?;
-        registry.register(Box::new(metrics.shed.clone()))?;
-        registry.register(Box::new(metrics.read_back.clone()))?;
-        registry.register(Box::new(metrics.rows.clone()))?;
-        registry.register(Box::new(metrics.metadata.clone()))?;
-        Ok(metrics)
-    }
 }
 
 /// What a shard needs from the others.
@@ -97,6 +56,8 @@ const MAX_READ_BACK: usize = 20_000;
 
 /// Rows made and handed over at once.
 const ROWS_PER_ORDER: usize = 1000;
+/// Watched values handed on at once, about.
+const VALUES_PER_LOT: usize = 1000;
 
 type Increments = Box<[Option<Value>]>;
 type Loaded = Result<(Vec<Found>, Vec<Found>), StorageError>;
@@ -133,6 +94,8 @@ pub struct Shard<S> {
     pass: Option<Pass>,
     /// The last pass that the lane was asked about, and its answer when everything is stored.
     storing: Option<(u64, oneshot::Receiver<()>)>,
+    /// Where values of watched metrics go.
+    watcher: Option<mpsc::Sender<Vec<MinuteValue>>>,
     /// Everything handed over in passes up to this is stored.
     stored: u64,
     counted: (i64, i64),
@@ -162,6 +125,7 @@ impl<S: Backend + 'static> Shard<S> {
             passes: 0,
             pass: None,
             storing: None,
+            watcher: None,
             stored: 0,
             counted: (0, 0),
             shed_log: Throttle::new(deps.clock.clone()),
@@ -169,6 +133,13 @@ impl<S: Backend + 'static> Shard<S> {
             deps,
             options,
         }
+    }
+
+    /// Hands on the minute values of the metrics that the plan watches, once per flush. What the watcher has no room for
+    /// waits, and is then handed on as it is by that time.
+    pub fn watched_by(mut self, watcher: mpsc::Sender<Vec<MinuteValue>>) -> Shard<S> {
+        self.watcher = Some(watcher);
+        self
     }
 
     /// Works until the inbox closes, then writes what it holds.
@@ -335,9 +306,22 @@ impl<S: Backend + 'static> Shard<S> {
         }
     }
 
+    fn hand_on_news(&mut self) {
+        while let Some(watcher) = &self.watcher
+            && let Ok(room) = watcher.try_reserve()
+        {
+            let values = self.rows.take_news(&self.deps.plan, VALUES_PER_LOT);
+            if values.is_empty() {
+                break;
+            }
+            room.send(values);
+        }
+    }
+
     /// Starts a flush, unless one is still reading or writing.
     async fn flush(&mut self) {
         self.merge_pending();
+        self.hand_on_news();
         if self.loading.is_some() || self.pass.is_some() {
             return;
         }
@@ -375,6 +359,7 @@ impl<S: Backend + 'static> Shard<S> {
         self.deps.metrics.read_back.inc_by(read as u64);
         self.rows.complete(&self.deps.plan, loading.rows, rows);
         self.metadata.complete(loading.metadata, metadata);
+        self.hand_on_news();
         if unread > 0 || self.waiting.is_empty() {
             // Whoever waits goes on waiting for what could not be read.
             self.write(vec![]);
