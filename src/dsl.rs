@@ -2,6 +2,7 @@
 //!
 //! Pure: no I/O, no clock, no storage. A language reports every mistake of a file at once, each with its position.
 
+pub mod alarm;
 pub mod diag;
 pub mod duration;
 pub mod java_regex;
