@@ -2,6 +2,7 @@
 //!
 //! The only module that knows all others. It decides nothing that a stage could decide.
 
+mod alarms;
 mod analysis;
 mod answers;
 mod doors;

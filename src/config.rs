@@ -123,6 +123,12 @@ impl Configuration {
         self.folder(files::FETCHER_RULES)
     }
 
+    /// The rules of alarms; `None` if the module is off.
+    pub fn alarm_rules(&self) -> Option<&ConfigFile> {
+        self.file(files::ALARM_RULES)
+            .filter(|_| self.settings.alarm)
+    }
+
     fn folder(&self, folder: &str) -> Vec<(String, String)> {
         self.files
             .iter()

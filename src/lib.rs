@@ -2,6 +2,7 @@
 //!
 //! Data flows one way: receiver or fetcher → journal → analyzer → stream → storage ← query. `app` is the only module that knows all of them.
 
+pub mod alarm;
 pub mod analyzer;
 pub mod app;
 pub mod cluster;

@@ -60,6 +60,11 @@ pub mod istio {
     }
 }
 
+/// The service that receives alarms, `/AlarmService/doAlarm`.
+pub mod alarm {
+    include!(concat!(env!("OUT_DIR"), "/alarm/_.rs"));
+}
+
 /// The health service, `/grpc.health.v1.Health/Check` and `/Watch`.
 pub mod health {
     include!(concat!(env!("OUT_DIR"), "/grpc.health.v1.rs"));

@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::Shared;
+use super::alarms;
 use super::analysis::{Analysis, AnalysisMetrics, RejectLog};
 use super::files::Files;
 use super::task::Tasks;
@@ -20,6 +21,7 @@ use crate::analyzer::{Analyzer, AnalyzerSettings, Known};
 use crate::config::{
     Configuration, FETCHER_RULES, METER_RULES, RunMode, Settings, StorageSettings,
 };
+use crate::dsl::alarm::{self, AlarmSettings};
 use crate::dsl::meter::{self, MeterRule};
 use crate::dsl::oal::{self, OalProgram};
 use crate::dsl::prometheus::{self, FetchRules};
@@ -101,6 +103,7 @@ pub(super) struct Program {
     meter_rules: Vec<MeterRule>,
     /// Rules of the Prometheus fetcher.
     pub(super) fetcher: Vec<FetchRules>,
+    alarms: AlarmSettings,
 }
 
 impl Program {
@@ -109,18 +112,26 @@ impl Program {
         let oal = oal::compile(&configuration.oal_scripts());
         let meter_rules = meter::compile(&configuration.meter_rules());
         let fetcher = prometheus::compile(&configuration.fetcher_rules());
-        match (oal, meter_rules, fetcher) {
-            (Ok(oal), Ok(meter_rules), Ok(fetcher)) => {
+        let alarms = match configuration.alarm_rules() {
+            Some(file) => {
+                let metrics = oal.as_ref().map_or(&[][..], |oal| &oal.metrics);
+                alarm::compile(&file.name, &file.text, metrics)
+            }
+            None => Ok(AlarmSettings::default()),
+        };
+        match (oal, meter_rules, fetcher, alarms) {
+            (Ok(oal), Ok(meter_rules), Ok(fetcher), Ok(alarms)) => {
                 let program = Program {
                     oal,
                     meter_rules,
                     fetcher,
+                    alarms,
                 };
                 program.check_names()?;
                 Ok(program)
             }
-            (oal, meter_rules, fetcher) => {
-                let mistakes = [oal.err(), meter_rules.err(), fetcher.err()];
+            (oal, meter_rules, fetcher, alarms) => {
+                let mistakes = [oal.err(), meter_rules.err(), fetcher.err(), alarms.err()];
                 let mistakes = mistakes.into_iter().flatten().flatten();
                 let lines: Vec<String> = mistakes.map(|d| d.to_string()).collect();
                 bail!("scripts or rules have mistakes:\n{}", lines.join("\n"))
@@ -191,12 +202,13 @@ pub(super) fn start(
     let budget = settings.memory_budget.unwrap_or(DEFAULT_BUDGET);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let schema = Arc::new(program.schema(settings));
-    let plan = Arc::new(Plan::build(
+    let plan = Plan::build(
         &program.oal.metrics,
         &program.meters(),
         &schema,
         files.thresholds.clone(),
-    ));
+    );
+    let plan = Arc::new(plan.watching(&program.alarms.metrics()));
     let addresses = AddressBook::new(settings.core.max_size_of_network_address_alias);
     let addresses = Arc::new(addresses.counting(registry)?);
     let profile_tasks = Arc::new(TaskBook::default());
@@ -228,6 +240,14 @@ pub(super) fn start(
     // Rows of metrics are made when there is room for them; what they are made from waits in the shards.
     let metrics_lane = open_lane("metrics-writer", budget / 32);
     let records_lane = open_lane("records-writer", budget / 4);
+    let watcher = alarms::start(
+        shared,
+        &program.alarms,
+        &schema,
+        &records_lane,
+        budget,
+        (&mut tasks, stop),
+    )?;
     let options = StreamOptions {
         flush_interval: settings.core.persistent_period,
         with_hours: settings.core.downsampling_hour,
@@ -255,7 +275,10 @@ pub(super) fn start(
             clock: shared.clock.clone(),
             metrics: shard_metrics.clone(),
         };
-        let shard = Shard::new(dependencies, options);
+        let shard = match &watcher {
+            Some(watcher) => Shard::new(dependencies, options).watched_by(watcher.clone()),
+            None => Shard::new(dependencies, options),
+        };
         tasks.spawn("stream-shard", async move {
             shard.run(inbox).await;
             Ok(())

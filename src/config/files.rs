@@ -31,10 +31,7 @@ const BUILT_IN: &[(&str, &str)] = &[
         include_str!("../../config/endpoint-name-grouping.yml"),
     ),
     ("gateways.yml", include_str!("../../config/gateways.yml")),
-    (
-        "alarm-settings.yml",
-        include_str!("../../config/alarm-settings.yml"),
-    ),
+    (ALARM_RULES, include_str!("../../config/alarm-settings.yml")),
     (
         "ui-initialized-templates.yml",
         include_str!("../../config/ui-initialized-templates.yml"),
@@ -63,6 +60,8 @@ const BUILT_IN_FOLDERS: &[(&str, &[(&str, &str)])] = &[
 pub const METER_RULES: &str = "meter-receive-config";
 /// The folder with the rules of the Prometheus fetcher.
 pub const FETCHER_RULES: &str = "fetcher-prom-rules";
+/// The file with the rules of alarms.
+pub const ALARM_RULES: &str = "alarm-settings.yml";
 /// The file with the settings.
 pub const APPLICATION: &str = "application.yml";
 /// Files are settings that people write; a larger one is a mistake.

@@ -53,7 +53,7 @@ const MODULES: &[(&str, &[(&str, Support)])] = {
         ("receiver_zipkin", &[("default", Missing)]),
         ("receiver_jaeger", &[("default", Missing)]),
         ("query", &[("graphql", Works)]),
-        ("alarm", &[("default", WithoutEffect)]),
+        ("alarm", &[("default", Works)]),
         ("telemetry", &[("none", Works), ("prometheus", Works)]),
         (
             "configuration",

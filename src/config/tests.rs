@@ -127,14 +127,7 @@ fn without_any_setting_the_server_stands_alone() {
     assert_eq!(embedded.dir, Path::new("data"));
     assert!(loaded.files.iter().all(|f| f.source == FileSource::BuiltIn));
     assert_eq!(loaded.oal_scripts().len(), 4);
-    let without_effect = ["alarm"];
-    assert_eq!(
-        loaded.notices,
-        [
-            Notice::EmbeddedServesH2,
-            Notice::ModulesWithoutEffect(without_effect.map(str::to_owned).to_vec()),
-        ]
-    );
+    assert_eq!(loaded.notices, [Notice::EmbeddedServesH2]);
 }
 
 #[test]

@@ -95,6 +95,15 @@ impl Zone {
         Some(zoned.timestamp().as_millisecond())
     }
 
+    /// Epoch milliseconds of a wall-clock time, where it is ambiguous the one that is nearer to an instant.
+    pub fn epoch_ms_near(&self, at: DateTime, instant_ms: i64) -> Option<i64> {
+        let ambiguous = self.tz.to_ambiguous_zoned(at);
+        let (earlier, later) = (ambiguous.clone().earlier(), ambiguous.later());
+        let candidates = [earlier.ok()?, later.ok()?].map(|z| z.timestamp().as_millisecond());
+        let distance = |ms: &i64| ms.abs_diff(instant_ms);
+        candidates.into_iter().min_by_key(distance)
+    }
+
     /// RFC 822 offset at an instant, for example `+0800`.
     pub fn offset_text(&self, epoch_ms: i64) -> String {
         let at = Timestamp::from_millisecond(epoch_ms).unwrap_or(Timestamp::UNIX_EPOCH);
@@ -170,6 +179,17 @@ mod tests {
     const LAST_MS: i64 = 253_402_300_799_999;
 
     proptest! {
+        #[test]
+        fn a_recent_instant_comes_back_out_of_its_bucket_when_clocks_go_back_too(
+            name in prop::sample::select(&ZONES[..]),
+            ms in 1_500_000_000_000..1_900_000_000_000_i64,
+            age_ms in 0..900_000_i64,
+        ) {
+            let zone = Zone::new(TimeZone::get(name).unwrap());
+            let at = start_of(zone.second(ms).unwrap()).unwrap();
+            prop_assert_eq!(zone.epoch_ms_near(at, ms + age_ms), Some(ms - ms % 1000));
+        }
+
         #[test]
         fn an_instant_comes_back_out_of_its_bucket(
             name in prop::sample::select(&ZONES[..]),

@@ -20,7 +20,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("stream", &["storage"]),
     ("storage", &[]),
     ("query", &["storage", "dsl"]),
-    ("alarm", &["storage"]),
+    ("alarm", &["storage", "dsl"]),
     ("export", &["storage"]),
     ("cluster", &["stream"]),
 ];
@@ -155,6 +155,8 @@ fn imports_are_found_in_every_form() {
         ("model", "util", false),
         ("util", "config", false),
         ("query", "app", false),
+        ("alarm", "stream", false),
+        ("stream", "alarm", false),
         ("app", "query", true),
     ] {
         assert_eq!(

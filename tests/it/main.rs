@@ -2,6 +2,7 @@
 
 mod agents;
 mod aggregation;
+mod alarms;
 mod any_order;
 mod arbitrary;
 mod bad_input;

@@ -293,6 +293,12 @@ pub(super) fn models() -> Vec<Model> {
                 l("timestamp"),
             ],
         ),
+        // Of this server only: what rules of alarms remember, a row for each.
+        model(
+            "alarm_state",
+            Management,
+            vec![quiet(Column::new("state", Binary))],
+        ),
         model(
             "ui_template",
             Management,

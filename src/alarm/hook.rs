@@ -1,0 +1,222 @@
+//! A hook: a queue and a task that sends what is in it, in order, again and again until it is taken or too old. One that is
+//! dead keeps no other.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus::{IntCounterVec, IntGaugeVec};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+
+use super::message::AlarmMessage;
+use super::target::Target;
+use crate::telemetry::{Registry, Throttle};
+use crate::util::clock::Clock;
+
+/// Alarms that may wait for a hook.
+const MAX_QUEUED: usize = 10_000;
+/// Alarms of one request. A check with more makes several.
+const MAX_PER_REQUEST: usize = 1000;
+/// Attempts to send the same alarms, which take about five minutes if they fail at once.
+const ATTEMPTS: u32 = 11;
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// How long what is queued may take after the shutdown began.
+const GRACE: Duration = Duration::from_secs(3);
+
+/// Counters of all hooks, by their names.
+#[derive(Debug, Clone)]
+pub struct HookMetrics {
+    sent: IntCounterVec,
+    failures: IntCounterVec,
+    dropped: IntCounterVec,
+    queued: IntGaugeVec,
+}
+
+impl HookMetrics {
+    /// Fails if the names are taken.
+    pub fn new(registry: &Registry) -> prometheus::Result<HookMetrics> {
+        let hook = &["hook"];
+        Ok(HookMetrics {
+            sent: registry.counters("alarm_hook_sent_total", "Alarms that a hook took", hook)?,
+            failures: registry.counters(
+                "alarm_hook_failures_total",
+                "Attempts to send alarms that failed",
+                hook,
+            )?,
+            dropped: registry.counters(
+                "alarm_hook_dropped_total",
+                "Alarms that were not sent, by reason",
+                &["hook", "reason"],
+            )?,
+            queued: registry.gauges(
+                "alarm_hook_queued",
+                "Alarms that wait for a hook or are being sent",
+                hook,
+            )?,
+        })
+    }
+}
+
+/// Alarms, and the room that they take in the queue.
+#[derive(Debug)]
+struct Order {
+    messages: Arc<[AlarmMessage]>,
+    _room: OwnedSemaphorePermit,
+}
+
+/// The way into a hook.
+#[derive(Debug)]
+pub struct Hook {
+    name: String,
+    orders: mpsc::Sender<Order>,
+    room: Arc<Semaphore>,
+    metrics: HookMetrics,
+}
+
+/// The other end: a task.
+#[derive(Debug)]
+pub struct HookTask {
+    name: String,
+    target: Target,
+    orders: mpsc::Receiver<Order>,
+    /// What is being sent.
+    current: Option<Order>,
+    metrics: HookMetrics,
+    log: Throttle,
+}
+
+impl Hook {
+    /// A hook, with a name for counters and the log.
+    pub fn new(
+        name: String,
+        target: Target,
+        metrics: HookMetrics,
+        clock: Clock,
+    ) -> (Hook, HookTask) {
+        let (sender, orders) = mpsc::channel(MAX_QUEUED);
+        let hook = Hook {
+            name: name.clone(),
+            orders: sender,
+            room: Arc::new(Semaphore::new(MAX_QUEUED)),
+            metrics: metrics.clone(),
+        };
+        let task = HookTask {
+            name,
+            target,
+            orders,
+            current: None,
+            metrics,
+            log: Throttle::new(clock),
+        };
+        (hook, task)
+    }
+
+    /// Queues the alarms of a check; what finds no room is dropped and counted. Never waits.
+    pub fn queue(&self, messages: &[AlarmMessage]) {
+        for messages in messages.chunks(MAX_PER_REQUEST) {
+            let count = u32::try_from(messages.len()).unwrap_or(u32::MAX);
+            let room = Arc::clone(&self.room).try_acquire_many_owned(count);
+            let is_queued = room.is_ok_and(|room| {
+                let order = Order {
+                    messages: messages.into(),
+                    _room: room,
+                };
+                self.orders.try_send(order).is_ok()
+            });
+            if is_queued {
+                let queued = self.metrics.queued.with_label_values(&[&*self.name]);
+                queued.add(count.into());
+            } else {
+                let dropped = &self.metrics.dropped;
+                let dropped = dropped.with_label_values(&[&*self.name, "queue_full"]);
+                dropped.inc_by(count.into());
+            }
+        }
+    }
+}
+
+impl HookTask {
+    /// Works until the [`Hook`] is dropped and all is sent. After `stop` nothing is sent twice, and what is left after some
+    /// seconds is dropped and counted.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let is_late = async {
+            stop.cancelled().await;
+            tokio::time::sleep(GRACE).await;
+        };
+        tokio::select! {
+            () = self.work(&stop) => {}
+            () = is_late => self.orders.close(),
+        }
+        if let Some(order) = self.current.take() {
+            self.drop_order(&order, "shutdown");
+        }
+        while let Some(order) = self.orders.recv().await {
+            self.drop_order(&order, "shutdown");
+        }
+    }
+
+    async fn work(&mut self, stop: &CancellationToken) {
+        while let Some(order) = self.orders.recv().await {
+            let messages = Arc::clone(&order.messages);
+            self.current = Some(order);
+            let is_sent = self.deliver(&messages, stop).await;
+            if let Some(order) = self.current.take()
+                && !is_sent
+            {
+                self.drop_order(&order, "failed");
+            }
+        }
+    }
+
+    /// Sends alarms, with pauses that get longer; says whether they were taken.
+    async fn deliver(&mut self, messages: &[AlarmMessage], stop: &CancellationToken) -> bool {
+        let count = messages.len();
+        let mut pause = FIRST_PAUSE;
+        for attempt in 1..=ATTEMPTS {
+            let Err(error) = self.target.send(messages).await else {
+                let sent = self.metrics.sent.with_label_values(&[&*self.name]);
+                sent.inc_by(count as u64);
+                self.left(count);
+                return true;
+            };
+            let failures = self.metrics.failures.with_label_values(&[&*self.name]);
+            failures.inc();
+            if let Some(held_back) = self.log.admit() {
+                let hook = self.name.as_str();
+                tracing::warn!(
+                    hook,
+                    alarms = count,
+                    attempt,
+                    error,
+                    held_back,
+                    "alarms not sent yet"
+                );
+            }
+            if attempt == ATTEMPTS || stop.is_cancelled() {
+                break;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = stop.cancelled() => {}
+            }
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+        false
+    }
+
+    fn drop_order(&self, order: &Order, reason: &str) {
+        let count = order.messages.len();
+        let dropped = &self.metrics.dropped;
+        let dropped = dropped.with_label_values(&[&*self.name, reason]);
+        dropped.inc_by(count as u64);
+        self.left(count);
+        let hook = self.name.as_str();
+        tracing::error!(hook, alarms = count, reason, "alarms were not sent");
+    }
+
+    fn left(&self, count: usize) {
+        let queued = self.metrics.queued.with_label_values(&[&*self.name]);
+        queued.sub(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+}

@@ -1,0 +1,173 @@
+//! Values in, alarms out: several rules, entities and the clock.
+
+use super::*;
+use crate::dsl::{alarm, oal};
+use crate::model::schema::Schema;
+
+const SCRIPT: &str = "
+service_resp_time = from(Service.latency).longAvg();
+service_percentile = from(Service.latency).percentile(10);
+service_relation_client_cpm = from(ServiceRelation.*).filter(detectPoint == DetectPoint.CLIENT).cpm();
+";
+const SHOP: &str = "c2hvcA==.1";
+/// 2020-09-15 10:59:00 UTC.
+const START_MS: i64 = 1_600_167_540_000;
+
+fn rules(text: &str) -> Vec<AlarmRule> {
+    let metrics = oal::compile(&[("a.oal".to_owned(), SCRIPT.to_owned())]);
+    let metrics = metrics.unwrap().metrics;
+    alarm::compile("alarm-settings.yml", text, &metrics)
+        .unwrap()
+        .rules
+}
+
+fn alarms(text: &str) -> Alarms {
+    Alarms::new(rules(text), START_MS, 3)
+}
+
+fn slow(alarms: &mut Alarms, id: &str, minute: i64) -> Result<(), Unfit> {
+    let minute = Minute(Minute::of(START_MS).0 + minute);
+    let value = Calculated::Number(2000.0);
+    let entity = (Scope::Service, id);
+    alarms.add("service_resp_time", entity, minute, &value, START_MS)
+}
+
+const TWO: &str = "
+rules:
+  slow_rule: {metrics-name: service_resp_time, op: '>', threshold: 1000, message: '{name} is slow'}
+  late_rule: {metrics-name: service_resp_time, op: '>', threshold: 1500, period: 2, count: 2}
+";
+
+#[test]
+fn a_check_is_due_once_a_minute_after_second_15() {
+    let mut alarms = Alarms::new(vec![], START_MS + 20_000, 1);
+    let mut checked = vec![];
+    for second in 20..400 {
+        let now_ms = START_MS + second * 1000;
+        if alarms.is_due(now_ms) {
+            alarms.check(now_ms);
+            checked.push(second);
+        }
+    }
+    assert_eq!(checked, [80, 136, 196, 256, 316, 376]);
+}
+
+#[test]
+fn rules_about_one_metric_fire_by_themselves() {
+    let mut alarms = alarms(TWO);
+    let mut fired = vec![];
+    for minute in 0..3 {
+        slow(&mut alarms, SHOP, minute).unwrap();
+        let messages = alarms.check(START_MS + minute * MINUTE_MS + 16_000);
+        fired.extend(
+            messages
+                .into_iter()
+                .map(|m| (minute, m.rule_name, m.alarm_message)),
+        );
+    }
+    let slow = |minute| (minute, "slow_rule".to_owned(), "shop is slow".to_owned());
+    let late = (
+        2,
+        "late_rule".to_owned(),
+        "Alarm caused by Rule late_rule".to_owned(),
+    );
+    assert_eq!(fired, [slow(0), slow(1), slow(2), late]);
+}
+
+#[test]
+fn lists_and_relations_have_alarms() {
+    let mut alarms = alarms(
+        "
+rules:
+  percentile_rule: {metrics-name: service_percentile, op: '>', threshold: '10,10,-,10,10'}
+  call_rule: {metrics-name: service_relation_client_cpm, op: '>', threshold: 5}
+",
+    );
+    let minute = Minute::of(START_MS);
+    let relation = format!("{SHOP}-ZGI=.0");
+    for (metric, entity, value) in [
+        (
+            "service_percentile",
+            (Scope::Service, "YQ==.1"),
+            Calculated::List(vec![1.0, 2.0, 99.0, 4.0, 5.0]),
+        ),
+        (
+            "service_percentile",
+            (Scope::Service, SHOP),
+            Calculated::List(vec![1.0, 2.0, 3.0, 4.0, 11.0]),
+        ),
+        (
+            "service_relation_client_cpm",
+            (Scope::ServiceRelation, &*relation),
+            Calculated::Number(6.0),
+        ),
+    ] {
+        let added = alarms.add(metric, entity, minute, &value, START_MS);
+        assert_eq!(added, Ok(()));
+    }
+    let messages = alarms.check(START_MS + 16_000);
+    let found: Vec<_> = messages.iter().map(|m| (m.scope, &*m.name)).collect();
+    let want = [("SERVICE", "shop"), ("SERVICE_RELATION", "shop to db")];
+    assert_eq!(found, want);
+    assert_eq!((&*messages[1].id0, &*messages[1].id1), (SHOP, "ZGI=.0"));
+}
+
+#[test]
+fn what_cannot_be_looked_at_is_said() {
+    let text = TWO.replace(
+        "service_resp_time, op: '>', threshold: 1500",
+        "gone, op: '>', threshold: 1",
+    );
+    let mut alarms = alarms(&text);
+    assert_eq!(slow(&mut alarms, "pod", 0), Err(Unfit::Undecodable));
+    assert_eq!(slow(&mut alarms, SHOP, 10), Ok(()));
+    assert_eq!(slow(&mut alarms, SHOP, 11), Err(Unfit::Ahead));
+    assert_eq!(slow(&mut alarms, "YQ==.1", 0), Ok(()));
+    assert_eq!(slow(&mut alarms, "Yg==.1", 0), Ok(()));
+    assert_eq!(slow(&mut alarms, "Yw==.1", 0), Err(Unfit::Full));
+    assert_eq!(alarms.windows(), 3);
+    // What is as if it had never been is forgotten.
+    for minute in 0..40 {
+        alarms.check(START_MS + minute * MINUTE_MS);
+    }
+    assert_eq!(alarms.windows(), 0);
+}
+
+#[test]
+fn what_is_remembered_outlives_the_process_unless_the_rule_changes() {
+    let schema = Schema::build(&[], &[], &[], false);
+    let model = schema.model("alarm_state").unwrap();
+    let mut first = alarms(TWO);
+    for minute in 0..2 {
+        slow(&mut first, SHOP, minute).unwrap();
+        first.check(START_MS + minute * MINUTE_MS + 16_000);
+    }
+    let rows = first.take_changed(model).unwrap();
+    assert_eq!(rows.len(), 2);
+    assert_eq!(first.take_changed(model).unwrap().len(), 0);
+    first.changed_still(&rows[1..]);
+    assert_eq!(first.take_changed(model).unwrap().len(), 1);
+    let stored = || rows.iter().cloned().map(Some).collect::<Vec<_>>();
+    let now_ms = START_MS + 2 * MINUTE_MS;
+    let restarted = |text: &str| {
+        let mut alarms = Alarms::new(rules(text), now_ms, 3);
+        let ids: Vec<_> = alarms.keys(model).into_iter().map(|key| key.id).collect();
+        assert_eq!(ids, ["slow_rule", "late_rule"]);
+        assert_eq!(alarms.take_stored(stored()), [""; 0]);
+        // The last check was in the minute before: one is due as soon as this one is old enough.
+        assert!(alarms.is_due(now_ms + 16_000));
+        slow(&mut alarms, SHOP, 2).unwrap();
+        let messages = alarms.check(now_ms + 16_000);
+        messages
+            .into_iter()
+            .map(|m| m.rule_name)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(restarted(TWO), ["slow_rule", "late_rule"]);
+    assert_eq!(restarted(&TWO.replace("1500", "1501")), ["slow_rule"]);
+    let mut alarms = alarms(TWO);
+    let mut damaged = rows[0].clone();
+    damaged.cells = vec![crate::model::row::Cell::Bytes("{".into())];
+    let found = alarms.take_stored(vec![Some(damaged), None]);
+    assert_eq!(found, ["slow_rule"]);
+}

@@ -1,0 +1,220 @@
+//! The task that owns what rules remember: takes values in, checks once a minute, stores and hands on alarms.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus::{Gauge, IntCounterVec};
+use tokio::sync::mpsc;
+use tokio::time::MissedTickBehavior;
+
+use super::hook::Hook;
+use super::message::{AlarmMessage, to_rows};
+use super::running::{Alarms, Minute};
+use crate::model::minute_value::MinuteValue;
+use crate::model::schema::Model;
+use crate::model::time_bucket::{Zone, start_of};
+use crate::storage::writer::Lane;
+use crate::storage::{Backend, StorageError, WriteOutcome};
+use crate::telemetry::{Registry, Throttle};
+use crate::util::clock::Clock;
+
+/// Between two looks whether a check is due.
+const TICK: Duration = Duration::from_secs(1);
+/// How long the store may take for the state.
+const STORE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Between two attempts to read the state at the start.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// Counters of the rules.
+#[derive(Debug, Clone)]
+pub struct AlarmMetrics {
+    fired: IntCounterVec,
+    unfit: IntCounterVec,
+    windows: Gauge,
+    state_failures: IntCounterVec,
+}
+
+impl AlarmMetrics {
+    /// Fails if the names are taken.
+    pub fn new(registry: &Registry) -> prometheus::Result<AlarmMetrics> {
+        Ok(AlarmMetrics {
+            fired: registry.counters("alarm_fired_total", "Alarms, by rule", &["rule"])?,
+            unfit: registry.counters(
+                "alarm_values_dropped_total",
+                "Values that rules did not look at, by reason",
+                &["reason"],
+            )?,
+            windows: registry.gauge(
+                "alarm_windows",
+                "Entities that rules remember, counted for each rule",
+            )?,
+            state_failures: registry.counters(
+                "alarm_state_failures_total",
+                "Attempts to read or write what rules remember that failed",
+                &["action"],
+            )?,
+        })
+    }
+}
+
+/// The task.
+#[derive(Debug)]
+pub struct AlarmStage<S> {
+    pub alarms: Alarms,
+    pub storage: Arc<S>,
+    /// Where alarms are stored.
+    pub lane: Lane,
+    /// Model of alarms; `None` if scripts switched it off.
+    pub record: Option<Arc<Model>>,
+    /// Model of what rules remember.
+    pub state: Arc<Model>,
+    pub hooks: Vec<Hook>,
+    pub zone: Zone,
+    pub clock: Clock,
+    pub metrics: AlarmMetrics,
+    /// For failures of the store and for values that are not looked at.
+    pub log: Throttle,
+}
+
+impl<S: Backend> AlarmStage<S> {
+    /// Works until the inbox closes. Before the first value it reads what an earlier process remembered, if need be until the
+    /// store is there: values wait where they come from.
+    pub async fn run(mut self, mut inbox: mpsc::Receiver<Vec<MinuteValue>>) {
+        if !self.restore(&inbox).await {
+            return;
+        }
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                values = inbox.recv() => match values {
+                    Some(values) => self.add(&values),
+                    None => break,
+                },
+                _ = tick.tick() => self.check().await,
+            }
+        }
+        self.save().await;
+    }
+
+    /// False if the process ends before the store could be read.
+    async fn restore(&mut self, inbox: &mpsc::Receiver<Vec<MinuteValue>>) -> bool {
+        let keys = self.alarms.keys(&self.state);
+        let mut pause = FIRST_PAUSE;
+        while !inbox.is_closed() {
+            match tokio::time::timeout(STORE_TIMEOUT, self.storage.load(&keys)).await {
+                Ok(Ok(rows)) => {
+                    for rule in self.alarms.take_stored(rows) {
+                        tracing::warn!(
+                            rule,
+                            "what the rule remembers cannot be read, it begins anew"
+                        );
+                    }
+                    return true;
+                }
+                Ok(Err(error)) => self.state_failed("read", &error.to_string()),
+                Err(_) => self.state_failed("read", "no answer in time"),
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+        false
+    }
+
+    fn add(&mut self, values: &[MinuteValue]) {
+        let now_ms = self.clock.now_ms();
+        for value in values {
+            let start = start_of(value.minute);
+            let Some(at_ms) = start.and_then(|at| self.zone.epoch_ms_near(at, now_ms)) else {
+                continue;
+            };
+            let entity = (value.entity.scope, &*value.entity.id);
+            let (metric, minute) = (&value.metric.name, Minute::of(at_ms));
+            if let Err(unfit) = self
+                .alarms
+                .add(metric, entity, minute, &value.value, now_ms)
+            {
+                let reason = unfit.reason();
+                self.metrics.unfit.with_label_values(&[reason]).inc();
+                if let Some(held_back) = self.log.admit() {
+                    tracing::warn!(reason, metric, held_back, "alarm rules pass over a value");
+                }
+            }
+        }
+    }
+
+    async fn check(&mut self) {
+        let now_ms = self.clock.now_ms();
+        if !self.alarms.is_due(now_ms) {
+            return;
+        }
+        let messages = self.alarms.check(now_ms);
+        self.metrics.windows.set(self.alarms.windows() as f64);
+        if !messages.is_empty() {
+            self.tell(&messages, now_ms).await;
+        }
+        self.save().await;
+    }
+
+    async fn tell(&self, messages: &[AlarmMessage], now_ms: i64) {
+        for message in messages {
+            let rule = message.rule_name.as_str();
+            self.metrics.fired.with_label_values(&[rule]).inc();
+        }
+        tracing::debug!(alarms = messages.len(), "alarms");
+        for hook in &self.hooks {
+            hook.queue(messages);
+        }
+        if let (Some(model), Some(second)) = (&self.record, self.zone.second(now_ms)) {
+            let rows = to_rows(messages, model, second);
+            self.lane.write_or_shed(rows).await;
+        }
+    }
+
+    /// Stores what rules remember; what the store does not take is stored after the next check.
+    async fn save(&mut self) {
+        let rows = match self.alarms.take_changed(&self.state) {
+            Ok(rows) if rows.is_empty() => return,
+            Ok(rows) => rows,
+            Err(error) => return self.state_failed("write", &error.to_string()),
+        };
+        let written = tokio::time::timeout(STORE_TIMEOUT, self.storage.write(&rows)).await;
+        if let Err(error) = written
+            .unwrap_or_else(|_| Err(no_answer()))
+            .and_then(all_stored)
+        {
+            self.alarms.changed_still(&rows);
+            self.state_failed("write", &error.to_string());
+        }
+    }
+
+    fn state_failed(&self, action: &str, error: &str) {
+        let failures = &self.metrics.state_failures;
+        failures.with_label_values(&[action]).inc();
+        if let Some(held_back) = self.log.admit() {
+            tracing::warn!(
+                action,
+                error,
+                held_back,
+                "what alarm rules remember is not in step with the store"
+            );
+        }
+    }
+}
+
+fn no_answer() -> StorageError {
+    StorageError::Unavailable("no answer in time".to_owned())
+}
+
+fn all_stored(outcomes: Vec<WriteOutcome>) -> Result<(), StorageError> {
+    for outcome in outcomes {
+        match outcome {
+            WriteOutcome::Stored => {}
+            WriteOutcome::Retry(reason) | WriteOutcome::Rejected(reason) => {
+                return Err(StorageError::Unavailable(reason));
+            }
+        }
+    }
+    Ok(())
+}

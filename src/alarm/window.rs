@@ -1,0 +1,233 @@
+//! What a rule remembers of one entity, and when it fires (8.1.0 spec, H.3).
+//!
+//! Of a value only whether it matches is kept: a minute without a value and one that does not match count alike.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+/// The numbers of a rule that decide when it fires.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Minutes in the window.
+    pub period: i64,
+    /// Minutes that must match, and then checks that must find so.
+    pub count: usize,
+    /// Checks after an alarm that stay quiet.
+    pub silence: i64,
+}
+
+/// What one check came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    Fires,
+    /// So many minutes match, fewer than needed.
+    TooFewMinutes(usize),
+    /// Enough minutes match, but only so many checks found so.
+    TooFewChecks(usize),
+    /// It fired not long ago; so many more checks stay quiet.
+    Silent(i64),
+}
+
+/// The last minutes of one entity. Minutes are whole ones since the epoch.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Window {
+    end: i64,
+    matching: BTreeSet<i64>,
+    /// Checks that found enough minutes, less those that did not.
+    counter: usize,
+    /// Checks that stay quiet; below 1 none.
+    silence: i64,
+}
+
+impl Window {
+    pub fn new(end: i64) -> Window {
+        Window {
+            end,
+            silence: -1,
+            ..Window::default()
+        }
+    }
+
+    /// Takes the value of a minute in, in the place of an earlier one. What lies before the window does not count.
+    pub fn add(&mut self, minute: i64, is_match: bool, limits: Limits) {
+        self.move_to(minute, limits);
+        if minute <= self.end - limits.period {
+            return;
+        }
+        if is_match {
+            self.matching.insert(minute);
+        } else {
+            self.matching.remove(&minute);
+        }
+    }
+
+    /// Moves the window so that it ends with a minute; never back.
+    fn move_to(&mut self, minute: i64, limits: Limits) {
+        if minute > self.end {
+            self.end = minute;
+            self.matching = self.matching.split_off(&(minute - limits.period + 1));
+        }
+    }
+
+    /// The check of a minute.
+    pub fn check(&mut self, minute: i64, limits: Limits) -> Outcome {
+        self.move_to(minute, limits);
+        let matching = self.matching.len();
+        if matching < limits.count {
+            self.silence -= 1;
+            self.counter = self.counter.saturating_sub(1);
+            return Outcome::TooFewMinutes(matching);
+        }
+        self.counter += 1;
+        if self.counter >= limits.count && self.silence < 1 {
+            self.silence = limits.silence;
+            return Outcome::Fires;
+        }
+        self.silence -= 1;
+        match self.counter < limits.count {
+            true => Outcome::TooFewChecks(self.counter),
+            false => Outcome::Silent(self.silence),
+        }
+    }
+
+    /// Whether forgetting it changes nothing.
+    pub fn is_like_new(&self) -> bool {
+        self.matching.is_empty() && self.counter == 0 && self.silence < 1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limits(period: i64, count: usize, silence: i64) -> Limits {
+        Limits {
+            period,
+            count,
+            silence,
+        }
+    }
+
+    /// Minutes in which the rule fires. Each minute has a letter: `x` matches, `o` does not, `.` has no value. The check of a
+    /// minute comes after its value.
+    fn firing(limits: Limits, series: &str) -> Vec<usize> {
+        let mut window = Window::new(0);
+        let mut fired = vec![];
+        for (minute, value) in series.chars().enumerate() {
+            if value != '.' {
+                window.add(minute as i64, value == 'x', limits);
+            }
+            if window.check(minute as i64, limits) == Outcome::Fires {
+                fired.push(minute);
+            }
+        }
+        fired
+    }
+
+    #[test]
+    fn rules_fire_at_the_minutes_that_the_arithmetic_says() {
+        for (what, limits, series, want) in [
+            // Bad from minute 0 on: 2 · count - 1 minutes.
+            ("count 1", limits(10, 1, -1), "ox", vec![1]),
+            ("count 2", limits(10, 2, -1), "xxx", vec![2]),
+            ("count 3", limits(10, 3, -1), "xxxxx", vec![4]),
+            // Without silence every check fires.
+            ("no silence", limits(10, 2, -1), "xxxxxx", vec![2, 3, 4, 5]),
+            ("silence 0", limits(10, 2, 0), "xxxxxx", vec![2, 3, 4, 5]),
+            // The next `silence` checks are quiet.
+            ("silence 1", limits(10, 1, 1), "xxxxxx", vec![0, 2, 4]),
+            ("silence 2", limits(10, 1, 2), "xxxxxxx", vec![0, 3, 6]),
+            // The first shipped rule: at minute 4, then each sixth.
+            (
+                "service_resp_time_rule",
+                limits(10, 3, 5),
+                "xxxxxxxxxxxxxxxxxxxx",
+                vec![4, 10, 16],
+            ),
+            // Silence counts down while nothing matches.
+            ("silence in quiet", limits(1, 1, 3), "xooox", vec![0, 4]),
+            ("silence too short", limits(1, 1, 3), "xoox", vec![0]),
+            // Two bad minutes stay in the window: it goes on matching for ten minutes, and then ceases.
+            (
+                "window",
+                limits(10, 2, -1),
+                "xxooooooooooooo",
+                vec![2, 3, 4, 5, 6, 7, 8, 9],
+            ),
+            // A gap counts as a minute that does not match.
+            ("gaps", limits(4, 2, -1), "x..xx", vec![5 - 1]),
+            (
+                "gaps out of the window",
+                limits(3, 2, -1),
+                "x..x..x",
+                vec![],
+            ),
+            // The counter leaks: it is 3 after three matching checks, so two quiet ones leave 1.
+            ("leak", limits(1, 1, -1), "xxxoox", vec![0, 1, 2, 5]),
+            // Here each matching check is undone by the one that follows.
+            ("undone", limits(2, 2, -1), "xxoxxoxxo", vec![]),
+            // What is left of a long bad time makes the next alarm come at its first matching check.
+            ("left over", limits(2, 2, -1), "xxxxxoxx", vec![2, 3, 4, 7]),
+        ] {
+            assert_eq!(firing(limits, series), want, "{what} {series}");
+        }
+    }
+
+    #[test]
+    fn late_values_take_their_place() {
+        let limits = limits(3, 2, -1);
+        let mut window = Window::new(10);
+        window.add(10, true, limits);
+        assert_eq!(window.check(10, limits), Outcome::TooFewMinutes(1));
+        // Older than the window.
+        window.add(7, true, limits);
+        assert_eq!(window.check(10, limits), Outcome::TooFewMinutes(1));
+        window.add(8, true, limits);
+        assert_eq!(window.check(10, limits), Outcome::TooFewChecks(1));
+        // The same minute again, now better.
+        window.add(8, false, limits);
+        assert_eq!(window.check(10, limits), Outcome::TooFewMinutes(1));
+        window.add(9, true, limits);
+        assert_eq!(window.check(10, limits), Outcome::TooFewChecks(1));
+        assert_eq!(window.check(11, limits), Outcome::Fires);
+        // A value from ahead moves the window.
+        window.add(13, false, limits);
+        assert_eq!(window.check(12, limits), Outcome::TooFewMinutes(0));
+    }
+
+    #[test]
+    fn a_window_that_is_like_new_behaves_so() {
+        let limits = limits(2, 1, 2);
+        let mut window = Window::new(0);
+        assert!(window.is_like_new());
+        window.add(0, true, limits);
+        assert!(!window.is_like_new());
+        assert_eq!(window.check(0, limits), Outcome::Fires);
+        for minute in 1..=3 {
+            window.check(minute, limits);
+        }
+        assert!(window.is_like_new(), "{window:?}");
+    }
+
+    #[test]
+    fn outcomes_say_why_not() {
+        let limits = limits(5, 2, 2);
+        let mut window = Window::new(0);
+        let mut outcomes = vec![];
+        for minute in 0..6 {
+            window.add(minute, true, limits);
+            outcomes.push(window.check(minute, limits));
+        }
+        use Outcome::{Fires, Silent, TooFewChecks, TooFewMinutes};
+        let want = [
+            TooFewMinutes(1),
+            TooFewChecks(1),
+            Fires,
+            Silent(1),
+            Silent(0),
+            Fires,
+        ];
+        assert_eq!(outcomes, want);
+    }
+}
