@@ -20,6 +20,7 @@ use crate::server::{Builder, Store, TestServer};
 use crate::waiting::wait_until;
 
 mod receivers;
+mod stage;
 
 use receivers::{GrpcHook, Webhook, dead_url};
 

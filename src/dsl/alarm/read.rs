@@ -25,6 +25,7 @@ const OPS: [(&str, Op); 5] = [
 ];
 /// The longest window, a day in minutes.
 const MAX_PERIOD: i64 = 1440;
+const MAX_NOTES: usize = 100;
 /// Steps that a pattern may take on one name.
 const MAX_PATTERN_STEPS: usize = 100_000;
 
@@ -63,7 +64,11 @@ struct File<'t, 'd> {
 }
 
 impl File<'_, '_> {
+    /// Beyond the first hundred they are left out.
     fn note(&mut self, node: &Node<'_>, text: &str) {
+        if self.notes.len() >= MAX_NOTES {
+            return;
+        }
         let line = self.reader.position(node).line;
         self.notes.push(format!("line {line}: {text}"));
     }

@@ -1,7 +1,7 @@
-//! Scripts and rules: OAL, meters.
+//! Scripts and rules: OAL, meters, alarms.
 
 use anyhow::{Result, ensure};
-use oap::dsl::{meter, oal};
+use oap::dsl::{alarm, meter, oal};
 
 use super::{Form, Target, text};
 use crate::every_metric::{EVERY_FUNCTION, EVERY_METER, SHIPPED};
@@ -117,6 +117,58 @@ fn meter_rules() -> Result<()> {
                     );
                     let shown = mistake.to_string();
                     ensure!(shown.len() <= 2 * input.len() + 2000, "{}", shown.len());
+                }
+            }
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn rules_of_alarms() -> Result<()> {
+    let shipped = include_str!("../../../config/alarm-settings.yml");
+    let small = "rules: {a_rule: {metrics-name: m, op: '>', threshold: '1,-', include-names-regex: '\\d+(a|b)'}}\n\
+                 webhooks: [http://a]\ngRPCHook: {target_host: h, target_port: 9}\n";
+    let target = Target::of(Form::Text, "alarm-rules").seeds([shipped, small]);
+    let target = target.words(&[
+        "_rule: ",
+        "threshold: ",
+        "1e400",
+        "-",
+        "NaN",
+        "op: \">=\"",
+        "silence-period: -9999999999",
+        "period: 1441",
+        "exclude-names: [",
+        "exclude-names-regex: \"(?<a>\\\\Q[\"",
+        "message: '{id}{'",
+        "{name}",
+        "target_port: 65536",
+        "- http://",
+        "&a *a",
+    ]);
+    target.check(|input| {
+        let text = text(input)?;
+        let lines = text.lines().count() + 1;
+        match alarm::compile("alarm-settings.yml", text, &[]) {
+            Ok(settings) => {
+                let rules = settings.rules.len();
+                ensure!(rules <= input.len() / 20, "{rules} rules");
+                ensure!(settings.notes.len() <= 100);
+                for rule in settings.rules {
+                    rule.is_about("shop");
+                    rule.matches_list(&[1.0, f64::NAN]);
+                    let text = rule.text("id", "shop");
+                    ensure!(text.len() <= 4 * input.len() + 50, "{text}");
+                }
+            }
+            Err(mistakes) => {
+                ensure!((1..=100).contains(&mistakes.len()));
+                for mistake in mistakes {
+                    let is_inside = (1..=lines).contains(&mistake.line) && mistake.column > 0;
+                    ensure!(is_inside, "{mistake}");
+                    let shown = mistake.to_string();
+                    ensure!(shown.len() <= 20 * input.len() + 2000, "{}", shown.len());
                 }
             }
         }
