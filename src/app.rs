@@ -2,6 +2,7 @@
 //!
 //! The only module that knows all others. It decides nothing that a stage could decide.
 
+pub mod alarm_tool;
 mod alarms;
 mod analysis;
 mod answers;

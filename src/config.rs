@@ -28,7 +28,7 @@ mod tests;
 mod zone;
 
 pub use analyzer::{AnalyzerSettings, SlowThresholds};
-pub use cli::{Arguments, Command, Selection, StorageCommand, UsageError};
+pub use cli::{AlarmSelection, Arguments, Command, Selection, StorageCommand, UsageError};
 pub use core::{CoreSettings, Role, TlsSettings};
 pub use document::{Place, Report};
 pub use environment::Environment;

@@ -4,7 +4,9 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use oap::app::{self, storage_tool::Verdict};
-use oap::config::{Arguments, Command, Configuration, Environment, StorageCommand, cli};
+use oap::config::{
+    AlarmSelection, Arguments, Command, Configuration, Environment, StorageCommand, cli,
+};
 use oap::telemetry::{self, log::LogOutput};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -15,6 +17,7 @@ fn main() -> ExitCode {
     let outcome = match cli::parse(std::env::args_os().skip(1)) {
         Ok(Command::Run(arguments)) => run(&arguments).map(|()| ExitCode::SUCCESS),
         Ok(Command::Storage(arguments, command)) => storage(&arguments, &command),
+        Ok(Command::ExplainAlarms(arguments, selection)) => explain(&arguments, &selection),
         Ok(Command::Help) => return say(cli::HELP),
         Ok(Command::Version) => return say(cli::VERSION),
         Err(error) => return fail(&error.into()),
@@ -31,6 +34,14 @@ async fn storage(arguments: &Arguments, command: &StorageCommand) -> anyhow::Res
         Verdict::Well => ExitCode::SUCCESS,
         Verdict::Problems => ExitCode::from(2),
     })
+}
+
+#[tokio::main]
+async fn explain(arguments: &Arguments, selection: &AlarmSelection) -> anyhow::Result<ExitCode> {
+    let configuration = Configuration::load(arguments, &Environment::of_process())?;
+    telemetry::log::init(&configuration.settings.log, LogOutput::Stderr)?;
+    app::alarm_tool::explain(&configuration, selection, std::io::stdout().lock()).await?;
+    Ok(ExitCode::SUCCESS)
 }
 
 #[tokio::main]

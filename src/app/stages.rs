@@ -28,6 +28,7 @@ use crate::dsl::prometheus::{self, FetchRules};
 use crate::journal::{Intake, Limits};
 use crate::model::metrics::MeterDefinition;
 use crate::model::schema::Schema;
+use crate::model::scope::Scope;
 use crate::model::time_bucket::{DAY_MS, Zone};
 use crate::storage::elasticsearch::{Elasticsearch, ElasticsearchOptions};
 use crate::storage::embedded::Embedded;
@@ -103,7 +104,7 @@ pub(super) struct Program {
     meter_rules: Vec<MeterRule>,
     /// Rules of the Prometheus fetcher.
     pub(super) fetcher: Vec<FetchRules>,
-    alarms: AlarmSettings,
+    pub(super) alarms: AlarmSettings,
 }
 
 impl Program {
@@ -155,6 +156,12 @@ impl Program {
             ),
             None => Ok(()),
         }
+    }
+
+    /// What a metric of the scripts is about.
+    pub(super) fn scope(&self, metric: &str) -> Option<Scope> {
+        let found = self.oal.metrics.iter().find(|m| m.name == metric);
+        found.map(|metric| metric.scope)
     }
 
     /// The storage models.

@@ -69,7 +69,7 @@ async fn open(settings: &Settings) -> anyhow::Result<Store> {
 }
 
 /// A wrong `--data` shall not look like an empty store.
-fn existing_folder(settings: &Settings) -> anyhow::Result<()> {
+pub(super) fn existing_folder(settings: &Settings) -> anyhow::Result<()> {
     match &settings.storage {
         StorageSettings::Embedded(embedded) => ensure!(
             embedded.dir.is_dir(),

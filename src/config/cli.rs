@@ -10,6 +10,8 @@ use crate::model::time_bucket::{day_of, start_of};
 pub enum Command {
     Run(Arguments),
     Storage(Arguments, StorageCommand),
+    /// Say when rules of alarms would have fired.
+    ExplainAlarms(Arguments, AlarmSelection),
     /// Print [`HELP`].
     Help,
     /// Print [`VERSION`].
@@ -47,6 +49,17 @@ pub struct Selection {
     pub to: Option<u64>,
 }
 
+/// Which rules and days to explain.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AlarmSelection {
+    /// All if there is none.
+    pub rules: Vec<String>,
+    /// First day, `yyyyMMdd`.
+    pub from: Option<u64>,
+    /// Last day, `yyyyMMdd`.
+    pub to: Option<u64>,
+}
+
 impl Default for Arguments {
     fn default() -> Arguments {
         Arguments {
@@ -67,8 +80,10 @@ pub enum UsageError {
     NoDay(String),
     #[error("oap storage needs one of check, export, import, see oap --help")]
     NoStorageCommand,
-    #[error("{0} goes with oap storage export only, see oap --help")]
-    NotExporting(&'static str),
+    #[error("oap alarm needs explain, see oap --help")]
+    NoAlarmCommand,
+    #[error("{0} goes with {1} only, see oap --help")]
+    Misplaced(&'static str, &'static str),
 }
 
 /// Text of `oap --version`.
@@ -82,6 +97,7 @@ Usage: oap [--config DIR] [--data DIR]
        oap [--config DIR] [--data DIR] storage check
        oap [--config DIR] [--data DIR] storage export [--model NAME]... [--from DAY] [--to DAY] > FILE
        oap [--config DIR] [--data DIR] storage import < FILE
+       oap [--config DIR] [--data DIR] alarm explain [--rule NAME]... [--from DAY] [--to DAY]
 
   --config DIR   look here first for application.yml, oal/*.oal and the other configuration files;
                  each file that is not there is taken from ./config, else /skywalking/config, else
@@ -97,6 +113,8 @@ Usage: oap [--config DIR] [--data DIR]
   storage import store the lines of an export, in any store, also again
                  Both end with 2 if something is left out because the scripts do not define its model, or
                  because the store refuses it; they say what. An embedded store must not be in use by a server meanwhile.
+  alarm explain  say when the rules of alarm-settings.yml, or those of --rule NAME (repeatable), would have
+                 fired on what is stored of the days from --from DAY to --to DAY, and why not in between
 
 Agents report to port 11800 (gRPC) or 12800 (HTTP), the UI asks on port 12800 (/graphql).
 
@@ -108,12 +126,16 @@ Environment:
   OAP_LOG_FORMAT   plain or json (default: plain)
 ";
 
+const EXPORT: &str = "oap storage export";
+const EXPLAIN: &str = "oap alarm explain";
+const EXPORT_OR_EXPLAIN: &str = "oap storage export or oap alarm explain";
+
 /// Reads the arguments that follow the program's name.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, UsageError> {
     let mut run = Arguments::default();
     let mut words = Vec::new();
     let mut selection = Selection::default();
-    let mut export_only = None;
+    let mut rules = Vec::new();
     let mut rest = arguments.into_iter();
     while let Some(argument) = rest.next() {
         let text = argument.to_string_lossy();
@@ -130,13 +152,15 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, U
             ("--config", _) => run.config_dir = Some(value("--config", "directory")?.into()),
             ("--data", _) => run.data_dir = value("--data", "directory")?.into(),
             ("--model", _) => {
-                let model = value(export_only.insert("--model"), "name")?;
+                let model = value("--model", "name")?;
                 selection.models.push(model.to_string_lossy().into_owned());
             }
-            ("--from", _) => {
-                selection.from = Some(day(value(export_only.insert("--from"), "day")?)?)
+            ("--rule", _) => {
+                let rule = value("--rule", "name")?;
+                rules.push(rule.to_string_lossy().into_owned());
             }
-            ("--to", _) => selection.to = Some(day(value(export_only.insert("--to"), "day")?)?),
+            ("--from", _) => selection.from = Some(day(value("--from", "day")?)?),
+            ("--to", _) => selection.to = Some(day(value("--to", "day")?)?),
             ("--help" | "-h", None) => return Ok(Command::Help),
             ("--version" | "-V", None) => return Ok(Command::Version),
             (word, None) if !word.starts_with('-') && words.len() < 2 => {
@@ -146,19 +170,33 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, U
         }
     }
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let Selection { models, from, to } = &selection;
+    let mut misplaced = Vec::new();
+    if words != ["storage", "export"] {
+        misplaced.extend((!models.is_empty()).then_some(("--model", EXPORT)));
+        if words != ["alarm", "explain"] {
+            misplaced.extend(from.map(|_| ("--from", EXPORT_OR_EXPLAIN)));
+            misplaced.extend(to.map(|_| ("--to", EXPORT_OR_EXPLAIN)));
+        }
+    }
+    if words != ["alarm", "explain"] {
+        misplaced.extend((!rules.is_empty()).then_some(("--rule", EXPLAIN)));
+    }
     let command = match words[..] {
-        ["storage", "export"] => {
-            let command = StorageCommand::Export(selection);
-            return Ok(Command::Storage(run, command));
+        ["storage", "export"] => Command::Storage(run, StorageCommand::Export(selection)),
+        ["alarm", "explain"] => {
+            let (from, to) = (*from, *to);
+            Command::ExplainAlarms(run, AlarmSelection { rules, from, to })
         }
         [] => Command::Run(run),
         ["storage", "check"] => Command::Storage(run, StorageCommand::Check),
         ["storage", "import"] => Command::Storage(run, StorageCommand::Import),
         ["storage", ..] => return Err(UsageError::NoStorageCommand),
+        ["alarm", ..] => return Err(UsageError::NoAlarmCommand),
         [other, ..] => return Err(UsageError::Unknown(other.to_owned())),
     };
-    match export_only {
-        Some(option) => Err(UsageError::NotExporting(option)),
+    match misplaced.first() {
+        Some((option, place)) => Err(UsageError::Misplaced(option, place)),
         None => Ok(command),
     }
 }
@@ -234,9 +272,28 @@ mod tests {
             ("storage export --from 202609151059", no_day("202609151059")),
             (
                 "storage import --model a",
-                Err(UsageError::NotExporting("--model")),
+                Err(UsageError::Misplaced("--model", EXPORT)),
             ),
-            ("--from 20260915", Err(UsageError::NotExporting("--from"))),
+            (
+                "--from 20260915",
+                Err(UsageError::Misplaced("--from", EXPORT_OR_EXPLAIN)),
+            ),
+            (
+                "storage export --rule a",
+                Err(UsageError::Misplaced("--rule", EXPLAIN)),
+            ),
+            ("alarm", Err(UsageError::NoAlarmCommand)),
+            (
+                "alarm explain --rule a_rule --to 2026-09-15",
+                Ok(Command::ExplainAlarms(
+                    Arguments::default(),
+                    AlarmSelection {
+                        rules: vec!["a_rule".to_owned()],
+                        from: None,
+                        to: Some(20_260_915),
+                    },
+                )),
+            ),
         ] {
             let arguments = line.split_whitespace().map(OsString::from);
             assert_eq!(parse(arguments), want, "{line}");

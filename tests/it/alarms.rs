@@ -19,6 +19,7 @@ use crate::sender::{Calling, Sender};
 use crate::server::{Builder, Store, TestServer};
 use crate::waiting::wait_until;
 
+mod explain;
 mod receivers;
 mod stage;
 

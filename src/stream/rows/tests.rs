@@ -108,7 +108,7 @@ fn what_has_a_stored_part_waits_for_it() {
             cells: vec![Cell::text("a"), Cell::Long(40)],
         })
     });
-    let stored = stored.collect();
+    let stored = stored.map(Found::from).collect();
     rows.complete(&plan, missing, stored);
     assert_eq!(news(&mut rows, &plan, 9), [number("a", MINUTE, 42.0)]);
 }

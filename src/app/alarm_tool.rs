@@ -1,0 +1,270 @@
+//! `oap alarm explain`: what rules would have made of the values that are stored, check by check.
+//!
+//! Every check is given the last value of its minute, which in a running server may still change after the check.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::sync::Arc;
+
+use anyhow::{Context, bail, ensure};
+
+use super::stages::{self, Program};
+use super::storage_tool::existing_folder;
+use super::zone;
+use crate::alarm::entity::{AlarmEntity, EntityKind};
+use crate::alarm::running::limits;
+use crate::alarm::window::{Outcome, Window};
+use crate::config::{AlarmSelection, Configuration};
+use crate::dsl::alarm::AlarmRule;
+use crate::model::minute_value::Calculated;
+use crate::model::row::Row;
+use crate::model::schema::Model;
+use crate::model::scope::Scope;
+use crate::model::time_bucket::{Downsampling, Zone, start_of};
+use crate::storage::{Backend, Store};
+use crate::util::clock::Clock;
+
+const MINUTE_MS: i64 = 60_000;
+/// Minutes with matching values that are held at once, for one rule.
+const MAX_MATCHES: usize = 1_000_000;
+
+/// What is stored of the metric of a rule, as the rule sees it.
+#[derive(Debug, Default)]
+struct Seen {
+    values: u64,
+    entities: BTreeMap<String, Found>,
+    undecodable: u64,
+    matches: usize,
+}
+
+/// An entity with its minutes since the epoch and whether they match.
+#[derive(Debug)]
+struct Found {
+    name: String,
+    is_about: bool,
+    /// Minutes that match, with their values as text.
+    matching: BTreeMap<i64, String>,
+}
+
+/// Explains the rules that are asked for, one after the other.
+pub async fn explain(
+    configuration: &Configuration,
+    selection: &AlarmSelection,
+    mut out: impl Write,
+) -> anyhow::Result<()> {
+    let settings = &configuration.settings;
+    let program = Program::compile(configuration)?;
+    let rules = selected(&program.alarms.rules, selection)?;
+    let (schema, zone) = (program.schema(settings), zone(settings)?);
+    existing_folder(settings)?;
+    let store = stages::store(settings, &zone, &Clock::System).await?;
+    store.refresh().await?;
+    for note in &program.alarms.notes {
+        writeln!(out, "alarm-settings.yml, {note}")?;
+    }
+    for rule in rules {
+        let metric = &rule.fields.metric;
+        let (Some(model), Some(scope)) = (schema.model(metric), program.scope(metric)) else {
+            continue;
+        };
+        let mut seen = Seen::default();
+        for day in store.days(model).await? {
+            let is_wanted = selection.from.is_none_or(|from| day >= from)
+                && selection.to.is_none_or(|to| day <= to);
+            if is_wanted {
+                seen.read(&store, model, day, (rule, scope, &zone)).await?;
+            }
+        }
+        seen.tell(rule, &zone, &mut out)?;
+    }
+    out.flush().context("failed to write")
+}
+
+fn selected<'a>(
+    rules: &'a [AlarmRule],
+    selection: &AlarmSelection,
+) -> anyhow::Result<Vec<&'a AlarmRule>> {
+    ensure!(
+        !rules.is_empty(),
+        "alarm-settings.yml has no rules, or SW_ALARM switches them off"
+    );
+    for name in &selection.rules {
+        if !rules.iter().any(|rule| rule.fields.name == *name) {
+            let names: Vec<&str> = rules.iter().map(|r| r.fields.name.as_str()).collect();
+            bail!(
+                "there is no rule {name} in alarm-settings.yml, only {}",
+                names.join(", ")
+            );
+        }
+    }
+    let is_wanted = |rule: &&AlarmRule| {
+        selection.rules.is_empty() || selection.rules.contains(&rule.fields.name)
+    };
+    Ok(rules.iter().filter(is_wanted).collect())
+}
+
+impl Seen {
+    async fn read(
+        &mut self,
+        store: &Store,
+        model: &Arc<Model>,
+        day: u64,
+        about: (&AlarmRule, Scope, &Zone),
+    ) -> anyhow::Result<()> {
+        let mut after: Option<String> = None;
+        loop {
+            let page = store.page(model, day, after.as_deref()).await?;
+            for row in &page.rows {
+                self.add(model, row, about);
+            }
+            let name = &about.0.fields.name;
+            ensure!(
+                self.matches <= MAX_MATCHES,
+                "more than {MAX_MATCHES} minutes match {name}, ask for fewer days with --from and --to"
+            );
+            after = page.next;
+            if after.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    fn add(&mut self, model: &Model, row: &Row, (rule, scope, zone): (&AlarmRule, Scope, &Zone)) {
+        if Downsampling::of(row.time_bucket) != Some(Downsampling::Minute) {
+            return;
+        }
+        let start = start_of(row.time_bucket).and_then(|at| zone.epoch_ms(at));
+        let cells = row.cells.get(model.entity_columns.len()..);
+        let value = cells.and_then(|cells| Calculated::from_cells(model, cells));
+        let (Some(at_ms), Some(value), Some(id), Some(kind)) = (
+            start,
+            value,
+            row.cell("entity_id").as_text(),
+            EntityKind::of(scope),
+        ) else {
+            return;
+        };
+        self.values += 1;
+        if !self.entities.contains_key(id) {
+            let Ok(entity) = AlarmEntity::parse(kind, id) else {
+                self.undecodable += 1;
+                return;
+            };
+            let found = Found {
+                is_about: rule.is_about(&entity.name),
+                name: entity.name,
+                matching: BTreeMap::new(),
+            };
+            self.entities.insert(id.to_owned(), found);
+        }
+        let (is_match, text) = match &value {
+            Calculated::Number(value) => (rule.matches_number(*value), value.to_string()),
+            Calculated::List(values) => {
+                let texts: Vec<String> = values.iter().map(ToString::to_string).collect();
+                (rule.matches_list(values), texts.join(","))
+            }
+        };
+        if let Some(found) = self.entities.get_mut(id)
+            && is_match
+            && found.is_about
+        {
+            found.matching.insert(at_ms / MINUTE_MS, text);
+            self.matches += 1;
+        }
+    }
+
+    fn tell(&self, rule: &AlarmRule, zone: &Zone, out: &mut impl Write) -> anyhow::Result<()> {
+        let fields = &rule.fields;
+        let op = serde_json::to_value(fields.op)?;
+        let op = op.as_str().unwrap_or_default();
+        let threshold = fields.threshold.iter();
+        let threshold = threshold.map(|t| t.map_or_else(|| "-".to_owned(), |t| t.to_string()));
+        let threshold: Vec<String> = threshold.collect();
+        let left_out = self.entities.values().filter(|found| !found.is_about);
+        writeln!(
+            out,
+            "{}: {} {op} {} in {} of {} minutes, found by {} checks; {} checks silent after an alarm",
+            fields.name,
+            fields.metric,
+            threshold.join(","),
+            fields.count,
+            fields.period,
+            fields.count,
+            fields.silence_period.max(0)
+        )?;
+        writeln!(
+            out,
+            "  {} values of {} entities, {} of which its names leave out; {} values match",
+            self.values,
+            self.entities.len(),
+            left_out.count(),
+            self.matches
+        )?;
+        if self.undecodable > 0 {
+            let values = self.undecodable;
+            writeln!(out, "  {values} values are of ids that name no entity")?;
+        }
+        for found in self.entities.values() {
+            found.tell(rule, zone, out)?;
+        }
+        Ok(())
+    }
+}
+
+impl Found {
+    /// A line for each check from the first match until everything is as before it.
+    fn tell(&self, rule: &AlarmRule, zone: &Zone, out: &mut impl Write) -> anyhow::Result<()> {
+        let limits = limits(rule);
+        let mut ahead = self.matching.iter().peekable();
+        let mut fired = 0;
+        let mut lines = Vec::new();
+        while let Some((first, _)) = ahead.peek() {
+            let mut window = Window::new(**first);
+            let mut minute = **first;
+            loop {
+                let value = ahead
+                    .next_if(|(at, _)| **at == minute)
+                    .map(|(_, text)| text);
+                if value.is_some() {
+                    window.add(minute, true, limits);
+                }
+                let outcome = window.check(minute, limits);
+                fired += usize::from(outcome == Outcome::Fires);
+                let value = value.map_or("no match", String::as_str);
+                lines.push(format!(
+                    "    {}  {value}: {}",
+                    wall_clock(zone, minute),
+                    words(outcome, rule)
+                ));
+                minute += 1;
+                if window.is_like_new() {
+                    break;
+                }
+            }
+        }
+        if !lines.is_empty() {
+            writeln!(out, "  {}: {fired} alarms", self.name)?;
+            for line in lines {
+                writeln!(out, "{line}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn wall_clock(zone: &Zone, minute: i64) -> String {
+    let at = zone.civil(minute * MINUTE_MS);
+    at.map_or_else(String::new, |at| at.strftime("%Y-%m-%d %H:%M").to_string())
+}
+
+fn words(outcome: Outcome, rule: &AlarmRule) -> String {
+    let count = rule.fields.count;
+    match outcome {
+        Outcome::Fires => "alarm".to_owned(),
+        Outcome::TooFewMinutes(found) => format!("quiet, {found} of {count} minutes match"),
+        Outcome::TooFewChecks(found) => {
+            format!("quiet, found by {found} of {count} checks")
+        }
+        Outcome::Silent(left) => format!("silent, for {} more checks", left.max(0)),
+    }
+}
