@@ -23,8 +23,13 @@ impl Backend for NullStore {
         Ok(keys.iter().map(|_| None).collect())
     }
 
-    async fn aggregate(&self, _: &Model, _: &str, _: BucketRange) -> Answer<Option<f64>> {
-        Ok(None)
+    async fn aggregates(
+        &self,
+        _: &Model,
+        ids: &[&str],
+        _: BucketRange,
+    ) -> Answer<Vec<Option<f64>>> {
+        Ok(vec![None; ids.len()])
     }
 
     async fn top_n(&self, _: &Model, _: &TopNFilter) -> Answer<Vec<TopNEntity>> {

@@ -196,17 +196,36 @@ async fn pages(
 ) -> anyhow::Result<BTreeMap<String, Vec<UiRequest>>> {
     let names = names(shop, span_ms, step)?;
     let fixed = fixed(&names)?;
-    let is_templates = |request: &&UiRequest| request.query.contains("getAllTemplates");
-    let templates = fixed.iter().find(is_templates).context("no templates")?;
+    let templates = find(&fixed, "getAllTemplates")?;
     let templates = asking.ask(templates).await?["getAllTemplates"].take();
     let widgets = of_templates(&templates, &names)?;
+    let topology = find(&fixed, "getGlobalTopology")?;
+    let topology = asking.ask(topology).await?["topo"].take();
     let mut pages = BTreeMap::<String, Vec<UiRequest>>::new();
-    for request in fixed.into_iter().chain(widgets) {
+    for mut request in fixed.into_iter().chain(widgets) {
+        if request.query.contains("query queryTopoInfo(") {
+            // Values of all nodes and calls.
+            request.variables["ids"] = ids(&topology["nodes"]);
+            request.variables["idsS"] = ids(&topology["calls"]);
+            request.variables["idsC"] = ids(&topology["calls"]);
+        }
         if !request.query.starts_with("mutation") {
             pages.entry(request.page.clone()).or_default().push(request);
         }
     }
     Ok(pages)
+}
+
+fn find<'a>(requests: &'a [UiRequest], field: &str) -> anyhow::Result<&'a UiRequest> {
+    let mut found = requests.iter().filter(|r| r.query.contains(field));
+    found
+        .next()
+        .with_context(|| format!("nothing asks {field}"))
+}
+
+fn ids(list: &Value) -> Value {
+    let ids = list.as_array().into_iter().flatten();
+    ids.map(|item| item["id"].clone()).collect()
 }
 
 /// What the requests are about: the third service and the second, which calls it.

@@ -23,14 +23,27 @@ pub trait Backend: Send + Sync {
     /// Reads rows by id, one answer per key, in order. A key without time bucket is looked for on every day.
     fn load(&self, keys: &[RowKey]) -> impl Future<Output = Answer<Vec<Option<Row>>>> + Send;
 
-    /// Average or sum of the value column over minute, hour or day buckets (decided by the digits of the range) of one entity.
-    /// `None` if there is no row, or if the model has no entities.
+    /// Average or sum of the value column over minute, hour or day buckets (decided by the digits of the range) for each of some
+    /// entities, in their order. `None` if there is no row, or if the model has no entities.
+    fn aggregates(
+        &self,
+        model: &Model,
+        entity_ids: &[&str],
+        range: BucketRange,
+    ) -> impl Future<Output = Answer<Vec<Option<f64>>>> + Send;
+
+    /// [`Backend::aggregates`] of one entity.
     fn aggregate(
         &self,
         model: &Model,
         entity_id: &str,
         range: BucketRange,
-    ) -> impl Future<Output = Answer<Option<f64>>> + Send;
+    ) -> impl Future<Output = Answer<Option<f64>>> + Send {
+        async move {
+            let values = self.aggregates(model, &[entity_id], range).await?;
+            Ok(values.into_iter().next().flatten())
+        }
+    }
 
     /// Entities by the average of the value column; ties by entity id ascending.
     fn top_n(

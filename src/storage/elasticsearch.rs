@@ -109,13 +109,13 @@ impl Backend for Elasticsearch {
         self.load_rows(keys).await
     }
 
-    async fn aggregate(
+    async fn aggregates(
         &self,
         model: &Model,
-        entity_id: &str,
+        entity_ids: &[&str],
         range: BucketRange,
-    ) -> Answer<Option<f64>> {
-        self.aggregate_value(model, entity_id, range).await
+    ) -> Answer<Vec<Option<f64>>> {
+        self.values_of_entities(model, entity_ids, range).await
     }
 
     async fn top_n(&self, model: &Model, filter: &TopNFilter) -> Answer<Vec<TopNEntity>> {

@@ -232,14 +232,15 @@ impl Backend for Embedded {
         self.read(move |pool| load::load(pool, &keys)).await
     }
 
-    async fn aggregate(
+    async fn aggregates(
         &self,
         model: &Model,
-        entity_id: &str,
+        entity_ids: &[&str],
         range: BucketRange,
-    ) -> Answer<Option<f64>> {
-        let (model, entity_id) = (model.clone(), entity_id.to_owned());
-        self.read(move |pool| metrics::aggregate(pool, &model, &entity_id, range))
+    ) -> Answer<Vec<Option<f64>>> {
+        let model = model.clone();
+        let entity_ids: Vec<String> = entity_ids.iter().map(|&id| id.to_owned()).collect();
+        self.read(move |pool| metrics::aggregates(pool, &model, &entity_ids, range))
             .await
     }
 

@@ -112,13 +112,13 @@ impl Backend for Store {
         pass!(self, load(keys))
     }
 
-    async fn aggregate(
+    async fn aggregates(
         &self,
         model: &Model,
-        entity_id: &str,
+        entity_ids: &[&str],
         range: BucketRange,
-    ) -> Answer<Option<f64>> {
-        pass!(self, aggregate(model, entity_id, range))
+    ) -> Answer<Vec<Option<f64>>> {
+        pass!(self, aggregates(model, entity_ids, range))
     }
 
     async fn top_n(&self, model: &Model, filter: &TopNFilter) -> Answer<Vec<TopNEntity>> {

@@ -136,7 +136,7 @@ impl Backend for MemoryStore {
         Ok(keys.iter().map(find).collect())
     }
 
-    async fn aggregate(&self, _: &Model, _: &str, _: BucketRange) -> Answer<Option<f64>> {
+    async fn aggregates(&self, _: &Model, _: &[&str], _: BucketRange) -> Answer<Vec<Option<f64>>> {
         unanswered()
     }
 

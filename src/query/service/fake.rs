@@ -70,9 +70,14 @@ impl Backend for FakeStore {
         Ok(keys.iter().map(find).collect())
     }
 
-    async fn aggregate(&self, _: &Model, _: &str, _: BucketRange) -> Answer<Option<f64>> {
+    async fn aggregates(
+        &self,
+        _: &Model,
+        ids: &[&str],
+        _: BucketRange,
+    ) -> Answer<Vec<Option<f64>>> {
         self.check().await?;
-        Ok(self.value)
+        Ok(vec![self.value; ids.len()])
     }
 
     async fn top_n(&self, _: &Model, _: &TopNFilter) -> Answer<Vec<TopNEntity>> {

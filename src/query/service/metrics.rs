@@ -5,7 +5,6 @@
 
 use std::sync::Arc;
 
-use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::Serialize;
 
 use super::duration::Duration;
@@ -18,8 +17,6 @@ use crate::storage::Backend;
 
 /// Stands in row ids for an entity whose names are incomplete.
 const ILLEGAL_ENTITY: &str = "ILLEGAL_ENTITY";
-/// Reads of one question that run at the same time.
-const PARALLEL_READS: usize = 8;
 /// Points of all series of one answer together.
 const MAX_LABELED_POINTS: usize = 50_000;
 /// Ids of the longest names fit.
@@ -136,36 +133,47 @@ pub async fn value<S: Backend>(
     entity_id: Option<&str>,
     duration: &Duration,
 ) -> Result<i64, QueryError> {
-    let (Some(metric), Some(entity_id)) = (Metric::find(cx, name), entity_id) else {
+    let Some(entity_id) = entity_id else {
         return Ok(0);
     };
-    duration.points()?;
-    metric.check_is_number()?;
-    let range = duration.range()?;
-    let value = cx
-        .storage
-        .aggregate(&metric.model, entity_id, range)
-        .await?;
-    // The protocol's Int: fractions are cut, larger values stop at the limit.
-    Ok(i64::from(value.unwrap_or(0.0) as i32))
+    let values = numbers(cx, name, &[entity_id], duration).await?;
+    Ok(values.first().copied().unwrap_or(0))
 }
 
-/// [`value`] for several entities, in their order.
+/// [`value`] for several entities, in their order, with one read.
 pub async fn values_of_entities<S: Backend>(
     cx: &QueryContext<S>,
     name: &str,
     entity_ids: Vec<String>,
     duration: &Duration,
 ) -> Result<IntValues, QueryError> {
-    let values = stream::iter(entity_ids)
-        .map(|id| async move {
-            let value = value(cx, name, Some(&id), duration).await?;
-            Ok::<_, QueryError>(KvInt { id, value })
-        })
-        .buffered(PARALLEL_READS)
-        .try_collect()
+    let ids: Vec<&str> = entity_ids.iter().map(String::as_str).collect();
+    let values = numbers(cx, name, &ids, duration).await?;
+    let values = entity_ids.into_iter().zip(values);
+    Ok(IntValues {
+        values: values.map(|(id, value)| KvInt { id, value }).collect(),
+    })
+}
+
+async fn numbers<S: Backend>(
+    cx: &QueryContext<S>,
+    name: &str,
+    entity_ids: &[&str],
+    duration: &Duration,
+) -> Result<Vec<i64>, QueryError> {
+    let Some(metric) = Metric::find(cx, name).filter(|_| !entity_ids.is_empty()) else {
+        return Ok(vec![0; entity_ids.len()]);
+    };
+    duration.points()?;
+    metric.check_is_number()?;
+    let range = duration.range()?;
+    let values = cx
+        .storage
+        .aggregates(&metric.model, entity_ids, range)
         .await?;
-    Ok(IntValues { values })
+    // The protocol's Int: fractions are cut, larger values stop at the limit.
+    let number = |value: Option<f64>| i64::from(value.unwrap_or(0.0) as i32);
+    Ok(values.into_iter().map(number).collect())
 }
 
 /// One number per point.

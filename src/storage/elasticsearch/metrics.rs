@@ -1,5 +1,7 @@
 //! Values of metrics: one average or sum, the top entities, the slowest samples.
 
+use std::collections::HashMap;
+
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::json;
@@ -12,11 +14,8 @@ use crate::storage::query::{BucketRange, SampledRecord, TopNEntity, TopNFilter};
 
 /// Entities that each shard hands in at least, so that the order by an average over several days is right.
 const MIN_SHARD_SIZE: i64 = 1000;
-
-#[derive(Debug, Deserialize)]
-struct Single {
-    value: Number,
-}
+/// Entities whose values one search gives.
+const ENTITIES_AT_ONCE: usize = 1000;
 
 #[derive(Debug, Deserialize)]
 struct Number {
@@ -48,35 +47,42 @@ struct Record {
 }
 
 impl Elasticsearch {
-    pub(super) async fn aggregate_value(
+    pub(super) async fn values_of_entities(
         &self,
         model: &Model,
-        entity_id: &str,
+        entity_ids: &[&str],
         range: BucketRange,
-    ) -> Answer<Option<f64>> {
+    ) -> Answer<Vec<Option<f64>>> {
         let column = number_column(model)?;
         if !model.has_entity_id() {
-            return Ok(None);
+            return Ok(vec![None; entity_ids.len()]);
         }
         let function = match column.function {
             QueryFunction::Avg => "avg",
             QueryFunction::Sum => "sum",
         };
-        let body = json!({
-            "size": 0,
-            "track_total_hits": 1,
-            "query": all_of(vec![within(range), term("entity_id", entity_id)]),
-            "aggs": {"value": {function: {"field": column.name}}},
-        });
         self.freshen(&model.name, range).await;
         let target = self.names.target(&model.name, range);
-        let found: Found<IgnoredAny, Single> =
-            search(&self.client, &target, Completeness::BestEffort, &body).await?;
-        // The sum of nothing is 0, but nothing is not a value.
-        if found.total() == 0 {
-            return Ok(None);
+        let mut values = HashMap::new();
+        for entity_ids in entity_ids.chunks(ENTITIES_AT_ONCE) {
+            let of_entities = json!({"terms": {"entity_id": entity_ids}});
+            let body = json!({
+                "size": 0,
+                "track_total_hits": false,
+                "query": all_of(vec![within(range), of_entities]),
+                "aggs": {"entities": {
+                    "terms": {"field": "entity_id", "size": entity_ids.len()},
+                    "aggs": {"value": {function: {"field": column.name}}},
+                }},
+            });
+            let found: Found<IgnoredAny, ByEntity> =
+                search(&self.client, &target, Completeness::BestEffort, &body).await?;
+            let buckets = found.aggregations.map(|a| a.entities.buckets);
+            let buckets = buckets.into_iter().flatten();
+            values.extend(buckets.map(|bucket| (bucket.key, bucket.value.value)));
         }
-        Ok(found.aggregations.and_then(|a| a.value.value))
+        let value = |id: &&str| values.get(*id).copied().flatten();
+        Ok(entity_ids.iter().map(value).collect())
     }
 
     pub(super) async fn top_entities(

@@ -32,16 +32,16 @@ fn value_column(model: &Model) -> Result<(&'static str, QueryFunction), StorageE
     }
 }
 
-/// Average or sum of an entity's values.
-pub(super) fn aggregate(
+/// Average or sum of the values of each entity.
+pub(super) fn aggregates(
     pool: &ReadPool,
     model: &Model,
-    entity_id: &str,
+    entity_ids: &[String],
     range: BucketRange,
-) -> Result<Option<f64>, StorageError> {
+) -> Result<Vec<Option<f64>>, StorageError> {
     let (column, function) = value_column(model)?;
     if !model.has_entity_id() || !table::is_metric(model) {
-        return Ok(None);
+        return Ok(vec![None; entity_ids.len()]);
     }
     // The key begins with the bucket: hop from one stored bucket to the next and look the entity up in each.
     let (table, value) = (quoted(&model.name), quoted(column));
@@ -53,25 +53,31 @@ pub(super) fn aggregate(
          SELECT total({value}), count({value}) FROM bucket CROSS JOIN {table}
          WHERE at <= ?2 AND time_bucket = at AND entity_id = ?3"
     );
-    let (mut sum, mut count) = (0.0, 0);
+    let mut totals = vec![(0.0, 0); entity_ids.len()];
+    let (start, end) = (sql_bucket(range.start), sql_bucket(range.end));
     for file in pool.files.days(Family::Metrics, Some(range)) {
-        let part = pool.query(file, |conn| {
+        pool.query(file, |conn| {
             if !table::has(conn, &model.name, &[column])? {
-                return Ok((0.0, 0));
+                return Ok(());
             }
-            let bounds = (sql_bucket(range.start), sql_bucket(range.end), entity_id);
-            conn.prepare_cached(&sql)?.query_row(bounds, |row| {
-                Ok((row.get::<_, f64>(0)?, row.get::<_, i64>(1)?))
-            })
+            let mut statement = conn.prepare_cached(&sql)?;
+            for (id, (sum, count)) in entity_ids.iter().zip(&mut totals) {
+                statement.query_row((start, end, id), |row| {
+                    *sum += row.get::<_, f64>(0)?;
+                    *count += row.get::<_, i64>(1)?;
+                    Ok(())
+                })?;
+            }
+            Ok(())
         })?;
-        let (s, c) = part.unwrap_or_default();
-        sum += s;
-        count += c;
     }
-    Ok((count > 0).then(|| match function {
-        QueryFunction::Avg => sum / count as f64,
-        QueryFunction::Sum => sum,
-    }))
+    let value = |(sum, count): (f64, i64)| {
+        (count > 0).then(|| match function {
+            QueryFunction::Avg => sum / count as f64,
+            QueryFunction::Sum => sum,
+        })
+    };
+    Ok(totals.into_iter().map(value).collect())
 }
 
 /// Entities by average value.
@@ -248,15 +254,15 @@ mod tests {
                 None,
             ),
         ] {
-            let got =
-                aggregate(&store.pool, &store.model(model), entity, range(start, end)).unwrap();
-            assert_eq!(got, want, "{model} {entity} {start} {end}");
+            let ids = [entity.to_owned(), "nobody".to_owned()];
+            let got = aggregates(&store.pool, &store.model(model), &ids, range(start, end));
+            assert_eq!(got.unwrap(), [want, None], "{model} {entity} {start} {end}");
         }
         for model in ["all_percentile", "service_relation_client_side"] {
-            let error = aggregate(
+            let error = aggregates(
                 &store.pool,
                 &store.model(model),
-                "a",
+                &["a".to_owned()],
                 range(20_200_915, 20_200_915),
             );
             assert!(

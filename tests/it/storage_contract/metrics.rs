@@ -80,6 +80,16 @@ pub async fn values_are_combined_within_one_precision<B: Backend>(store: &Store<
             "{metric} of {entity} {start}..{end}: {answer:?}, not {expected:?}"
         );
     }
+    let (model, minutes) = (store.model("service_sum")?, range(MINUTE, MINUTE + 1));
+    let others: Vec<String> = (0..1100).map(|i| format!("other-{i}.1")).collect();
+    let mut ids: Vec<&str> = others.iter().map(String::as_str).collect();
+    ids.extend(["b.1", "c.1", "a.1", "b.1"]);
+    let answers = store.backend.aggregates(model, &ids, minutes).await?;
+    let expected = [Some(500.0), None, Some(35.0), Some(500.0)];
+    ensure!(answers[others.len()..] == expected, "{answers:?}");
+    ensure!(answers[..others.len()].iter().all(Option::is_none));
+    let nothing = store.backend.aggregates(model, &[], minutes).await?;
+    ensure!(nothing.is_empty(), "{nothing:?}");
     Ok(())
 }
 
