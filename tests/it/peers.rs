@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -161,15 +162,16 @@ pub struct Browser {
 impl Browser {
     /// Opens a page; the browser keeps its own files in `profile`.
     pub fn open(url: &str, profile: &Path) -> std::io::Result<Browser> {
-        // The shell ends it when this process closes its input.
+        // The shell ends it, with the processes that it is made of, when this process closes its input.
         let mut child = Command::new("sh")
-            .args(["-c", "\"$@\" & trap \"kill $!\" EXIT; cat", "browser"])
+            .args(["-c", "\"$@\" & cat; kill 0", "browser"])
             .args(["chromium-headless-shell", "--no-sandbox", "--disable-gpu"])
             .arg("--no-proxy-server")
             .args(["--disable-dev-shm-usage", "--disable-background-networking"])
             .arg(format!("--user-data-dir={}", profile.display()))
             // Also keeps it running: without a debugging port it ends when the page is loaded.
             .args(["--remote-debugging-port=0", url])
+            .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
