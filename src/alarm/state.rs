@@ -45,6 +45,7 @@ impl Alarms {
     /// Takes what was stored under [`Alarms::keys`]; says which rules have a state that cannot be read.
     pub(super) fn take_stored(&mut self, rows: Vec<Option<Row>>) -> Vec<String> {
         let mut damaged = Vec::new();
+        let mut last_check = None;
         for (at, row) in rows.into_iter().enumerate() {
             let (Some(row), Some(running)) = (row, self.running.get(at)) else {
                 continue;
@@ -57,16 +58,20 @@ impl Alarms {
                 damaged.push(row.id);
                 continue;
             };
+            // A rule that remembers nothing is not stored anew: the last check is the latest of all.
+            last_check = last_check.max(Some(stored.checked));
             if serde_json::to_value(&running.rule.fields).ok() != Some(stored.rule) {
                 continue;
             }
-            self.checked_ms = self.checked_ms.min(stored.checked);
             let windows = stored.windows.into_iter().filter_map(|stored| {
                 let scopes = Scope::SOURCES.iter().map(|(_, scope)| *scope);
                 let scope = { scopes }.find(|scope| *scope as u8 == stored.scope)?;
                 Some((scope, stored.id, stored.window))
             });
             self.restore(at, windows.collect());
+        }
+        if let Some(last_check) = last_check {
+            self.checked_ms = self.checked_ms.min(last_check);
         }
         damaged
     }

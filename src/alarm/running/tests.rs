@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::dsl::{alarm, oal};
+use crate::model::row::Cell;
 use crate::model::schema::Schema;
 
 const SCRIPT: &str = "
@@ -165,9 +166,22 @@ fn what_is_remembered_outlives_the_process_unless_the_rule_changes() {
     };
     assert_eq!(restarted(TWO), ["slow_rule", "late_rule"]);
     assert_eq!(restarted(&TWO.replace("1500", "1501")), ["slow_rule"]);
+    // A state from long ago beside it does not have this minute checked twice.
+    let mut old = rows[0].clone();
+    let Some(Cell::Bytes(state)) = old.cells.first() else {
+        panic!("{old:?}")
+    };
+    let text = String::from_utf8(state.to_vec()).unwrap();
+    let checked = format!("\"checked\":{}", START_MS + MINUTE_MS);
+    assert!(text.contains(&checked));
+    old.cells = vec![Cell::Bytes(text.replace(&checked, "\"checked\":1").into())];
+    let again_ms = START_MS + MINUTE_MS + 20_000;
+    let mut again = Alarms::new(rules(TWO), again_ms, 3);
+    again.take_stored(vec![Some(old), Some(rows[1].clone())]);
+    assert!(!again.is_due(again_ms) && again.is_due(now_ms + 16_000));
     let mut alarms = alarms(TWO);
     let mut damaged = rows[0].clone();
-    damaged.cells = vec![crate::model::row::Cell::Bytes("{".into())];
+    damaged.cells = vec![Cell::Bytes("{".into())];
     let found = alarms.take_stored(vec![Some(damaged), None]);
     assert_eq!(found, ["slow_rule"]);
 }
