@@ -16,8 +16,8 @@ use super::segment_bytes;
 
 const TABLES: [&str; 5] = ["value", "dataset", "summation", "count", "detail_group"];
 const BUCKETS: [&str; 3] = ["time_bucket", "last_ping", "last_update_time_bucket"];
-/// Alarms depend on the day of the run, dashboards are not in the recording.
-const IGNORED_MODELS: [&str; 2] = ["alarm_record", "ui_template"];
+/// Alarms and what their rules remember depend on the time of the run, dashboards are not in the recording.
+const IGNORED_MODELS: [&str; 3] = ["alarm_record", "alarm_state", "ui_template"];
 
 /// What the comparison found about one model.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
