@@ -88,6 +88,8 @@ impl<S: Backend> AlarmStage<S> {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
+                // A check looks at everything that was handed on before it.
+                biased;
                 values = inbox.recv() => match values {
                     Some(values) => self.add(&values),
                     None => break,
