@@ -1,8 +1,10 @@
 //! Arguments → settings → start → wait for a signal → drain.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context;
+use futures_util::FutureExt;
 use oap::app::{self, storage_tool::Verdict};
 use oap::config::{
     AlarmSelection, Arguments, Command, Configuration, Environment, StorageCommand, cli,
@@ -44,6 +46,9 @@ async fn explain(arguments: &Arguments, selection: &AlarmSelection) -> anyhow::R
     Ok(ExitCode::SUCCESS)
 }
 
+/// Some tools send the same signal to the process and to its group.
+const ONE_SIGNAL: Duration = Duration::from_secs(1);
+
 #[tokio::main]
 async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let configuration = Configuration::load(arguments, &Environment::of_process())?;
@@ -61,10 +66,19 @@ async fn run(arguments: &Arguments) -> anyhow::Result<()> {
         () = running.failed() => true,
     };
     tracing::info!("shutting down");
+    let second_signal = async {
+        tokio::time::sleep(ONE_SIGNAL).await;
+        // What came until now belongs to the first one.
+        while let Some(Some(())) = terminate.recv().now_or_never() {}
+        while let Some(Some(())) = interrupt.recv().now_or_never() {}
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
     tokio::select! {
         outcome = running.shutdown() => outcome?,
-        _ = terminate.recv() => anyhow::bail!("ended by a second signal"),
-        _ = interrupt.recv() => anyhow::bail!("ended by a second signal"),
+        () = second_signal => anyhow::bail!("ended by a second signal"),
     }
     anyhow::ensure!(!is_failure, "a part of the server failed, see the log");
     tracing::info!("everything is stored");

@@ -39,6 +39,7 @@ pub struct Lane {
     is_away: Arc<AtomicBool>,
     max_bytes: usize,
     metrics: WriterMetrics,
+    shed_log: Arc<Throttle>,
 }
 
 impl std::fmt::Debug for Lane {
@@ -119,6 +120,7 @@ pub fn lane<S: Backend>(
         is_away: Arc::default(),
         max_bytes,
         metrics: metrics.clone(),
+        shed_log: Arc::new(Throttle::new(Clock::System)),
     };
     let writer = LaneWriter {
         name,
@@ -179,6 +181,14 @@ impl Lane {
                 for row in &rows {
                     let model = row.model.name.as_str();
                     self.metrics.shed.with_label_values(&[model]).inc();
+                }
+                if let Some(held_back) = self.shed_log.admit() {
+                    tracing::warn!(
+                        lane = self.name,
+                        rows = rows.len(),
+                        held_back,
+                        "rows given up, the store does not keep up and the memory budget (-Xmx) has no more room for them"
+                    );
                 }
                 return;
             }

@@ -116,7 +116,9 @@ mod tests {
         assert_eq!(book.learn(&[alias("a:1", "i2")]), 1);
         assert_eq!(book.find("a:1").unwrap().instance, "i2");
         assert_eq!(book.find("b:1"), None);
-        let turned_away = registry.gather()[0].get_metric()[0].get_counter().get_value();
+        let turned_away = registry.gather()[0].get_metric()[0]
+            .get_counter()
+            .get_value();
         assert_eq!(turned_away, 1.0);
     }
 }

@@ -383,6 +383,9 @@ async fn a_second_signal_ends_at_once() -> Result<()> {
         Ok(())
     })
     .await?;
+    // Some tools send the same signal twice at once.
+    running.process.terminate()?;
+    tokio::time::sleep(Duration::from_millis(1500)).await;
     running.process.terminate()?;
     let second = Instant::now();
     let ended = running.process.ended().await?;

@@ -1,8 +1,9 @@
 //! What is on the server: version, templates, indices per model.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use super::client::parse;
 use super::names::day_of_index;
@@ -30,6 +31,12 @@ struct Index {
     documents: Option<String>,
 }
 
+#[derive(Deserialize)]
+struct Aliases {
+    #[serde(default)]
+    aliases: HashMap<String, IgnoredAny>,
+}
+
 /// What is told of a model.
 #[derive(Default)]
 struct Held {
@@ -48,6 +55,17 @@ impl Elasticsearch {
         ));
         let indices = self.indices().await?;
         let templates = self.template_names().await?;
+        let aliases = self
+            .client
+            .find(&format!("/{}*/_alias", self.names.prefix()));
+        let aliases: HashMap<String, Aliases> = match aliases.await? {
+            Some(body) => parse(&body)?,
+            None => HashMap::new(),
+        };
+        let has_alias = |index: &str, alias: &str| {
+            let aliases = aliases.get(index);
+            aliases.is_some_and(|of_index| of_index.aliases.contains_key(alias))
+        };
         for model in schema.models() {
             let alias = self.names.alias(&model.name);
             let mut held = Held::default();
@@ -61,6 +79,14 @@ impl Elasticsearch {
                     held.days.push(day);
                     let documents = index.documents.as_deref().unwrap_or_default();
                     held.documents += documents.parse().unwrap_or(0);
+                }
+                let is_daily = model.kind != ModelKind::Management;
+                if is_ours && is_daily && !has_alias(&index.index, &alias) {
+                    inspection.problems.push(format!(
+                        "{}: was made without the template of the server and lacks the alias {alias}, so that nothing in it \
+                         is found and it never expires: delete it, or copy its documents into a new index (_reindex)",
+                        index.index
+                    ));
                 }
             }
             let has_template = templates.contains(&alias) || model.kind == ModelKind::Management;
