@@ -55,10 +55,8 @@ impl Elasticsearch {
         ));
         let indices = self.indices().await?;
         let templates = self.template_names().await?;
-        let aliases = self
-            .client
-            .find(&format!("/{}*/_alias", self.names.prefix()));
-        let aliases: HashMap<String, Aliases> = match aliases.await? {
+        let path = format!("/{}*/_alias", self.names.prefix());
+        let aliases: HashMap<String, Aliases> = match self.client.find(&path).await? {
             Some(body) => parse(&body)?,
             None => HashMap::new(),
         };
