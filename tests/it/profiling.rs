@@ -60,6 +60,10 @@ async fn a_task_is_given_out_carried_out_and_analysed() -> Result<()> {
     let graphql = GraphQl::new(&server.http())?;
     let sender = Sender::connect(&server.grpc(), &server.http()).await?;
     let agent = Agent { sender };
+    wait_until("the store is ready", DEADLINE, async || {
+        ensure_writable(&graphql).await
+    })
+    .await?;
     let request = json!({"serviceId": "c2hvcA==.1", "endpointName": " /order ", "duration": 5,
         "minDurationThreshold": 0, "dumpPeriod": 10, "maxSamplingCount": 5});
     let create = "mutation($r: ProfileTaskCreationRequest) {
