@@ -353,14 +353,14 @@ impl<S: Backend + 'static> Shard<S> {
                 return;
             }
         };
-        let is_unread = |found: &&Found| matches!(found, Found::Unread);
-        let unread = rows.iter().chain(&metadata).filter(is_unread).count();
-        let read = rows.len().saturating_sub(unread);
+        let is_read = |found: &&Found| !matches!(found, Found::Unread);
+        let read = rows.iter().filter(is_read).count();
+        let is_all = read == rows.len() && metadata.iter().all(|found| is_read(&found));
         self.deps.metrics.read_back.inc_by(read as u64);
         self.rows.complete(&self.deps.plan, loading.rows, rows);
         self.metadata.complete(loading.metadata, metadata);
         self.hand_on_news();
-        if unread > 0 || self.waiting.is_empty() {
+        if !is_all || self.waiting.is_empty() {
             // Whoever waits goes on waiting for what could not be read.
             self.write(vec![]);
         } else {

@@ -302,11 +302,7 @@ async fn days_share_an_index_when_asked_for() -> Result<()> {
     let outcomes = grouping.write(&rows).await?;
     let keys: Vec<RowKey> = rows
         .iter()
-        .map(|row| RowKey {
-            model: Arc::clone(&row.model),
-            id: row.id.clone(),
-            time_bucket: Some(row.time_bucket),
-        })
+        .map(|row| key(row, Some(row.time_bucket)))
         .collect();
     let loaded = grouping.load(&keys).await;
     let expiry = |day| Expiry {

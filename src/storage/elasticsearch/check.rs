@@ -3,9 +3,9 @@
 use std::collections::{BTreeSet, HashMap};
 
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 
 use super::client::parse;
+use super::maintenance::Aliases;
 use super::names::day_of_index;
 use super::{Answer, Elasticsearch};
 use crate::model::schema::{ModelKind, Schema};
@@ -29,12 +29,6 @@ struct Index {
     status: Option<String>,
     #[serde(rename = "docs.count")]
     documents: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Aliases {
-    #[serde(default)]
-    aliases: HashMap<String, IgnoredAny>,
 }
 
 /// What is told of a model.

@@ -11,9 +11,10 @@ use super::{Answer, Elasticsearch};
 use crate::model::schema::{ModelKind, Schema};
 use crate::storage::{Expiry, StorageError};
 
+/// Of an index.
 #[derive(Deserialize)]
-struct Aliases {
-    aliases: HashMap<String, IgnoredAny>,
+pub(super) struct Aliases {
+    pub(super) aliases: HashMap<String, IgnoredAny>,
 }
 
 impl Elasticsearch {
