@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use fancy_regex::{Regex, RegexBuilder};
+use fancy_regex::Regex;
 
 use crate::config::{ConfigFile, Place, Problem, Report};
-use crate::dsl::java_regex::translate;
+use crate::dsl::java_regex::compile;
 
 /// Steps that one match may take: some milliseconds. Names are short, so a rule that needs more needs too many.
 const MAX_STEPS: usize = 100_000;
@@ -74,7 +74,7 @@ fn rule(place: &Place<'_>, known: &[Rule], report: &mut Report) -> Option<Rule> 
         );
         return None;
     }
-    match compile(pattern) {
+    match compile(pattern, MAX_STEPS) {
         Ok(compiled) => Some(Rule {
             endpoint: endpoint.into(),
             regex: compiled,
@@ -85,17 +85,6 @@ fn rule(place: &Place<'_>, known: &[Rule], report: &mut Report) -> Option<Rule> 
             None
         }
     }
-}
-
-/// A pattern that matches whole texts only. By itself it must be one too, or brackets that do not pair would join with ours.
-fn compile(pattern: &str) -> Result<Regex, Box<fancy_regex::Error>> {
-    let pattern = translate(pattern);
-    Regex::new(&pattern)?;
-    let whole = format!(r"\A(?:{pattern})\z");
-    let regex = RegexBuilder::new(&whole)
-        .backtrack_limit(MAX_STEPS)
-        .build()?;
-    Ok(regex)
 }
 
 impl Rule {

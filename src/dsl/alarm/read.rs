@@ -6,12 +6,12 @@
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
 
-use fancy_regex::{Regex, RegexBuilder};
+use fancy_regex::Regex;
 use serde_norway::Value;
 
 use super::{AlarmRule, AlarmSettings, GrpcTarget, Op, Part, RuleFields};
 use crate::dsl::diag::{Diagnostic, Diagnostics};
-use crate::dsl::java_regex::translate;
+use crate::dsl::java_regex;
 use crate::dsl::yaml::{Node, Reader};
 use crate::model::metrics::{Function, MetricDefinition};
 use crate::model::scope::Scope;
@@ -248,13 +248,7 @@ impl File<'_, '_> {
         if text.is_empty() {
             return None;
         }
-        let translated = translate(text);
-        // By itself first: a bracket too many must not close ours.
-        let pattern = Regex::new(&translated).and_then(|_| {
-            RegexBuilder::new(&format!(r"\A(?:{translated})\z"))
-                .backtrack_limit(MAX_PATTERN_STEPS)
-                .build()
-        });
+        let pattern = java_regex::compile(text, MAX_PATTERN_STEPS);
         if let Err(error) = &pattern {
             let message = format!("no regular expression: `{text}`, {error}");
             self.reader.wrong(node, message);

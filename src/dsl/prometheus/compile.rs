@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use fancy_regex::{Regex, RegexBuilder};
+use fancy_regex::Regex;
 
 use super::{Counter, FetchRules, LabelFilter, MetricsRule, Relabel, RuleSource, Target};
 use crate::dsl::diag::{Diagnostic, Diagnostics};
 use crate::dsl::duration;
-use crate::dsl::java_regex::translate;
+use crate::dsl::java_regex;
 use crate::dsl::yaml::{Fields, Node, Reader};
 use crate::model::metrics::{Function, MeterDefinition, MeterScope, Ranks};
 
@@ -353,14 +353,7 @@ impl File<'_, '_, '_> {
 
     fn pattern(&mut self, node: &Node<'_>) -> Option<Regex> {
         let text = self.reader.text(node)?;
-        let translated = translate(text);
-        // By itself first: a bracket too many must not close ours.
-        let pattern = Regex::new(&translated).and_then(|_| {
-            RegexBuilder::new(&format!(r"\A(?:{translated})\z"))
-                .backtrack_limit(MAX_PATTERN_STEPS)
-                .build()
-        });
-        match pattern {
+        match java_regex::compile(text, MAX_PATTERN_STEPS) {
             Ok(pattern) => Some(pattern),
             Err(error) => {
                 let message = format!("no regular expression: `{text}`, {error}");
