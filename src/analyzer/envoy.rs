@@ -50,12 +50,15 @@ impl Analyzer {
             let mut last = None;
             for (metric, minute) in family.metric.iter().zip(&mut minutes) {
                 let value = metric.gauge.map_or(0.0, |gauge| gauge.value);
-                facts.push(Fact::Source(Source {
-                    entity: Arc::clone(&entity),
-                    names: Names::None,
-                    minute,
-                    values: Values::Envoy { value },
-                }));
+                // What is no number would make the value of its whole day one that no store takes.
+                if value.is_finite() {
+                    facts.push(Fact::Source(Source {
+                        entity: Arc::clone(&entity),
+                        names: Names::None,
+                        minute,
+                        values: Values::Envoy { value },
+                    }));
+                }
                 last = Some(minute);
             }
             if let Some(minute) = last.filter(|_| !is_alive) {

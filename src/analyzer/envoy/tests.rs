@@ -189,6 +189,18 @@ fn a_metric_without_a_gauge_is_zero() {
 }
 
 #[test]
+fn a_gauge_that_is_no_number_says_only_that_the_instance_is_alive() {
+    let values = [f64::INFINITY, f64::NEG_INFINITY, f64::NAN, 2.0].map(|value| (value, AT_MS));
+    let told = all_told(vec![family("a", Type::Gauge, &values)]);
+    assert_eq!(
+        told,
+        [format!("a = 2 @ {MINUTE}"), format!("alive @ {MINUTE}")]
+    );
+    let told = all_told(vec![family("a", Type::Gauge, &values[..1])]);
+    assert_eq!(told, [format!("alive @ {MINUTE}")]);
+}
+
+#[test]
 fn one_impossible_time_or_name_rejects_the_message() {
     let good = || family("a", Type::Gauge, &[(1.0, AT_MS)]);
     for (bad, want) in [
