@@ -118,6 +118,9 @@ impl Analyzer {
             endpoint_owner: None,
         };
         let dest = end(metric.dest_service, metric.dest_instance);
+        let endpoint = cut(metric.endpoint, limits.endpoint);
+        let group = self.endpoints.group(dest.service, endpoint);
+        let endpoint = group.as_deref().unwrap_or(endpoint);
         let request = Request {
             latency: metric.latency,
             status: metric.status,
@@ -127,14 +130,13 @@ impl Analyzer {
             component_id: metric.protocol.component_id(),
         };
         if metric.detect_point == DetectPoint::Server {
-            let endpoint = cut(metric.endpoint, limits.endpoint);
-            let group = self.endpoints.group(dest.service, endpoint);
-            let endpoint = group.as_deref().unwrap_or(endpoint);
             let served = self.entities.request(dest.service, dest.instance, endpoint);
             push_served(&served, minute, request, facts);
         }
         if !metric.source_service.is_empty() {
             let source = end(metric.source_service, metric.source_instance);
+            // Scripts may ask what was called; without an endpoint of the caller there is no relation of endpoints.
+            let dest = End { endpoint, ..dest };
             self.push_relation(source, dest, minute, request, facts);
         }
         Ok(())

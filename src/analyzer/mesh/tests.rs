@@ -79,6 +79,27 @@ fn the_protocol_decides_component_and_request_type() {
 }
 
 #[test]
+fn relations_say_which_endpoint_was_called() {
+    use crate::model::attr::Attr;
+    use crate::model::source::AttrValue;
+    for point in [DetectPoint::Server, DetectPoint::Client] {
+        let mut facts = Facts::new(1);
+        let metric = metric(MeshProtocol::Http, point);
+        analyzer().mesh_metric(&metric, &mut facts).unwrap();
+        let attr = Attr::find(Scope::ServiceRelation, "endpoint").unwrap();
+        let relations = sources(&mut facts);
+        let relations = relations.iter().filter(|s| {
+            matches!(
+                s.entity.scope,
+                Scope::ServiceRelation | Scope::ServiceInstanceRelation
+            )
+        });
+        let endpoints: Vec<_> = relations.map(|s| s.attr(attr)).collect();
+        assert_eq!(endpoints, [Some(AttrValue::Text("/order")); 2], "{point:?}");
+    }
+}
+
+#[test]
 fn names_that_are_not_there() {
     let call = metric(MeshProtocol::Http, DetectPoint::Server);
     let of_server = served("shop", "shop-1", "/order");
