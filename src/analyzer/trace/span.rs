@@ -149,7 +149,7 @@ impl Analyzer {
                 ..source
             },
             Some(resident) => End {
-                service: &resident.service,
+                service: cut(&resident.service, names.service),
                 node_type: NodeType::Normal,
                 instance: if span.component_id == NGINX {
                     ""

@@ -293,7 +293,8 @@ fn names_are_cut_each_to_its_limit() {
     let spans = vec![span(SpanType::Entry, "/endpoint"), call, known, consumed];
     let mut segment = segment(spans);
     (segment.service, segment.service_instance) = ("service".into(), "instance".into());
-    let stock = id::service_id("stoc", true);
+    // As stored when names could be longer.
+    let stock = id::service_id("stock", true);
     let addresses = AddressBook::new(10);
     addresses.learn(&[AddressAlias {
         address: "known".to_owned(),
@@ -322,7 +323,6 @@ fn names_are_cut_each_to_its_limit() {
             "ServiceInstanceRelation serv.1_instan > data.0_data",
             "service data.0 Database",
             "DatabaseAccess data.0",
-            // The service of a known address is cut already.
             "ServiceRelation serv.1 > stoc.1",
             "ServiceInstanceRelation serv.1_instan > stoc.1_stoc",
             "All ",
