@@ -4,8 +4,9 @@
 //! - `cargo bench --bench ingest`: CPU seconds per 100,000 segments of every stage and of all of them
 //! - `… -- stage NAME INPUT SEGMENTS`: one stage, for a profiler
 //! - `… -- memory STORE ENDPOINTS MINUTES`: what active endpoints take with the store `null` or `embedded`
-//! - `… -- pages STORE SERVICES ENDPOINTS SEGMENTS ROUNDS`: how long the pages of the user interface take with the store
-//!   `embedded` or an Elasticsearch at `HOST:PORT`, with so many endpoints per service, each page opened so often
+//! - `… -- pages STORE SERVICES ENDPOINTS SEGMENTS ROUNDS [FOLDER]`: how long the pages of the user interface take with the
+//!   store `embedded` or an Elasticsearch at `HOST:PORT`, with so many endpoints per service, each page opened so often; what
+//!   was filled stays in the folder, and a further run asks it again
 //! - `… -- served SEGMENTS`: segments per second that the real server stores, embedded, and what they take on disk
 //!
 //! CPU time is that of the whole process, so that a busy machine changes little. Time to make the input does not count.
@@ -23,6 +24,8 @@ mod process;
 mod served;
 mod shop;
 mod stages;
+
+use std::path::Path;
 
 use anyhow::{Context, bail};
 use oap::storage::embedded::Embedded;
@@ -65,12 +68,21 @@ fn main() -> anyhow::Result<()> {
             println!("{counted} segments: {:.3}", cost.per_100_000(counted));
             Ok(())
         }
-        ["pages", store, services, endpoints, segments, rounds] => Pages {
+        [
+            "pages",
+            store,
+            services,
+            endpoints,
+            segments,
+            rounds,
+            ref folder @ ..,
+        ] if folder.len() <= 1 => Pages {
             elasticsearch: (store != "embedded").then_some(store),
             services: services.parse()?,
             endpoints: endpoints.parse()?,
             segments: segments.parse()?,
             rounds: rounds.parse()?,
+            kept: folder.first().map(Path::new),
         }
         .run(),
         ["served", segments] => served::run(segments.parse()?),

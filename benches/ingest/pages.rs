@@ -6,6 +6,7 @@
 mod requests;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -21,7 +22,9 @@ use oap::storage::elasticsearch::{Elasticsearch, ElasticsearchOptions};
 use oap::storage::embedded::Embedded;
 use oap::util::clock::Clock;
 use prost::Message;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use tokio::runtime::Runtime;
 
 use crate::counting_proxy;
 use crate::history::{self, DAY_MS, MINUTE_MS};
@@ -45,64 +48,117 @@ pub(crate) struct Pages<'a> {
     pub(crate) segments: usize,
     /// How often each page is opened.
     pub(crate) rounds: usize,
+    /// Folder in which what was filled stays, to be asked again by further runs.
+    pub(crate) kept: Option<&'a Path>,
+}
+
+/// What was filled, as it is written beside it.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Filled {
+    services: usize,
+    endpoints: usize,
+    segments: usize,
+    /// End of the history, epoch milliseconds; pages look back from there.
+    end_ms: i64,
+    name_space: String,
 }
 
 impl Pages<'_> {
-    /// Fills the store, asks and prints.
+    /// Fills the store unless that was done before, asks and prints.
     pub(crate) fn run(&self) -> anyhow::Result<()> {
         let shop = Shop {
             services: self.services,
             endpoints: self.endpoints,
             instances: INSTANCES,
         };
-        let now_ms = now_ms()?;
-        let (base, data) = (tempfile::tempdir()?, tempfile::tempdir()?);
-        history::base(base.path(), shop, now_ms)?;
-        let base = Embedded::open(base.path())?;
+        let temporary = tempfile::tempdir()?;
+        let dir = self.kept.unwrap_or(temporary.path());
+        let data = dir.join("data");
+        std::fs::create_dir_all(&data)?;
         let runtime = tokio::runtime::Runtime::new()?;
+        let filled = self.filled(&runtime, dir, &data, shop)?;
         runtime.block_on(async {
             let mut settings = vec![("TZ", "UTC")];
-            let name_space = format!("bench{}", std::process::id());
             let mut proxy = None;
-            let begin = Instant::now();
-            let rows = match self.elasticsearch {
-                Some(address) => {
-                    let options = ElasticsearchOptions {
-                        name_space: name_space.clone(),
-                        cluster_nodes: vec![address.to_owned()],
-                        ..ElasticsearchOptions::default()
-                    };
-                    let store = Elasticsearch::new(options, Zone::utc(), Clock::System)?;
-                    proxy = Some(counting_proxy::start(address.to_owned()).await?);
-                    history::fill(&store, &base, self.segments, now_ms).await?
-                }
-                None => {
-                    let store = Embedded::open(data.path())?;
-                    history::fill(&store, &base, self.segments, now_ms).await?
-                }
-            };
-            let seconds = begin.elapsed().as_secs_f64();
-            println!("{rows} rows written in {seconds:.0} s");
+            if let Some(address) = self.elasticsearch {
+                proxy = Some(counting_proxy::start(address.to_owned()).await?);
+            }
             if let Some((address, _)) = &proxy {
                 settings.extend([
                     ("SW_STORAGE", "elasticsearch7"),
-                    ("SW_NAMESPACE", &name_space),
+                    ("SW_NAMESPACE", &filled.name_space),
                     ("SW_STORAGE_ES_CLUSTER_NODES", address),
                 ]);
             }
-            let (server, grpc, http) = start(data.path(), &settings)?;
+            let (server, grpc, http) = start(&data, &settings)?;
             let asking = Asking {
                 client: reqwest::Client::builder().no_proxy().build()?,
                 url: format!("http://{http}/graphql"),
                 reads: proxy.map(|(_, reads)| reads),
             };
-            let measured = self.measure(&asking, shop, grpc).await;
+            let measured = self.measure(&asking, shop, filled.end_ms, grpc).await;
             drop(server);
             measured
         })
     }
 
-    async fn measure(&self, asking: &Asking, shop: Shop, grpc: String) -> anyhow::Result<()> {
+    /// What an earlier run left in the folder, or what is filled now.
+    fn filled(
+        &self,
+        runtime: &Runtime,
+        dir: &Path,
+        data: &Path,
+        shop: Shop,
+    ) -> anyhow::Result<Filled> {
+        let note = dir.join("filled.json");
+        let filled = Filled {
+            services: self.services,
+            endpoints: self.endpoints,
+            segments: self.segments,
+            end_ms: now_ms()?,
+            name_space: format!("bench{}", std::process::id()),
+        };
+        if note.exists() {
+            let before: Filled = serde_json::from_slice(&std::fs::read(&note)?)?;
+            let is_same = (before.services, before.endpoints, before.segments)
+                == (filled.services, filled.endpoints, filled.segments);
+            ensure!(is_same, "{} has other contents: {before:?}", dir.display());
+            return Ok(before);
+        }
+        let base_dir = tempfile::tempdir()?;
+        history::base(base_dir.path(), shop, filled.end_ms)?;
+        let base = Embedded::open(base_dir.path())?;
+        let begin = Instant::now();
+        let rows = runtime.block_on(async {
+            match self.elasticsearch {
+                Some(address) => {
+                    let options = ElasticsearchOptions {
+                        name_space: filled.name_space.clone(),
+                        cluster_nodes: vec![address.to_owned()],
+                        ..ElasticsearchOptions::default()
+                    };
+                    let store = Elasticsearch::new(options, Zone::utc(), Clock::System)?;
+                    history::fill(&store, &base, self.segments, filled.end_ms).await
+                }
+                None => {
+                    let store = Embedded::open(data)?;
+                    history::fill(&store, &base, self.segments, filled.end_ms).await
+                }
+            }
+        })?;
+        let seconds = begin.elapsed().as_secs_f64();
+        println!("{rows} rows written in {seconds:.0} s");
+        std::fs::write(note, serde_json::to_vec(&filled)?)?;
+        Ok(filled)
+    }
+
+    async fn measure(
+        &self,
+        asking: &Asking,
+        shop: Shop,
+        end_ms: i64,
+        grpc: String,
+    ) -> anyhow::Result<()> {
         println!("range, page: requests, reads of elasticsearch, p50 ms, p99 ms");
         // Round trips are counted before anything else asks.
         let mut counted = vec![];
@@ -111,7 +167,7 @@ impl Pages<'_> {
             ("1 day", DAY_MS, "HOUR"),
             ("7 days", 6 * DAY_MS, "DAY"),
         ] {
-            for (page, requests) in pages(asking, shop, span_ms, step).await? {
+            for (page, requests) in pages(asking, shop, (end_ms, span_ms), step).await? {
                 let before = asking.reads();
                 asking.open(&requests).await?;
                 let reads = asking.reads() - before;
@@ -191,10 +247,10 @@ async fn report(shop: Shop, grpc: String) -> anyhow::Result<()> {
 async fn pages(
     asking: &Asking,
     shop: Shop,
-    span_ms: i64,
+    range: (i64, i64),
     step: &str,
 ) -> anyhow::Result<BTreeMap<String, Vec<UiRequest>>> {
-    let names = names(shop, span_ms, step)?;
+    let names = names(shop, range, step)?;
     let fixed = fixed(&names)?;
     let templates = find(&fixed, "getAllTemplates")?;
     let templates = asking.ask(templates).await?["getAllTemplates"].take();
@@ -229,8 +285,7 @@ fn ids(list: &Value) -> Value {
 }
 
 /// What the requests are about: the third service and the second, which calls it.
-fn names(shop: Shop, span_ms: i64, step: &str) -> anyhow::Result<Names> {
-    let now_ms = now_ms()?;
+fn names(shop: Shop, (end_ms, span_ms): (i64, i64), step: &str) -> anyhow::Result<Names> {
     let format = match step {
         "DAY" => "%Y-%m-%d",
         "HOUR" => "%Y-%m-%d %H",
@@ -240,8 +295,8 @@ fn names(shop: Shop, span_ms: i64, step: &str) -> anyhow::Result<Names> {
         let at = Timestamp::from_millisecond(at_ms)?.to_zoned(TimeZone::UTC);
         anyhow::Ok(at.strftime(format).to_string())
     };
-    let duration = json!({"start": text(now_ms - span_ms)?, "end": text(now_ms)?, "step": step});
-    let (own, client) = (shop.segment(2, now_ms), shop.segment(1, now_ms));
+    let duration = json!({"start": text(end_ms - span_ms)?, "end": text(end_ms)?, "step": step});
+    let (own, client) = (shop.segment(2, end_ms), shop.segment(1, end_ms));
     let endpoint = |segment: &oap_proto::agent::SegmentObject| {
         let entry = segment.spans.first();
         entry.map_or_else(String::new, |span| span.operation_name.clone())
