@@ -88,6 +88,12 @@ pub async fn start_with(configuration: Configuration, clock: Clock) -> anyhow::R
     let (stages, intake) = stages::start(&shared, &program, &files, &stop)?;
     let context = answers::context(&shared, &stages, &files, &configuration)?;
     let tasks = Arc::new(profile::Tasks::new(&shared, &stages));
+    // A store of our own is whole before anyone can ask it; if it cannot be, the keeper goes on trying.
+    if matches!(shared.settings.storage, StorageSettings::Embedded(_))
+        && let Err(error) = shared.storage.install(&stages.schema).await
+    {
+        tracing::debug!(%error, "the store is not whole yet");
+    }
     let (mut doors, grpc, http) = doors::open(&shared, &intake, context, tasks, &stop).await?;
     fetchers::start(&shared, &program.fetcher, &intake, &mut doors, &stop)?;
     let written = CancellationToken::new();
