@@ -10,6 +10,13 @@ type Answer<T> = Result<T, StorageError>;
 
 pub(crate) struct NullStore;
 
+fn nothing<T>() -> Page<T> {
+    Page {
+        items: vec![],
+        total: 0,
+    }
+}
+
 impl Backend for NullStore {
     async fn install(&self, _: &Schema) -> Answer<()> {
         Ok(())
@@ -40,12 +47,12 @@ impl Backend for NullStore {
         Ok(vec![])
     }
 
-    async fn services(&self, _: &ServiceFilter, _: usize) -> Answer<Vec<ServiceTraffic>> {
-        Ok(vec![])
+    async fn services(&self, _: &ServiceFilter, _: usize) -> Answer<Page<ServiceTraffic>> {
+        Ok(nothing())
     }
 
-    async fn instances(&self, _: &str, _: u64, _: usize) -> Answer<Vec<InstanceTraffic>> {
-        Ok(vec![])
+    async fn instances(&self, _: &str, _: u64, _: usize) -> Answer<Page<InstanceTraffic>> {
+        Ok(nothing())
     }
 
     async fn endpoints(&self, _: &str, _: &str, _: usize) -> Answer<Vec<EndpointTraffic>> {
@@ -61,33 +68,24 @@ impl Backend for NullStore {
         _: &Model,
         _: BucketRange,
         _: &RelationFilter,
-    ) -> Answer<Vec<Relation>> {
-        Ok(vec![])
+    ) -> Answer<Page<Relation>> {
+        Ok(nothing())
     }
 
     async fn segments(&self, _: &SegmentFilter) -> Answer<Page<SegmentBrief>> {
-        Ok(Page {
-            items: vec![],
-            total: 0,
-        })
+        Ok(nothing())
     }
 
     async fn trace(&self, _: &TraceFilter) -> Answer<Page<SegmentData>> {
-        Ok(Page {
-            items: vec![],
-            total: 0,
-        })
+        Ok(nothing())
     }
 
     async fn alarms(&self, _: &AlarmFilter) -> Answer<Page<AlarmRow>> {
-        Ok(Page {
-            items: vec![],
-            total: 0,
-        })
+        Ok(nothing())
     }
 
-    async fn records(&self, _: &Arc<Model>, _: &RecordFilter) -> Answer<Vec<Row>> {
-        Ok(vec![])
+    async fn records(&self, _: &Arc<Model>, _: &RecordFilter) -> Answer<Page<Row>> {
+        Ok(nothing())
     }
 
     async fn ui_templates(&self, _: bool) -> Answer<Vec<UiTemplate>> {

@@ -67,5 +67,6 @@ pub(super) fn context(
         templates: templates(configuration)?,
         limits: limits(&shared.settings),
         metrics: QueryMetrics::register(shared.registry.prometheus())?,
+        creating_profile_task: Default::default(),
     }))
 }

@@ -75,5 +75,5 @@ pub(super) async fn look(
         limit,
     };
     let rows = shared.storage.records(model, &filter).await?;
-    Ok(rows.iter().map(ProfileTask::from_row).collect())
+    Ok(rows.items.iter().map(ProfileTask::from_row).collect())
 }

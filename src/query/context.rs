@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use prometheus::{IntCounter, Registry};
+use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
+use tokio::sync::Mutex;
 
 use super::component::Components;
 use crate::model::schema::Schema;
@@ -54,8 +55,8 @@ pub struct QueryMetrics {
     pub undecodable_segments: IntCounter,
     /// Requests that took longer than they may.
     pub timeouts: IntCounter,
-    /// Traces that were answered in part.
-    pub cut_traces: IntCounter,
+    /// Answers that leave something out, by what was asked for.
+    pub cut_answers: IntCounterVec,
 }
 
 /// What the answer to one request leaves out because a limit was reached, over all its fields.
@@ -67,7 +68,7 @@ pub struct Cuts {
 
 impl Cuts {
     /// Notes that only `shown` of `total` things are in the answer.
-    pub fn note(&self, shown: u64, total: u64) {
+    fn note(&self, shown: u64, total: u64) {
         self.shown.fetch_add(shown, Ordering::Relaxed);
         self.total.fetch_add(total, Ordering::Relaxed);
     }
@@ -96,10 +97,13 @@ impl QueryMetrics {
                 "query_timeout_count",
                 "Requests that were given up because they took too long",
             )?,
-            cut_traces: counter(
-                "query_cut_trace_count",
-                "Traces that were answered in part because they are too large",
-            )?,
+            cut_answers: {
+                let help = "Answers that leave out what is beyond a limit, by what was asked for";
+                let counters =
+                    IntCounterVec::new(Opts::new("query_cut_answer_count", help), &["question"])?;
+                registry.register(Box::new(counters.clone()))?;
+                counters
+            },
         })
     }
 }
@@ -116,6 +120,28 @@ pub struct QueryContext<S> {
     pub templates: Vec<UiTemplate>,
     pub limits: QueryLimits,
     pub metrics: QueryMetrics,
+    /// Held from looking whether a profile task may be created until it is stored.
+    pub creating_profile_task: Mutex<()>,
+}
+
+impl<S> QueryContext<S> {
+    /// Counts an answer that has only `shown` of `total` things and notes that for the request.
+    pub(super) fn note_if_cut(
+        &self,
+        cuts: &Cuts,
+        question: &'static str,
+        shown: usize,
+        total: i64,
+    ) {
+        let (shown, total) = (shown as u64, u64::try_from(total).unwrap_or(0));
+        if shown < total {
+            self.metrics
+                .cut_answers
+                .with_label_values(&[question])
+                .inc();
+            cuts.note(shown, total);
+        }
+    }
 }
 
 impl<S> std::fmt::Debug for QueryContext<S> {

@@ -45,7 +45,8 @@ pub trait Backend: Send + Sync {
         }
     }
 
-    /// Entities by the average of the value column; ties by entity id ascending.
+    /// Entities by the average of the value column; ties by entity id ascending. Ids of what belongs to a service begin with that of
+    /// the service.
     fn top_n(
         &self,
         model: &Model,
@@ -59,20 +60,20 @@ pub trait Backend: Send + Sync {
         filter: &TopNFilter,
     ) -> impl Future<Output = Answer<Vec<SampledRecord>>> + Send;
 
-    /// Services, at most `limit`.
+    /// Services, at most `limit`, and how many there are.
     fn services(
         &self,
         filter: &ServiceFilter,
         limit: usize,
-    ) -> impl Future<Output = Answer<Vec<ServiceTraffic>>> + Send;
+    ) -> impl Future<Output = Answer<Page<ServiceTraffic>>> + Send;
 
-    /// Instances of a service whose last ping is not before a minute bucket.
+    /// Instances of a service whose last ping is not before a minute bucket; at most `limit`, and how many there are.
     fn instances(
         &self,
         service_id: &str,
         alive_since: u64,
         limit: usize,
-    ) -> impl Future<Output = Answer<Vec<InstanceTraffic>>> + Send;
+    ) -> impl Future<Output = Answer<Page<InstanceTraffic>>> + Send;
 
     /// Endpoints of a service; `keyword` as in [`ServiceFilter`], `""` is no filter.
     fn endpoints(
@@ -89,13 +90,13 @@ pub trait Backend: Send + Sync {
         limit: usize,
     ) -> impl Future<Output = Answer<Vec<AddressAlias>>> + Send;
 
-    /// Edges of a relation stream (`model`), at most 1000, most frequent first.
+    /// Edges of a relation stream (`model`), at most 1000, most frequent first, and how many there are.
     fn relations(
         &self,
         model: &Model,
         range: BucketRange,
         filter: &RelationFilter,
-    ) -> impl Future<Output = Answer<Vec<Relation>>> + Send;
+    ) -> impl Future<Output = Answer<Page<Relation>>> + Send;
 
     /// A page of the trace list, without segment bytes.
     fn segments(
@@ -103,19 +104,19 @@ pub trait Backend: Send + Sync {
         filter: &SegmentFilter,
     ) -> impl Future<Output = Answer<Page<SegmentBrief>>> + Send;
 
-    /// A page of the segments of a trace, earliest day first.
+    /// A page of the segments of a trace, earliest day first. It may be shorter than asked for although there are more.
     fn trace(&self, filter: &TraceFilter)
     -> impl Future<Output = Answer<Page<SegmentData>>> + Send;
 
     /// A page of alarms, newest first.
     fn alarms(&self, filter: &AlarmFilter) -> impl Future<Output = Answer<Page<AlarmRow>>> + Send;
 
-    /// Whole rows of a record model.
+    /// Whole rows of a record model, as many as the filter lets through, and how many meet its conditions.
     fn records(
         &self,
         model: &Arc<Model>,
         filter: &RecordFilter,
-    ) -> impl Future<Output = Answer<Vec<Row>>> + Send;
+    ) -> impl Future<Output = Answer<Page<Row>>> + Send;
 
     /// Stored dashboards.
     fn ui_templates(

@@ -130,7 +130,7 @@ impl Backend for Elasticsearch {
         self.top_records(model, filter).await
     }
 
-    async fn services(&self, filter: &ServiceFilter, limit: usize) -> Answer<Vec<ServiceTraffic>> {
+    async fn services(&self, filter: &ServiceFilter, limit: usize) -> Answer<Page<ServiceTraffic>> {
         self.find_services(filter, limit).await
     }
 
@@ -139,7 +139,7 @@ impl Backend for Elasticsearch {
         service_id: &str,
         alive_since: u64,
         limit: usize,
-    ) -> Answer<Vec<InstanceTraffic>> {
+    ) -> Answer<Page<InstanceTraffic>> {
         self.find_instances(service_id, alive_since, limit).await
     }
 
@@ -161,7 +161,7 @@ impl Backend for Elasticsearch {
         model: &Model,
         range: BucketRange,
         filter: &RelationFilter,
-    ) -> Answer<Vec<Relation>> {
+    ) -> Answer<Page<Relation>> {
         self.find_relations(model, range, filter).await
     }
 
@@ -177,7 +177,7 @@ impl Backend for Elasticsearch {
         self.find_alarms(filter).await
     }
 
-    async fn records(&self, model: &Arc<Model>, filter: &RecordFilter) -> Answer<Vec<Row>> {
+    async fn records(&self, model: &Arc<Model>, filter: &RecordFilter) -> Answer<Page<Row>> {
         self.find_records(model, filter).await
     }
 

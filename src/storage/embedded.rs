@@ -12,6 +12,7 @@ mod inspect;
 mod load;
 mod metadata;
 mod metrics;
+mod newest;
 mod page;
 mod pool;
 mod records;
@@ -260,7 +261,7 @@ impl Backend for Embedded {
             .await
     }
 
-    async fn services(&self, filter: &ServiceFilter, limit: usize) -> Answer<Vec<ServiceTraffic>> {
+    async fn services(&self, filter: &ServiceFilter, limit: usize) -> Answer<Page<ServiceTraffic>> {
         let filter = filter.clone();
         self.read(move |pool| metadata::services(pool, &filter, limit))
             .await
@@ -271,7 +272,7 @@ impl Backend for Embedded {
         service_id: &str,
         alive_since: u64,
         limit: usize,
-    ) -> Answer<Vec<InstanceTraffic>> {
+    ) -> Answer<Page<InstanceTraffic>> {
         let service_id = service_id.to_owned();
         self.read(move |pool| metadata::instances(pool, &service_id, alive_since, limit))
             .await
@@ -298,7 +299,7 @@ impl Backend for Embedded {
         model: &Model,
         range: BucketRange,
         filter: &RelationFilter,
-    ) -> Answer<Vec<Relation>> {
+    ) -> Answer<Page<Relation>> {
         let (model, filter) = (model.clone(), filter.clone());
         self.read(move |pool| topology::relations(pool, &model, range, &filter))
             .await
@@ -320,7 +321,7 @@ impl Backend for Embedded {
         self.read(move |pool| records::alarms(pool, &filter)).await
     }
 
-    async fn records(&self, model: &Arc<Model>, filter: &RecordFilter) -> Answer<Vec<Row>> {
+    async fn records(&self, model: &Arc<Model>, filter: &RecordFilter) -> Answer<Page<Row>> {
         let (model, filter) = (Arc::clone(model), filter.clone());
         self.read(move |pool| rows::find(pool, &model, &filter))
             .await

@@ -130,6 +130,8 @@ pub struct SegmentData {
     pub segment_id: String,
     pub service_id: String,
     pub instance_id: String,
+    /// Epoch milliseconds.
+    pub start_time: i64,
     /// The protobuf message as the agent sent it.
     pub data: Bytes,
 }
@@ -141,6 +143,8 @@ pub struct TraceFilter {
     /// Days to look at, as second buckets; `None` looks at every day.
     pub days: Option<BucketRange>,
     pub offset: usize,
+    /// Start time and id of the last segment before the offset: a store may go on behind it instead of counting.
+    pub behind: Option<(i64, String)>,
     pub limit: usize,
 }
 
@@ -151,6 +155,7 @@ impl TraceFilter {
             trace_id: trace_id.into(),
             days: None,
             offset: 0,
+            behind: None,
             limit,
         }
     }
@@ -162,6 +167,16 @@ pub struct Page<T> {
     pub items: Vec<T>,
     /// How many there are in all.
     pub total: i64,
+}
+
+impl<T> Page<T> {
+    /// The first `shown` of `total`.
+    pub(super) fn of(items: Vec<T>, total: usize) -> Page<T> {
+        Page {
+            items,
+            total: i64::try_from(total).unwrap_or(i64::MAX),
+        }
+    }
 }
 
 /// Top of a metric.

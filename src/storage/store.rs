@@ -133,7 +133,7 @@ impl Backend for Store {
         pass!(self, sampled_records(model, filter))
     }
 
-    async fn services(&self, filter: &ServiceFilter, limit: usize) -> Answer<Vec<ServiceTraffic>> {
+    async fn services(&self, filter: &ServiceFilter, limit: usize) -> Answer<Page<ServiceTraffic>> {
         pass!(self, services(filter, limit))
     }
 
@@ -142,7 +142,7 @@ impl Backend for Store {
         service_id: &str,
         alive_since: u64,
         limit: usize,
-    ) -> Answer<Vec<InstanceTraffic>> {
+    ) -> Answer<Page<InstanceTraffic>> {
         pass!(self, instances(service_id, alive_since, limit))
     }
 
@@ -164,7 +164,7 @@ impl Backend for Store {
         model: &Model,
         range: BucketRange,
         filter: &RelationFilter,
-    ) -> Answer<Vec<Relation>> {
+    ) -> Answer<Page<Relation>> {
         pass!(self, relations(model, range, filter))
     }
 
@@ -180,7 +180,7 @@ impl Backend for Store {
         pass!(self, alarms(filter))
     }
 
-    async fn records(&self, model: &Arc<Model>, filter: &RecordFilter) -> Answer<Vec<Row>> {
+    async fn records(&self, model: &Arc<Model>, filter: &RecordFilter) -> Answer<Page<Row>> {
         pass!(self, records(model, filter))
     }
 

@@ -148,11 +148,11 @@ impl Backend for MemoryStore {
         unanswered()
     }
 
-    async fn services(&self, _: &ServiceFilter, _: usize) -> Answer<Vec<ServiceTraffic>> {
+    async fn services(&self, _: &ServiceFilter, _: usize) -> Answer<Page<ServiceTraffic>> {
         unanswered()
     }
 
-    async fn instances(&self, _: &str, _: u64, _: usize) -> Answer<Vec<InstanceTraffic>> {
+    async fn instances(&self, _: &str, _: u64, _: usize) -> Answer<Page<InstanceTraffic>> {
         unanswered()
     }
 
@@ -169,7 +169,7 @@ impl Backend for MemoryStore {
         _: &Model,
         _: BucketRange,
         _: &RelationFilter,
-    ) -> Answer<Vec<Relation>> {
+    ) -> Answer<Page<Relation>> {
         unanswered()
     }
 
@@ -185,7 +185,7 @@ impl Backend for MemoryStore {
         unanswered()
     }
 
-    async fn records(&self, _: &Arc<Model>, _: &RecordFilter) -> Answer<Vec<Row>> {
+    async fn records(&self, _: &Arc<Model>, _: &RecordFilter) -> Answer<Page<Row>> {
         unanswered()
     }
 

@@ -71,6 +71,7 @@ storage_contract! {
     metadata::aliases_are_read_since_a_minute on ["network_address_alias"];
     metadata::dashboards_are_added_once_and_replaced on ["ui_template"];
     relations::edges_have_their_most_frequent_component on ["service_relation_server_side"];
+    relations::edges_beyond_the_limit_are_counted on ["service_relation_server_side"];
     relations::instance_edges_are_found_between_two_services on [
         "service_instance_relation_client_side",
     ];

@@ -36,44 +36,44 @@ pub(super) async fn resolve<S: Backend>(
         (false, "checkHealth") => common::check_health(cx).await,
         (false, "getTimeInfo") => common::time_info(cx),
 
-        (false, "getAllServices") => metadata::all_services(cx).await,
-        (false, "searchServices") => metadata::search_services(cx, a).await,
+        (false, "getAllServices") => metadata::all_services(cx, cuts).await,
+        (false, "searchServices") => metadata::search_services(cx, cuts, a).await,
         (false, "searchService") => metadata::search_service(cx, a).await,
-        (false, "getAllBrowserServices") => metadata::browser_services(cx).await,
-        (false, "getServiceInstances") => metadata::instances(cx, a).await,
-        (false, "searchEndpoint") => metadata::search_endpoint(cx, a).await,
+        (false, "getAllBrowserServices") => metadata::browser_services(cx, cuts).await,
+        (false, "getServiceInstances") => metadata::instances(cx, cuts, a).await,
+        (false, "searchEndpoint") => metadata::search_endpoint(cx, cuts, a).await,
         (false, "getEndpointInfo") => metadata::endpoint_info(a),
-        (false, "getAllDatabases") => metadata::databases(cx).await,
+        (false, "getAllDatabases") => metadata::databases(cx, cuts).await,
         (false, "getGlobalBrief") => metadata::global_brief(),
 
         (false, "typeOfMetrics") => metrics_v2::type_of_metrics(cx, a),
         (false, "readMetricsValue") => metrics_v2::value(cx, a).await,
         (false, "readMetricsValues") => metrics_v2::values(cx, a).await,
-        (false, "sortMetrics") => metrics_v2::sort(cx, a).await,
+        (false, "sortMetrics") => metrics_v2::sort(cx, cuts, a).await,
         (false, "readLabeledMetricsValues") => metrics_v2::labeled_values(cx, a).await,
         (false, "readHeatMap") => metrics_v2::heat_map(cx, a).await,
-        (false, "readSampledRecords") => metrics_v2::sampled_records(cx, a).await,
+        (false, "readSampledRecords") => metrics_v2::sampled_records(cx, cuts, a).await,
 
         (false, "getValues") => metrics_v1::values(cx, a).await,
         (false, "getLinearIntValues") => metrics_v1::linear(cx, a).await,
         (false, "getMultipleLinearIntValues") => metrics_v1::multiple_linear(cx, a).await,
         (false, "getSubsetOfMultipleLinearIntValues") => metrics_v1::subset_linear(cx, a).await,
         (false, "getThermodynamic") => metrics_v1::thermodynamic(cx, a).await,
-        (false, "getServiceTopN") => metrics_v1::service_top_n(cx, a).await,
+        (false, "getServiceTopN") => metrics_v1::service_top_n(cx, cuts, a).await,
         (false, "getAllServiceInstanceTopN" | "getServiceInstanceTopN") => {
-            metrics_v1::instance_top_n(cx, a).await
+            metrics_v1::instance_top_n(cx, cuts, a).await
         }
         (false, "getAllEndpointTopN" | "getEndpointTopN") => {
-            metrics_v1::endpoint_top_n(cx, a).await
+            metrics_v1::endpoint_top_n(cx, cuts, a).await
         }
-        (false, "getTopNRecords") => metrics_v1::top_n_records(cx, a).await,
+        (false, "getTopNRecords") => metrics_v1::top_n_records(cx, cuts, a).await,
 
-        (false, "getGlobalTopology") => topology::global(cx, a).await,
-        (false, "getServiceTopology") => topology::service(cx, a).await,
-        (false, "getServicesTopology") => topology::services(cx, a).await,
-        (false, "getServiceInstanceTopology") => topology::instances(cx, a).await,
-        (false, "getEndpointTopology") => topology::endpoint(cx, a).await,
-        (false, "getEndpointDependencies") => topology::dependencies(cx, a).await,
+        (false, "getGlobalTopology") => topology::global(cx, cuts, a).await,
+        (false, "getServiceTopology") => topology::service(cx, cuts, a).await,
+        (false, "getServicesTopology") => topology::services(cx, cuts, a).await,
+        (false, "getServiceInstanceTopology") => topology::instances(cx, cuts, a).await,
+        (false, "getEndpointTopology") => topology::endpoint(cx, cuts, a).await,
+        (false, "getEndpointDependencies") => topology::dependencies(cx, cuts, a).await,
 
         (false, "queryBasicTraces") => trace::basic_traces(cx, a).await,
         (false, "queryTrace") => trace::trace(cx, cuts, a).await,
@@ -87,10 +87,10 @@ pub(super) async fn resolve<S: Backend>(
         (true, "changeTemplate") => ui::change_template(cx, a).await,
         (true, "disableTemplate") => ui::disable_template(cx, a).await,
 
-        (false, "getProfileTaskList") => profile::tasks(cx, a).await,
-        (false, "getProfileTaskSegmentList") => profile::segments(cx, a).await,
+        (false, "getProfileTaskList") => profile::tasks(cx, cuts, a).await,
+        (false, "getProfileTaskSegmentList") => profile::segments(cx, cuts, a).await,
         (false, "getProfiledSegment") => profile::segment(cx, a).await,
-        (false, "getProfileAnalyze") => profile::analyze(cx, a).await,
+        (false, "getProfileAnalyze") => profile::analyze(cx, cuts, a).await,
         (true, "createProfileTask") => profile::create(cx, a).await,
 
         _ => Err(QueryError::Unsupported("this field")),

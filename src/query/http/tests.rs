@@ -7,8 +7,9 @@ use prost::Message;
 use tower::ServiceExt;
 
 use super::*;
-use crate::query::service::fake::{FakeStore, context};
-use crate::storage::{SegmentData, ServiceTraffic};
+use crate::model::row::Cell;
+use crate::query::service::fake::{FakeStore, context, row, schema};
+use crate::storage::{Relation, SegmentData, ServiceTraffic};
 
 async fn respond(
     settings: HttpSettings,
@@ -158,6 +159,7 @@ async fn large_answers_are_compressed_for_who_takes_that() {
 async fn an_answer_that_lacks_something_says_so_in_a_header() {
     let spans = vec![SpanObject::default(); 50_000];
     let segment = |i: usize| SegmentData {
+        start_time: 0,
         segment_id: i.to_string(),
         service_id: "YQ==.1".into(),
         instance_id: "YQ==.1_aQ==".into(),
@@ -185,6 +187,89 @@ async fn an_answer_that_lacks_something_says_so_in_a_header() {
             }
             None => assert!(!is_cut, "{header:?}"),
         }
+    }
+}
+
+#[tokio::test]
+async fn every_answer_that_a_limit_cuts_says_so() {
+    let schema = schema();
+    let duration =
+        r#"duration: {start: \"2020-09-15 1058\", end: \"2020-09-15 1100\", step: MINUTE}"#;
+    let relation = |n: usize| Relation {
+        entity_id: format!("YQ==.1-{n:04}.1"),
+        component_id: 1,
+    };
+    let streams = [
+        "service_relation_client_side",
+        "service_relation_server_side",
+    ];
+    let tasks = |n: i64| row(&schema, "profile_task", &n.to_string(), &[]);
+    let snapshot = |n: i64| {
+        let cells = [
+            ("segment_id", Cell::text("s")),
+            ("task_id", Cell::text("t")),
+            ("dump_time", Cell::Long(n)),
+            ("sequence", Cell::Long(n)),
+        ];
+        let id = n.to_string();
+        row(&schema, "profile_task_segment_snapshot", &id, &cells)
+    };
+    let store = || FakeStore {
+        services: (0..5001)
+            .map(|i| ServiceTraffic {
+                name: i.to_string(),
+                node_type: 0,
+            })
+            .collect(),
+        relations: streams
+            .iter()
+            .flat_map(|name| (0..1500).map(move |n| (*name, relation(n))))
+            .collect(),
+        rows: (0..201)
+            .map(tasks)
+            .chain((0..12_010).map(snapshot))
+            .collect(),
+        ..FakeStore::default()
+    };
+    let ranges = "timeRanges: [{start: 0, end: 99999}]";
+    for (question, want) in [
+        (
+            format!("getAllServices({duration}) {{ id }}"),
+            Some("5000/5001"),
+        ),
+        (
+            format!(r#"searchServices({duration}, keyword: \"\") {{ id }}"#),
+            Some("5000/5001"),
+        ),
+        (format!("getAllDatabases({duration}) {{ id }}"), None),
+        (
+            format!("getGlobalTopology({duration}) {{ calls {{ id }} }}"),
+            Some("2000/3000"),
+        ),
+        // Several fields of one request are added up.
+        (
+            format!("getAllServices({duration}) {{ id }} b: getAllServices({duration}) {{ id }}"),
+            Some("10000/10002"),
+        ),
+        ("getProfileTaskList { id }".to_owned(), Some("200/201")),
+        (
+            format!(r#"getProfileAnalyze(segmentId: \"s\", {ranges}) {{ tip }}"#),
+            Some("12000/12010"),
+        ),
+        ("version".to_owned(), None),
+    ] {
+        let body = format!(r#"{{"query":"{{ {question} }}"}}"#);
+        let settings = HttpSettings::default();
+        let response = respond(settings, store(), "POST", "/graphql", &body, false).await;
+        let said = response.headers().get(TRUNCATED).cloned();
+        let bytes = to_bytes(response.into_body(), usize::MAX).await.unwrap();
+        let said = said.as_ref().map(|value| value.to_str().unwrap());
+        assert_eq!(
+            said,
+            want,
+            "{question}: {:.300}",
+            String::from_utf8_lossy(&bytes)
+        );
     }
 }
 

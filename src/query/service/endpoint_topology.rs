@@ -5,10 +5,10 @@ use serde::Serialize;
 use super::call::{Call, Calls};
 use super::duration::Duration;
 use super::instance_topology::{MemberNode, MemberNodes};
-use super::topology::{Node, Topology, side};
+use super::topology::{Node, Stream, Topology, side};
 use crate::model::id;
 use crate::model::scope::Scope;
-use crate::query::{QueryContext, QueryError};
+use crate::query::{Cuts, QueryContext, QueryError};
 use crate::storage::{Backend, RelationFilter};
 
 /// A graph of endpoints.
@@ -21,12 +21,20 @@ pub struct EndpointTopology {
 /// Neighbours of an endpoint. An id that is none simply has no neighbours.
 pub async fn dependencies<S: Backend>(
     cx: &QueryContext<S>,
+    cuts: &Cuts,
     endpoint_id: String,
     duration: &Duration,
 ) -> Result<EndpointTopology, QueryError> {
     let range = duration.range()?;
     let filter = RelationFilter::Endpoint(endpoint_id);
-    let rows = side(cx, Scope::EndpointRelation, true, range, &filter).await?;
+    let rows = side(
+        cx,
+        cuts,
+        Stream::server(Scope::EndpointRelation),
+        range,
+        &filter,
+    )
+    .await?;
     let mut nodes = MemberNodes::default();
     let mut calls = Calls::default();
     for row in rows {
@@ -57,10 +65,11 @@ fn ends(relation_id: &str) -> Result<(MemberNode, MemberNode), id::IdError> {
 /// [`dependencies`] in the older form, in which every node is real.
 pub async fn topology<S: Backend>(
     cx: &QueryContext<S>,
+    cuts: &Cuts,
     endpoint_id: String,
     duration: &Duration,
 ) -> Result<Topology, QueryError> {
-    let found = dependencies(cx, endpoint_id, duration).await?;
+    let found = dependencies(cx, cuts, endpoint_id, duration).await?;
     let node = |node: MemberNode| Node {
         id: node.id,
         name: node.name,

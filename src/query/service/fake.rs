@@ -51,6 +51,12 @@ impl FakeStore {
     }
 }
 
+fn page<T>(mut items: Vec<T>, limit: usize) -> Page<T> {
+    let total = items.len() as i64;
+    items.truncate(limit);
+    Page { items, total }
+}
+
 impl Backend for FakeStore {
     async fn install(&self, _: &Schema) -> Answer<()> {
         self.check().await
@@ -90,18 +96,18 @@ impl Backend for FakeStore {
         Ok(self.records.clone())
     }
 
-    async fn services(&self, filter: &ServiceFilter, limit: usize) -> Answer<Vec<ServiceTraffic>> {
+    async fn services(&self, filter: &ServiceFilter, limit: usize) -> Answer<Page<ServiceTraffic>> {
         self.check().await?;
         let is_meant = |s: &&ServiceTraffic| {
             s.node_type == filter.node_type && filter.name.as_ref().is_none_or(|n| *n == s.name)
         };
-        let found = self.services.iter().filter(is_meant);
-        Ok(found.take(limit).cloned().collect())
+        let found: Vec<_> = self.services.iter().filter(is_meant).cloned().collect();
+        Ok(page(found, limit))
     }
 
-    async fn instances(&self, _: &str, _: u64, _: usize) -> Answer<Vec<InstanceTraffic>> {
+    async fn instances(&self, _: &str, _: u64, limit: usize) -> Answer<Page<InstanceTraffic>> {
         self.check().await?;
-        Ok(vec![])
+        Ok(page(vec![], limit))
     }
 
     async fn endpoints(&self, _: &str, _: &str, _: usize) -> Answer<Vec<EndpointTraffic>> {
@@ -119,13 +125,14 @@ impl Backend for FakeStore {
         model: &Model,
         _: BucketRange,
         _: &RelationFilter,
-    ) -> Answer<Vec<Relation>> {
+    ) -> Answer<Page<Relation>> {
         self.check().await?;
         let of_model = self
             .relations
             .iter()
             .filter(|(name, _)| *name == model.name);
-        Ok(of_model.map(|(_, relation)| relation.clone()).collect())
+        let found: Vec<_> = of_model.map(|(_, relation)| relation.clone()).collect();
+        Ok(page(found, 1000))
     }
 
     async fn segments(&self, _: &SegmentFilter) -> Answer<Page<SegmentBrief>> {
@@ -157,7 +164,7 @@ impl Backend for FakeStore {
         })
     }
 
-    async fn records(&self, model: &Arc<Model>, filter: &RecordFilter) -> Answer<Vec<Row>> {
+    async fn records(&self, model: &Arc<Model>, filter: &RecordFilter) -> Answer<Page<Row>> {
         self.check().await?;
         let number = |row: &Row, column: &str| match column {
             "time_bucket" => row.time_bucket.cast_signed(),
@@ -175,8 +182,7 @@ impl Backend for FakeStore {
         if filter.order == Order::Descending {
             rows.reverse();
         }
-        rows.truncate(filter.limit);
-        Ok(rows)
+        Ok(page(rows, filter.limit))
     }
 
     async fn ui_templates(&self, including_disabled: bool) -> Answer<Vec<UiTemplate>> {
@@ -283,5 +289,6 @@ pub(in crate::query) fn context(store: FakeStore) -> QueryContext<FakeStore> {
         }],
         limits: QueryLimits::default(),
         metrics: QueryMetrics::register(&prometheus::Registry::new()).unwrap(),
+        creating_profile_task: Default::default(),
     }
 }

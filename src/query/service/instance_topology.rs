@@ -6,10 +6,10 @@ use serde::Serialize;
 
 use super::call::{Call, Calls};
 use super::duration::Duration;
-use super::topology::side;
+use super::topology::{Stream, side};
 use crate::model::id;
 use crate::model::scope::Scope;
-use crate::query::{Components, QueryContext, QueryError};
+use crate::query::{Components, Cuts, QueryContext, QueryError};
 use crate::storage::{Backend, Relation, RelationFilter};
 
 /// A graph of instances.
@@ -73,6 +73,7 @@ impl MemberNodes {
 /// Calls between the instances of two services, in both directions.
 pub async fn between<S: Backend>(
     cx: &QueryContext<S>,
+    cuts: &Cuts,
     client_service_id: String,
     server_service_id: String,
     duration: &Duration,
@@ -84,8 +85,8 @@ pub async fn between<S: Backend>(
     };
     let scope = Scope::ServiceInstanceRelation;
     let (client, server) = futures_util::try_join!(
-        side(cx, scope, false, range, &filter),
-        side(cx, scope, true, range, &filter)
+        side(cx, cuts, Stream::client(scope), range, &filter),
+        side(cx, cuts, Stream::server(scope), range, &filter)
     )?;
     Ok(build(&client, &server, &cx.components))
 }

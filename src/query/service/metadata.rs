@@ -5,8 +5,8 @@ use serde::Serialize;
 use super::duration::Duration;
 use crate::model::id;
 use crate::model::scope::NodeType;
-use crate::query::{QueryContext, QueryError};
-use crate::storage::{Backend, InstanceTraffic, ServiceFilter};
+use crate::query::{Cuts, QueryContext, QueryError};
+use crate::storage::{Backend, EndpointTraffic, InstanceTraffic, ServiceFilter, ServiceTraffic};
 
 /// Version of the query protocol.
 pub const PROTOCOL_VERSION: &str = "8.0";
@@ -110,19 +110,21 @@ pub async fn health<S: Backend>(cx: &QueryContext<S>) -> HealthStatus {
 /// Services of a type. Time plays no role.
 pub async fn services<S: Backend>(
     cx: &QueryContext<S>,
+    cuts: &Cuts,
     node_type: NodeType,
 ) -> Result<Vec<Named>, QueryError> {
-    list(cx, filter(node_type), cx.limits.metadata).await
+    list(cx, cuts, filter(node_type)).await
 }
 
 /// Real services with a word in their name; no keyword finds all.
 pub async fn search_services<S: Backend>(
     cx: &QueryContext<S>,
+    cuts: &Cuts,
     keyword: String,
 ) -> Result<Vec<Named>, QueryError> {
     let mut filter = filter(NodeType::Normal);
     filter.keyword = Some(keyword).filter(|k| !k.is_empty());
-    list(cx, filter, cx.limits.metadata).await
+    list(cx, cuts, filter).await
 }
 
 /// The real service of this name.
@@ -132,12 +134,16 @@ pub async fn service<S: Backend>(
 ) -> Result<Option<Named>, QueryError> {
     let mut filter = filter(NodeType::Normal);
     filter.name = Some(name);
-    Ok(list(cx, filter, 1).await?.into_iter().next())
+    let found = cx.storage.services(&filter, 1).await?;
+    Ok(found.items.into_iter().map(named).next())
 }
 
 /// Databases that services talk to.
-pub async fn databases<S: Backend>(cx: &QueryContext<S>) -> Result<Vec<Database>, QueryError> {
-    let found = services(cx, NodeType::Database).await?;
+pub async fn databases<S: Backend>(
+    cx: &QueryContext<S>,
+    cuts: &Cuts,
+) -> Result<Vec<Database>, QueryError> {
+    let found = services(cx, cuts, NodeType::Database).await?;
     let database = |Named { id, name }| Database { id, name, ty: None };
     Ok(found.into_iter().map(database).collect())
 }
@@ -152,27 +158,33 @@ fn filter(node_type: NodeType) -> ServiceFilter {
 
 async fn list<S: Backend>(
     cx: &QueryContext<S>,
+    cuts: &Cuts,
     filter: ServiceFilter,
-    limit: usize,
 ) -> Result<Vec<Named>, QueryError> {
-    let found = cx.storage.services(&filter, limit).await?;
-    let service = |s: crate::storage::ServiceTraffic| Named {
-        id: id::service_id(&s.name, s.node_type == NodeType::Normal as i64),
-        name: s.name,
-    };
-    Ok(found.into_iter().map(service).collect())
+    let found = cx.storage.services(&filter, cx.limits.metadata).await?;
+    cx.note_if_cut(cuts, "services", found.items.len(), found.total);
+    Ok(found.items.into_iter().map(named).collect())
+}
+
+fn named(service: ServiceTraffic) -> Named {
+    Named {
+        id: id::service_id(&service.name, service.node_type == NodeType::Normal as i64),
+        name: service.name,
+    }
 }
 
 /// Instances that were alive when the range started or later.
 pub async fn instances<S: Backend>(
     cx: &QueryContext<S>,
+    cuts: &Cuts,
     service_id: &str,
     duration: &Duration,
 ) -> Result<Vec<ServiceInstance>, QueryError> {
     let since = duration.start_minute()?;
     let limit = cx.limits.metadata;
     let found = cx.storage.instances(service_id, since, limit).await?;
-    Ok(found.into_iter().map(instance).collect())
+    cx.note_if_cut(cuts, "instances", found.items.len(), found.total);
+    Ok(found.items.into_iter().map(instance).collect())
 }
 
 fn instance(traffic: InstanceTraffic) -> ServiceInstance {
@@ -224,17 +236,21 @@ fn language_of(text: &str) -> &'static str {
 /// Endpoints of a service with a word in their name; no keyword finds all.
 pub async fn endpoints<S: Backend>(
     cx: &QueryContext<S>,
+    cuts: &Cuts,
     service_id: &str,
     keyword: &str,
-    limit: i64,
+    wanted: i64,
 ) -> Result<Vec<Named>, QueryError> {
-    let limit = usize::try_from(limit.min(cx.limits.result_window))
+    let limit = usize::try_from(wanted.min(cx.limits.result_window))
         .map_err(|_| QueryError::argument("limit", "must not be negative"))?;
     if limit == 0 {
         return Ok(vec![]);
     }
     let found = cx.storage.endpoints(service_id, keyword, limit).await?;
-    let endpoint = |e: crate::storage::EndpointTraffic| Named {
+    if found.len() == limit {
+        cx.note_if_cut(cuts, "endpoints", limit, wanted);
+    }
+    let endpoint = |e: EndpointTraffic| Named {
         id: id::endpoint_id(&e.service_id, &e.name),
         name: e.name,
     };

@@ -9,7 +9,7 @@ use crate::model::profile::{self, TaskOperation};
 use crate::model::row::{Cell, Row};
 use crate::model::schema::Model;
 use crate::model::time_bucket::DAY_MS;
-use crate::query::{QueryContext, QueryError};
+use crate::query::{Cuts, QueryContext, QueryError};
 use crate::storage::{Backend, Order, RecordFilter, WriteOutcome};
 
 const TASK: &str = "profile_task";
@@ -135,8 +135,9 @@ pub async fn create<S: Backend>(
     cx: &QueryContext<S>,
     request: Option<ProfileTaskCreationRequest>,
 ) -> Result<ProfileTaskCreationResult, QueryError> {
-    let request =
+    let mut request =
         request.ok_or_else(|| QueryError::argument("creationRequest", "must not be null"))?;
+    request.endpoint_name = request.endpoint_name.trim().to_owned();
     let refused = |reason: &str| ProfileTaskCreationResult {
         error_reason: Some(reason.to_owned()),
         id: None,
@@ -148,7 +149,7 @@ pub async fn create<S: Backend>(
     }
     let task = profile::ProfileTask {
         service_id: request.service_id,
-        endpoint_name: request.endpoint_name.trim().to_owned(),
+        endpoint_name: request.endpoint_name,
         start_time: start,
         duration: request.duration,
         min_duration_threshold: request.min_duration_threshold,
@@ -167,7 +168,9 @@ pub async fn create<S: Backend>(
         ..newest_by("start_time", 1)
     };
     let model = model(cx, TASK)?;
-    if !cx.storage.records(model, &at_this_time).await?.is_empty() {
+    // Two that are created at the same time would not see each other.
+    let _turn = cx.creating_profile_task.lock().await;
+    if cx.storage.records(model, &at_this_time).await?.total > 0 {
         return Ok(refused(
             "current service already has monitor task execute at this time",
         ));
@@ -189,6 +192,7 @@ pub async fn create<S: Backend>(
 /// The newest tasks, each with its logs, newest first.
 pub async fn tasks<S: Backend>(
     cx: &QueryContext<S>,
+    cuts: &Cuts,
     service_id: Option<String>,
     endpoint_name: Option<String>,
 ) -> Result<Vec<ProfileTask>, QueryError> {
@@ -201,14 +205,17 @@ pub async fn tasks<S: Backend>(
         any_of: any_of.collect(),
         ..newest_by("start_time", cx.limits.profile_tasks)
     };
-    let rows = cx.storage.records(model(cx, TASK)?, &filter).await?;
+    let found = cx.storage.records(model(cx, TASK)?, &filter).await?;
+    let rows = found.items;
+    cx.note_if_cut(cuts, "profile tasks", rows.len(), found.total);
     if rows.is_empty() {
         return Ok(vec![]);
     }
     let limit = cx.limits.profile_tasks.saturating_mul(LOGS_PER_TASK);
     let newest = newest_by("operation_time", limit);
     let logs = cx.storage.records(model(cx, TASK_LOG)?, &newest).await?;
-    Ok(rows.iter().map(|row| task(row, &logs)).collect())
+    cx.note_if_cut(cuts, "profile task logs", logs.items.len(), logs.total);
+    Ok(rows.iter().map(|row| task(row, &logs.items)).collect())
 }
 
 fn task(row: &Row, logs: &[Row]) -> ProfileTask {
@@ -271,8 +278,14 @@ mod tests {
             assert_eq!(created.error_reason, None);
         }
         let far = request(Some(now + 2 * DAY_MS));
-        let refused = create(&cx, Some(far)).await.unwrap();
-        assert!(refused.error_reason.is_some() && refused.id.is_none());
+        let nameless = ProfileTaskCreationRequest {
+            endpoint_name: "  ".into(),
+            ..request(None)
+        };
+        for wrong in [far, nameless] {
+            let refused = create(&cx, Some(wrong)).await.unwrap();
+            assert!(refused.error_reason.is_some() && refused.id.is_none());
+        }
         assert!(create(&cx, None).await.is_err());
     }
 
@@ -300,9 +313,14 @@ mod tests {
         let refused = create(&cx, Some(request(None))).await.unwrap();
         let reason = refused.error_reason.unwrap();
         assert!(reason.contains("already has monitor task"), "{reason}");
-        let tasks = tasks(&cx, Some("c2hvcA==.1".into()), Some(String::new()))
-            .await
-            .unwrap();
+        let tasks = tasks(
+            &cx,
+            &Cuts::default(),
+            Some("c2hvcA==.1".into()),
+            Some(String::new()),
+        )
+        .await
+        .unwrap();
         let [task] = tasks.as_slice() else {
             panic!("{tasks:?}")
         };

@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use super::profile::{model, newest_by};
 use super::profile_tree::{ProfileStackTree, Snapshot, Trees};
-use super::trace::{BasicTrace, Trace, basic_trace, spans_of};
+use super::trace::{BasicTrace, Trace, basic_trace, made_ms, spans_of};
 use crate::model::row::{Cell, Row, RowKey};
-use crate::query::{QueryContext, QueryError};
+use crate::query::{Cuts, QueryContext, QueryError};
 use crate::storage::{Backend, Order, RecordFilter, SegmentBrief};
 
 const SNAPSHOT: &str = "profile_task_segment_snapshot";
@@ -35,6 +35,7 @@ pub struct ProfileAnalyzation {
 /// The segments of which a task took snapshots, newest first.
 pub async fn segments<S: Backend>(
     cx: &QueryContext<S>,
+    cuts: &Cuts,
     task_id: &str,
 ) -> Result<Vec<BasicTrace>, QueryError> {
     let first_ones = RecordFilter {
@@ -48,6 +49,8 @@ pub async fn segments<S: Backend>(
         .storage
         .records(model(cx, SNAPSHOT)?, &first_ones)
         .await?;
+    let (snapshots, total) = (snapshots.items, snapshots.total);
+    cx.note_if_cut(cuts, "profiled segments", snapshots.len(), total);
     let segments = segments_of(cx, &snapshots).await?;
     let text = |row: &Row, column| row.cell(column).as_text().unwrap_or_default().to_owned();
     let number = |row: &Row, column| row.cell(column).as_long().unwrap_or(0);
@@ -82,7 +85,8 @@ async fn segments_of<S: Backend>(
         between: Some(("time_bucket", bucket(first - SEGMENT_MS), bucket(last))),
         ..newest_by("start_time", snapshots.len())
     };
-    Ok(cx.storage.records(model(cx, SEGMENT)?, &filter).await?)
+    let found = cx.storage.records(model(cx, SEGMENT)?, &filter).await?;
+    Ok(found.items)
 }
 
 /// The spans of a segment; `None` if it is unknown.
@@ -96,14 +100,18 @@ pub async fn segment<S: Backend>(
         ..newest_by("dump_time", 1)
     };
     let snapshots = cx.storage.records(model(cx, SNAPSHOT)?, &one).await?;
-    let mut found = segments_of(cx, &snapshots).await?.into_iter().next();
-    if found.is_none() {
-        let key = RowKey {
-            model: Arc::clone(model(cx, SEGMENT)?),
-            id: segment_id.to_owned(),
-            time_bucket: None,
-        };
-        found = cx.storage.load(&[key]).await?.into_iter().flatten().next();
+    let mut found = segments_of(cx, &snapshots.items).await?.into_iter().next();
+    // On the day that its id tells, else on any.
+    let made = made_ms(segment_id, cx.clock.now_ms()).and_then(|at| cx.zone.second(at));
+    for time_bucket in made.into_iter().map(Some).chain([None]) {
+        if found.is_none() {
+            let key = RowKey {
+                model: Arc::clone(model(cx, SEGMENT)?),
+                id: segment_id.to_owned(),
+                time_bucket,
+            };
+            found = cx.storage.load(&[key]).await?.into_iter().flatten().next();
+        }
     }
     let Some(row) = found else { return Ok(None) };
     let Cell::Bytes(bytes) = row.cell("data_binary") else {
@@ -120,6 +128,7 @@ pub async fn segment<S: Backend>(
 /// What the snapshots of a segment in some time ranges say.
 pub async fn analyze<S: Backend>(
     cx: &QueryContext<S>,
+    cuts: &Cuts,
     segment_id: &str,
     ranges: &[ProfileAnalyzeTimeRange],
 ) -> Result<ProfileAnalyzation, QueryError> {
@@ -130,14 +139,16 @@ pub async fn analyze<S: Backend>(
     sequences.sort_unstable();
     let mut trees = Trees::default();
     let mut left = cx.limits.profile_snapshots;
-    let mut is_cut = false;
+    let (mut looked_at, mut left_out) = (0usize, 0i64);
     // One page is in memory at a time, and a sequence that is in several ranges counts once.
     let mut seen = i64::MIN;
     for (first, last) in sequences {
         let mut next = first.max(seen);
         while next <= last {
             if left == 0 {
-                is_cut = true;
+                // As many as there can be: sequences may have gaps.
+                left_out = last.saturating_sub(next).saturating_add(left_out + 1);
+                seen = last.saturating_add(1);
                 break;
             }
             let page = left.min(cx.limits.profile_snapshot_page.max(1));
@@ -147,11 +158,13 @@ pub async fn analyze<S: Backend>(
                 order: Order::Ascending,
                 ..of_segment(segment_id, "sequence", page)
             };
-            for row in cx.storage.records(model(cx, SNAPSHOT)?, &filter).await? {
+            let found = cx.storage.records(model(cx, SNAPSHOT)?, &filter).await?;
+            for row in found.items {
                 let snapshot = snapshot(&row)?;
                 if snapshot.sequence >= seen {
                     seen = snapshot.sequence.saturating_add(1);
                     trees.add(&snapshot);
+                    looked_at += 1;
                 }
             }
             left -= page;
@@ -159,9 +172,12 @@ pub async fn analyze<S: Backend>(
             seen = seen.max(next);
         }
     }
-    let is_cut = is_cut || trees.is_full();
+    let shown = looked_at - trees.cut();
+    let total = left_out.saturating_add_unsigned(looked_at as u64);
+    cx.note_if_cut(cuts, "profile snapshots", shown, total);
     Ok(ProfileAnalyzation {
-        tip: is_cut.then(|| "there are too many snapshots; the last ones are left out".to_owned()),
+        tip: (shown as i64 != total)
+            .then(|| "there are too many snapshots; the last ones are left out".to_owned()),
         trees: trees.finished(),
     })
 }
@@ -190,7 +206,11 @@ async fn sequences_of<S: Backend>(
     let mut ends = vec![];
     for filter in [least, greatest] {
         let rows = cx.storage.records(model(cx, SNAPSHOT)?, &filter).await?;
-        ends.extend(rows.iter().filter_map(|row| row.cell("sequence").as_long()));
+        ends.extend(
+            rows.items
+                .iter()
+                .filter_map(|row| row.cell("sequence").as_long()),
+        );
     }
     match ends.as_slice() {
         [least, greatest] => Ok(Some((*least, *greatest))),
@@ -237,10 +257,10 @@ mod tests {
             ..FakeStore::default()
         });
         let range = ProfileAnalyzeTimeRange { start: 0, end: 9 };
-        let all = analyze(&cx, "s", &[range]).await.unwrap();
+        let all = analyze(&cx, &Cuts::default(), "s", &[range]).await.unwrap();
         assert_eq!((all.tip, all.trees[0].elements[0].count), (None, 2));
         cx.limits.profile_snapshots = 1;
-        let some = analyze(&cx, "s", &[range]).await.unwrap();
+        let some = analyze(&cx, &Cuts::default(), "s", &[range]).await.unwrap();
         assert!(some.tip.is_some());
     }
 }

@@ -85,7 +85,8 @@ const MAX_NODES: usize = 50_000;
 pub struct Trees {
     nodes: Vec<Node>,
     roots: Vec<usize>,
-    is_full: bool,
+    /// Snapshots of which frames were left out.
+    cut: usize,
 }
 
 impl Trees {
@@ -107,7 +108,7 @@ impl Trees {
                     at
                 }
                 None if self.nodes.len() == MAX_NODES => {
-                    self.is_full = true;
+                    self.cut += 1;
                     return;
                 }
                 None => self.grow(parent, Node::new(code, snapshot)),
@@ -126,9 +127,9 @@ impl Trees {
         at
     }
 
-    /// Whether frames were left out.
-    pub fn is_full(&self) -> bool {
-        self.is_full
+    /// How many snapshots lack frames that found no room.
+    pub fn cut(&self) -> usize {
+        self.cut
     }
 
     /// What was seen.
@@ -218,9 +219,9 @@ mod tests {
         let trees_of = |stack: &str| trees(&[(0, stack), (1, stack)]);
         let fits = trees_of(&deep);
         assert_eq!(fits.finished()[0].elements.len(), MAX_NODES);
-        assert!(!fits.is_full());
+        assert_eq!(fits.cut(), 0);
         let full = trees_of(&(deep + "f"));
         assert_eq!(full.finished()[0].elements.len(), MAX_NODES);
-        assert!(full.is_full());
+        assert!(full.cut() > 0);
     }
 }

@@ -7,7 +7,7 @@ use super::entity::{Scope, display_name};
 use super::metrics::Metric;
 use crate::model::id::service_id;
 use crate::model::schema::ValueKind;
-use crate::query::{QueryContext, QueryError};
+use crate::query::{Cuts, QueryContext, QueryError};
 use crate::storage::{self, Backend, TopNFilter};
 
 /// Sort direction.
@@ -53,6 +53,13 @@ impl TopNCondition {
         Ok(self.top_n.min(cx.limits.result_window))
     }
 
+    /// A list can be shorter than what was asked for because there are no more entries, which is no cut.
+    fn note_if_cut<S>(&self, cx: &QueryContext<S>, cuts: &Cuts, shown: usize) {
+        if shown as i64 == cx.limits.result_window {
+            cx.note_if_cut(cuts, "top list", shown, self.top_n);
+        }
+    }
+
     fn service_id(&self) -> Option<String> {
         let parent = self.parent()?;
         Some(service_id(parent, self.normal.unwrap_or(false)))
@@ -91,6 +98,7 @@ pub struct TopNRecord {
 /// Entities by the average of a metric. An id that cannot be read keeps its place, with the id as its name.
 pub async fn entities<S: Backend>(
     cx: &QueryContext<S>,
+    cuts: &Cuts,
     condition: &TopNCondition,
     duration: &Duration,
 ) -> Result<Vec<TopNEntity>, QueryError> {
@@ -115,6 +123,7 @@ pub async fn entities<S: Backend>(
     if found.is_empty() {
         return Ok(vec![]);
     }
+    condition.note_if_cut(cx, cuts, found.len());
     let Some(scope) = condition.scope else {
         return Err(QueryError::argument(
             "scope",
@@ -134,10 +143,11 @@ pub async fn entities<S: Backend>(
 /// [`entities`] in the newer form, with values as text.
 pub async fn sort_metrics<S: Backend>(
     cx: &QueryContext<S>,
+    cuts: &Cuts,
     condition: &TopNCondition,
     duration: &Duration,
 ) -> Result<Vec<SelectedRecord>, QueryError> {
-    let found = entities(cx, condition, duration).await?;
+    let found = entities(cx, cuts, condition, duration).await?;
     let record = |e: TopNEntity| SelectedRecord {
         name: e.name,
         id: e.id,
@@ -150,6 +160,7 @@ pub async fn sort_metrics<S: Backend>(
 /// Observations by latency; empty for anything that is no sampled record.
 pub async fn records<S: Backend>(
     cx: &QueryContext<S>,
+    cuts: &Cuts,
     condition: &TopNCondition,
     duration: &Duration,
 ) -> Result<Vec<TopNRecord>, QueryError> {
@@ -166,6 +177,7 @@ pub async fn records<S: Backend>(
         order: condition.order.into(),
     };
     let found = cx.storage.sampled_records(&metric.model, &filter).await?;
+    condition.note_if_cut(cx, cuts, found.len());
     let record = |r: storage::SampledRecord| TopNRecord {
         statement: r.statement,
         latency: r.latency,
@@ -177,10 +189,11 @@ pub async fn records<S: Backend>(
 /// [`records`] in the newer form. A statement that was never named is an empty name, not a lost list.
 pub async fn read_sampled_records<S: Backend>(
     cx: &QueryContext<S>,
+    cuts: &Cuts,
     condition: &TopNCondition,
     duration: &Duration,
 ) -> Result<Vec<SelectedRecord>, QueryError> {
-    let found = records(cx, condition, duration).await?;
+    let found = records(cx, cuts, condition, duration).await?;
     let record = |r: TopNRecord| SelectedRecord {
         name: r.statement.unwrap_or_default(),
         id: r.trace_id.clone().unwrap_or_default(),
@@ -235,7 +248,9 @@ mod tests {
     async fn an_id_that_cannot_be_read_is_its_own_name() {
         let cx = context(store());
         let top = condition("endpoint_avg", Some(Scope::Endpoint), 5);
-        let found = sort_metrics(&cx, &top, &day()).await.unwrap();
+        let found = sort_metrics(&cx, &Cuts::default(), &top, &day())
+            .await
+            .unwrap();
         let seen: Vec<_> = found
             .iter()
             .map(|r| (&*r.name, r.value.as_deref()))
@@ -247,15 +262,22 @@ mod tests {
     async fn the_unknown_is_empty_and_nonsense_an_error() {
         let cx = context(store());
         let empty = |name| condition(name, Some(Scope::Service), 5);
-        assert_eq!(sort_metrics(&cx, &empty("nope"), &day()).await.unwrap(), []);
         assert_eq!(
-            sort_metrics(&cx, &empty("all_heatmap"), &day())
+            sort_metrics(&cx, &Cuts::default(), &empty("nope"), &day())
                 .await
                 .unwrap(),
             []
         );
         assert_eq!(
-            records(&cx, &empty("service_cpm"), &day()).await.unwrap(),
+            sort_metrics(&cx, &Cuts::default(), &empty("all_heatmap"), &day())
+                .await
+                .unwrap(),
+            []
+        );
+        assert_eq!(
+            records(&cx, &Cuts::default(), &empty("service_cpm"), &day())
+                .await
+                .unwrap(),
             []
         );
         for wrong in [
@@ -264,7 +286,9 @@ mod tests {
             condition("service_percentile", Some(Scope::Service), 5),
         ] {
             assert!(
-                sort_metrics(&cx, &wrong, &day()).await.is_err(),
+                sort_metrics(&cx, &Cuts::default(), &wrong, &day())
+                    .await
+                    .is_err(),
                 "{wrong:?}"
             );
         }
@@ -274,7 +298,9 @@ mod tests {
     async fn a_record_without_statement_has_an_empty_name() {
         let cx = context(store());
         let top = condition("top_n_database_statement", None, 5);
-        let found = read_sampled_records(&cx, &top, &day()).await.unwrap();
+        let found = read_sampled_records(&cx, &Cuts::default(), &top, &day())
+            .await
+            .unwrap();
         let want = SelectedRecord {
             name: String::new(),
             id: "t".into(),

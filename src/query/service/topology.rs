@@ -12,7 +12,7 @@ use super::duration::Duration;
 use crate::model::id::{self, USER, relation_id, service_id};
 use crate::model::schema::Model;
 use crate::model::scope::Scope;
-use crate::query::{AliasLookup, Components, QueryContext, QueryError};
+use crate::query::{AliasLookup, Components, Cuts, QueryContext, QueryError};
 use crate::storage::{Backend, BucketRange, Relation, RelationFilter};
 
 /// Type of the node that stands for the outside caller.
@@ -39,16 +39,18 @@ pub struct Node {
 /// Every service.
 pub async fn global<S: Backend>(
     cx: &QueryContext<S>,
+    cuts: &Cuts,
     duration: &Duration,
 ) -> Result<Topology, QueryError> {
     let range = duration.range()?;
-    let (client, server) = both_sides(cx, range, &RelationFilter::All).await?;
+    let (client, server) = both_sides(cx, cuts, range, &RelationFilter::All).await?;
     Ok(build(&client, &server, &cx.components, cx.aliases.as_ref()))
 }
 
 /// Some services and their neighbours.
 pub async fn of_services<S: Backend>(
     cx: &QueryContext<S>,
+    cuts: &Cuts,
     service_ids: Vec<String>,
     duration: &Duration,
 ) -> Result<Topology, QueryError> {
@@ -57,7 +59,7 @@ pub async fn of_services<S: Backend>(
     }
     let range = duration.range()?;
     let filter = RelationFilter::Services(service_ids.clone());
-    let (client, server) = both_sides(cx, range, &filter).await?;
+    let (client, server) = both_sides(cx, cuts, range, &filter).await?;
     let mut topology = build(&client, &server, &cx.components, cx.aliases.as_ref());
 
     // What a calling neighbour is, its own callers know; their rows are not among those of the services asked for.
@@ -71,7 +73,14 @@ pub async fn of_services<S: Backend>(
     callers.dedup();
     if !callers.is_empty() {
         let filter = RelationFilter::Services(callers);
-        let rows = side(cx, Scope::ServiceRelation, true, range, &filter).await?;
+        let rows = side(
+            cx,
+            cuts,
+            Stream::server(Scope::ServiceRelation),
+            range,
+            &filter,
+        )
+        .await?;
         fill_types(&mut topology.nodes, &rows, &cx.components);
     }
     Ok(topology)
@@ -88,29 +97,60 @@ fn fill_types(nodes: &mut [Node], server: &[Relation], components: &Components) 
 
 async fn both_sides<S: Backend>(
     cx: &QueryContext<S>,
+    cuts: &Cuts,
     range: BucketRange,
     filter: &RelationFilter,
 ) -> Result<(Vec<Relation>, Vec<Relation>), QueryError> {
-    let client = side(cx, Scope::ServiceRelation, false, range, filter);
-    let server = side(cx, Scope::ServiceRelation, true, range, filter);
+    let scope = Scope::ServiceRelation;
+    let client = side(cx, cuts, Stream::client(scope), range, filter);
+    let server = side(cx, cuts, Stream::server(scope), range, filter);
     futures_util::try_join!(client, server)
+}
+
+/// Relations of a scope as one of the two sides reports them.
+#[derive(Clone, Copy)]
+pub(super) struct Stream {
+    scope: Scope,
+    is_server_side: bool,
+}
+
+impl Stream {
+    pub(super) fn client(scope: Scope) -> Stream {
+        Stream {
+            scope,
+            is_server_side: false,
+        }
+    }
+
+    pub(super) fn server(scope: Scope) -> Stream {
+        Stream {
+            scope,
+            is_server_side: true,
+        }
+    }
 }
 
 /// Rows of one relation stream; none if the stream is switched off.
 pub(super) async fn side<S: Backend>(
     cx: &QueryContext<S>,
-    scope: Scope,
-    is_server_side: bool,
+    cuts: &Cuts,
+    stream: Stream,
     range: BucketRange,
     filter: &RelationFilter,
 ) -> Result<Vec<Relation>, QueryError> {
     let mut streams = cx.schema.relations().iter();
+    let Stream {
+        scope,
+        is_server_side,
+    } = stream;
     let stream = streams.find(|r| r.scope == scope && r.is_server_side == is_server_side);
     let Some(model) = stream.map(|s| &s.model) else {
         return Ok(vec![]);
     };
     let model: &Model = model;
-    Ok(cx.storage.relations(model, range, filter).await?)
+    let found = cx.storage.relations(model, range, filter).await?;
+    cx.note_if_cut(cuts, "topology", found.items.len(), found.total);
+    Ok(found.items)
 }
 
 /// One end of an edge.

@@ -225,8 +225,12 @@ pub async fn trace<S: Backend>(
     }
     let total = u64::try_from(page.total).unwrap_or(0);
     let mut reader = SpanReader::default();
-    while !page.items.is_empty() && reader.read(page.items, cx) {
-        part.offset += part.limit;
+    while let Some(last) = page.items.last() {
+        part.behind = Some((last.start_time, last.segment_id.clone()));
+        part.offset += page.items.len();
+        if !reader.read(page.items, cx) {
+            break;
+        }
         part.limit = part.limit.min(window.saturating_sub(part.offset));
         if part.limit == 0 || part.offset as u64 >= total {
             break;
@@ -239,8 +243,8 @@ pub async fn trace<S: Backend>(
     }
     let shown = reader.seen.len() as u64;
     if reader.is_full || (part.limit == 0 && shown < total) {
-        cx.metrics.cut_traces.inc();
-        cuts.note(shown, total.max(shown));
+        let total = i64::try_from(total).unwrap_or(i64::MAX);
+        cx.note_if_cut(cuts, "trace", reader.seen.len(), total);
     }
     Ok(Trace {
         spans: trace_tree::sort(reader.spans),
@@ -252,19 +256,25 @@ pub async fn trace<S: Backend>(
 /// Agents make ids `PROCESS.THREAD.N` with N = 10,000 × milliseconds + a number, before the first segment begins. A clock that
 /// is more than a day ahead has its reports refused, so that no other clock can be further behind it.
 fn days(trace_id: &str, zone: &Zone, now_ms: i64) -> Option<BucketRange> {
-    const DAY_MS: i64 = 86_400_000;
-    let mut parts = trace_id.split('.');
+    let made_ms = made_ms(trace_id, now_ms)?;
+    Some(BucketRange {
+        start: zone.second(made_ms - DAY_MS)?,
+        end: zone.second(now_ms + DAY_MS)?,
+    })
+}
+
+const DAY_MS: i64 = 86_400_000;
+
+/// When an agent made an id of a trace or segment, if the id tells.
+pub(super) fn made_ms(id: &str, now_ms: i64) -> Option<i64> {
+    let mut parts = id.split('.');
     let (Some(_), Some(_), Some(time), None) =
         (parts.next(), parts.next(), parts.next(), parts.next())
     else {
         return None;
     };
     let made_ms = time.parse::<i64>().ok()? / 10_000;
-    (made_ms > 0 && made_ms <= now_ms + DAY_MS).then_some(())?;
-    Some(BucketRange {
-        start: zone.second(made_ms - DAY_MS)?,
-        end: zone.second(now_ms + DAY_MS)?,
-    })
+    (made_ms > 0 && made_ms <= now_ms + DAY_MS).then_some(made_ms)
 }
 
 /// Collects spans as long as there is room for them.

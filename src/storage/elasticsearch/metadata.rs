@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::search::{Completeness, Found, search, term};
 use super::{Answer, Elasticsearch};
 use crate::storage::query::{
-    AddressAlias, EndpointTraffic, InstanceTraffic, ServiceFilter, ServiceTraffic,
+    AddressAlias, EndpointTraffic, InstanceTraffic, Page, ServiceFilter, ServiceTraffic,
 };
 
 /// Setting that decides how many services and instances are listed.
@@ -43,7 +43,7 @@ impl Elasticsearch {
         &self,
         filter: &ServiceFilter,
         limit: usize,
-    ) -> Answer<Vec<ServiceTraffic>> {
+    ) -> Answer<Page<ServiceTraffic>> {
         let mut clauses = vec![term("node_type", filter.node_type)];
         if let Some(name) = &filter.name {
             clauses.push(term("name", name.as_str()));
@@ -56,11 +56,12 @@ impl Elasticsearch {
         if filter.name.is_none() {
             self.note_if_cut("services", &found, QUERY_MAX_SIZE);
         }
+        let total = found.total();
         let services = found.sources().map(|service| ServiceTraffic {
             name: service.name.unwrap_or_default(),
             node_type: service.node_type.unwrap_or(filter.node_type),
         });
-        Ok(distinct(services, |s| s.name.clone()))
+        Ok(listed(services, total, |s| s.name.clone()))
     }
 
     pub(super) async fn find_instances(
@@ -68,7 +69,7 @@ impl Elasticsearch {
         service_id: &str,
         alive_since: u64,
         limit: usize,
-    ) -> Answer<Vec<InstanceTraffic>> {
+    ) -> Answer<Page<InstanceTraffic>> {
         let clauses = vec![
             term("service_id", service_id),
             json!({"range": {"last_ping": {"gte": alive_since}}}),
@@ -80,12 +81,13 @@ impl Elasticsearch {
         let found: Found<Member> =
             search(&self.client, &target, Completeness::BestEffort, &body).await?;
         self.note_if_cut("instances", &found, QUERY_MAX_SIZE);
+        let total = found.total();
         let instances = found.sources().map(|member| InstanceTraffic {
             service_id: member.service_id.unwrap_or_default(),
             name: member.name.unwrap_or_default(),
             properties: member.properties.unwrap_or_default(),
         });
-        Ok(distinct(instances, |i| i.name.clone()))
+        Ok(listed(instances, total, |i| i.name.clone()))
     }
 
     pub(super) async fn find_endpoints(
@@ -140,12 +142,24 @@ impl Elasticsearch {
             query["bool"]["must"] = json!({"match": {"name_match": keyword}});
             sort = json!(["_score", {"name": "asc"}]);
         }
-        json!({"query": query, "sort": sort, "size": self.size(limit)})
+        json!({"query": query, "sort": sort, "size": self.size(limit), "track_total_hits": true})
     }
 
     fn size(&self, limit: usize) -> i64 {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         limit.min(self.options.result_window())
+    }
+}
+
+/// The first of each key, of `total` documents.
+fn listed<T>(items: impl Iterator<Item = T>, total: i64, key: impl Fn(&T) -> String) -> Page<T> {
+    let mut documents = 0;
+    let items = distinct(items.inspect(|_| documents += 1), key);
+    // Those beyond the limit are taken for different ones.
+    let repeated = documents - i64::try_from(items.len()).unwrap_or(documents);
+    Page {
+        items,
+        total: total - repeated,
     }
 }
 

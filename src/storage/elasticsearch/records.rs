@@ -37,6 +37,7 @@ struct Whole {
     segment_id: Option<String>,
     service_id: Option<String>,
     service_instance_id: Option<String>,
+    start_time: Option<i64>,
     data_binary: Option<String>,
 }
 
@@ -91,22 +92,39 @@ impl Elasticsearch {
         filter: &TraceFilter,
     ) -> Answer<Page<SegmentData>> {
         let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
-        let (offset, limit) = (count(filter.offset), count(filter.limit));
-        self.check_window(offset, limit)?;
-        let body = json!({
+        let limit = count(filter.limit).min(self.options.result_window());
+        let mut body = json!({
             "query": all_of(vec![term("trace_id", filter.trace_id.as_str())]),
             "sort": [{"start_time": "asc"}, {"segment_id": "asc"}],
-            "from": offset,
             "size": limit,
             "track_total_hits": true,
-            "_source": ["segment_id", "service_id", "service_instance_id", "data_binary"],
+            "_source": ["segment_id", "service_id", "service_instance_id", "start_time", "data_binary"],
         });
+        match &filter.behind {
+            // However far into the trace this is, the window of the index does not count.
+            Some((start_time, id)) => body["search_after"] = json!([start_time, id]),
+            None => {
+                self.check_window(count(filter.offset), limit)?;
+                body["from"] = filter.offset.into();
+            }
+        }
         let target = match filter.days {
             Some(days) => self.names.target(SEGMENT, days),
             None => self.names.alias(SEGMENT),
         };
-        let found: Found<Whole> =
-            search(&self.client, &target, Completeness::BestEffort, &body).await?;
+        let completeness = Completeness::BestEffort;
+        let found: Answer<Found<Whole>> = search(&self.client, &target, completeness, &body).await;
+        let found = match found {
+            Err(StorageError::InvalidQuery(reason)) => match allowed_window(&reason) {
+                // The index has a smaller window than the settings say.
+                Some(window) if window < limit => {
+                    body["size"] = window.into();
+                    search(&self.client, &target, completeness, &body).await?
+                }
+                _ => return Err(StorageError::InvalidQuery(reason)),
+            },
+            found => found?,
+        };
         let total = found.total();
         let items = found.hits().into_iter().map(segment_data);
         Ok(Page {
@@ -119,7 +137,7 @@ impl Elasticsearch {
         &self,
         model: &Arc<Model>,
         filter: &RecordFilter,
-    ) -> Answer<Vec<Row>> {
+    ) -> Answer<Page<Row>> {
         let mut clauses = vec![];
         for (column, values) in &filter.any_of {
             let values: Vec<Value> = values.iter().filter_map(plain).collect();
@@ -134,13 +152,18 @@ impl Elasticsearch {
             "query": all_of(clauses),
             "sort": [{filter.sort_by: {"order": order, "unmapped_type": "long"}}],
             "size": limit.min(self.options.result_window()),
+            "track_total_hits": true,
         });
         let target = self.names.alias(&model.name);
         let found: Found<Source> =
             search(&self.client, &target, Completeness::BestEffort, &body).await?;
+        let total = found.total();
         let hits = found.hits().into_iter();
-        hits.map(|hit| to_row(&self.names, model, hit.id, &hit.index, &hit.source))
-            .collect()
+        let rows = hits.map(|hit| to_row(&self.names, model, hit.id, &hit.index, &hit.source));
+        Ok(Page {
+            items: rows.collect::<Answer<_>>()?,
+            total,
+        })
     }
 
     pub(super) async fn find_alarms(&self, filter: &AlarmFilter) -> Answer<Page<AlarmRow>> {
@@ -224,6 +247,13 @@ fn phrase(column: &str, text: Option<&str>) -> Option<Value> {
     Some(json!({"match_phrase": {column: text}}))
 }
 
+/// The window of an index that refused a search because it goes beyond it.
+fn allowed_window(reason: &str) -> Option<i64> {
+    let (_, rest) = reason.split_once("Result window is too large")?;
+    let (_, rest) = rest.split_once("less than or equal to: [")?;
+    rest.split_once(']')?.0.parse().ok()
+}
+
 fn segment_data(hit: Hit<Whole>) -> Answer<SegmentData> {
     let data = hit.source.data_binary.unwrap_or_default();
     let data = STANDARD.decode(data).map_err(|error| {
@@ -235,6 +265,8 @@ fn segment_data(hit: Hit<Whole>) -> Answer<SegmentData> {
     Ok(SegmentData {
         segment_id: hit.source.segment_id.unwrap_or_default(),
         service_id: hit.source.service_id.unwrap_or_default(),
+        // Those without one are sorted behind all others.
+        start_time: hit.source.start_time.unwrap_or(i64::MAX),
         instance_id: hit.source.service_instance_id.unwrap_or_default(),
         data: data.into(),
     })

@@ -8,7 +8,7 @@ use super::search::{Completeness, Found, all_of, any_of, search, term, within};
 use super::{Answer, Elasticsearch};
 use crate::model::schema::Model;
 use crate::storage::StorageError;
-use crate::storage::query::{BucketRange, Relation, RelationFilter};
+use crate::storage::query::{BucketRange, Page, Relation, RelationFilter};
 
 /// Most edges of one answer, as in 8.1.0.
 const MAX_EDGES: usize = 1000;
@@ -33,6 +33,16 @@ struct EdgeBucket {
 }
 
 #[derive(Debug, Deserialize)]
+struct Cardinality {
+    edges: Count,
+}
+
+#[derive(Debug, Deserialize)]
+struct Count {
+    value: usize,
+}
+
+#[derive(Debug, Deserialize)]
 struct ComponentBucket {
     key: i64,
 }
@@ -43,12 +53,13 @@ impl Elasticsearch {
         model: &Model,
         range: BucketRange,
         filter: &RelationFilter,
-    ) -> Answer<Vec<Relation>> {
+    ) -> Answer<Page<Relation>> {
         let mut clauses = vec![within(range)];
         clauses.extend(restriction(filter)?);
+        let query = all_of(clauses);
         let body = json!({
             "size": 0,
-            "query": all_of(clauses),
+            "query": query,
             "aggs": {"edges": {
                 "terms": {"field": "entity_id", "size": MAX_EDGES, "shard_size": 2 * MAX_EDGES},
                 "aggs": {"components": {"terms": {"field": "component_id", "size": 1}}},
@@ -59,17 +70,33 @@ impl Elasticsearch {
         let found: Found<IgnoredAny, Edges> =
             search(&self.client, &target, Completeness::BestEffort, &body).await?;
         let edges = found.aggregations.map(|a| a.edges);
-        if edges.as_ref().is_some_and(|e| e.sum_other_doc_count > 0) {
-            let shown = MAX_EDGES;
-            self.counters
-                .note_cut("topology", shown, "none, as in 8.1.0");
-        }
+        let is_cut = edges.as_ref().is_some_and(|e| e.sum_other_doc_count > 0);
         let buckets = edges.map_or_else(Vec::new, |e| e.buckets);
         let relations = buckets.into_iter().map(|edge| Relation {
             entity_id: edge.key,
             component_id: edge.components.buckets.first().map_or(0, |c| c.key),
         });
-        Ok(relations.collect())
+        let items: Vec<Relation> = relations.collect();
+        let mut total = items.len();
+        if is_cut {
+            self.counters
+                .note_cut("topology", total, "none, as in 8.1.0");
+            total = self.count_edges(&target, query).await?.max(total + 1);
+        }
+        Ok(Page::of(items, total))
+    }
+
+    /// How many edges there are, nearly; asked only where not all are shown.
+    async fn count_edges(&self, target: &str, query: Value) -> Answer<usize> {
+        let count = json!({"field": "entity_id", "precision_threshold": 40_000});
+        let body = json!({
+            "size": 0,
+            "query": query,
+            "aggs": {"edges": {"cardinality": count}},
+        });
+        let found: Found<IgnoredAny, Cardinality> =
+            search(&self.client, target, Completeness::BestEffort, &body).await?;
+        Ok(found.aggregations.map_or(0, |a| a.edges.value))
     }
 }
 

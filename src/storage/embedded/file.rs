@@ -25,7 +25,7 @@ const LOCK_FILE: &str = "lock";
 /// KiB of page cache of a connection that writes; filled only as far as needed.
 const WRITE_CACHE_KIB: i64 = 16 * 1024;
 /// KiB of page cache of a connection that reads; the operating system caches as well.
-const READ_CACHE_KIB: i64 = 2 * 1024;
+const READ_CACHE_KIB: i64 = 768;
 /// Pages in the write-ahead log before they are moved to the database: pages written often are moved once.
 const CHECKPOINT_PAGES: i64 = 8_000;
 /// Bytes that the write-ahead log is cut back to after such a move.

@@ -9,14 +9,15 @@ use super::pool::ReadPool;
 use super::table::{self, sql_bucket};
 use super::text::{TextFilter, passes};
 use crate::storage::{
-    AddressAlias, EndpointTraffic, InstanceTraffic, ServiceFilter, ServiceTraffic, StorageError,
+    AddressAlias, EndpointTraffic, InstanceTraffic, Page, ServiceFilter, ServiceTraffic,
+    StorageError,
 };
 
 pub(super) fn services(
     pool: &ReadPool,
     filter: &ServiceFilter,
     limit: usize,
-) -> Result<Vec<ServiceTraffic>, StorageError> {
+) -> Result<Page<ServiceTraffic>, StorageError> {
     let mut keyword = TextFilter::any_word(filter.keyword.as_deref());
     let columns = &["name", "node_type"];
     let condition = "node_type = ?1 AND (?2 IS NULL OR name = ?2)";
@@ -43,7 +44,7 @@ pub(super) fn instances(
     service_id: &str,
     alive_since: u64,
     limit: usize,
-) -> Result<Vec<InstanceTraffic>, StorageError> {
+) -> Result<Page<InstanceTraffic>, StorageError> {
     let columns = &["service_id", "name", "properties", "last_ping"];
     let condition = "service_id = ?1 AND last_ping >= ?2";
     let params = (service_id, sql_bucket(alive_since));
@@ -72,7 +73,7 @@ pub(super) fn endpoints(
 ) -> Result<Vec<EndpointTraffic>, StorageError> {
     let mut keyword = TextFilter::any_word(Some(keyword));
     let columns = &["service_id", "name"];
-    list(
+    let found = list(
         pool,
         "endpoint_traffic",
         columns,
@@ -86,7 +87,8 @@ pub(super) fn endpoints(
             };
             Ok(passes(&mut keyword, Some(&endpoint.name)).then_some(endpoint))
         },
-    )
+    )?;
+    Ok(found.items)
 }
 
 pub(super) fn address_aliases(
@@ -101,7 +103,7 @@ pub(super) fn address_aliases(
         "last_update_time_bucket",
     ];
     let condition = "last_update_time_bucket >= ?1";
-    list(
+    let found = list(
         pool,
         "network_address_alias",
         columns,
@@ -116,10 +118,12 @@ pub(super) fn address_aliases(
                 last_update: u64::try_from(number(row, 4)?).unwrap_or(0),
             }))
         },
-    )
+    )?;
+    Ok(found.items)
 }
 
-/// Rows of a traffic table that meet a condition, in the order they were stored; `read` gets the id and the columns.
+/// The first rows of a traffic table that meet a condition, in the order they were stored, and how many there are; `read` gets the
+/// id and the columns.
 fn list<T>(
     pool: &ReadPool,
     model: &str,
@@ -128,7 +132,7 @@ fn list<T>(
     params: impl Params + Clone,
     limit: usize,
     mut read: impl FnMut(&Row<'_>) -> rusqlite::Result<Option<T>>,
-) -> Result<Vec<T>, StorageError> {
+) -> Result<Page<T>, StorageError> {
     let sql = format!(
         "SELECT id, {} FROM {model} WHERE {condition} ORDER BY rowid",
         columns.join(", ")
@@ -136,9 +140,6 @@ fn list<T>(
     let mut seen: HashSet<String> = HashSet::new();
     let mut found = Vec::new();
     for file in pool.files.days(Family::Metrics, None).into_iter().rev() {
-        if found.len() >= limit {
-            break;
-        }
         pool.query(file, |conn| {
             if !table::has(conn, model, columns)? {
                 return Ok(());
@@ -146,11 +147,9 @@ fn list<T>(
             let mut statement = conn.prepare_cached(&sql)?;
             let mut rows = statement.query(params.clone())?;
             while let Some(row) = rows.next()? {
-                if found.len() >= limit {
-                    break;
-                }
                 if let Some(item) = read(row)?
                     && seen.insert(text(row, 0)?)
+                    && found.len() < limit
                 {
                     found.push(item);
                 }
@@ -158,7 +157,7 @@ fn list<T>(
             Ok(())
         })?;
     }
-    Ok(found)
+    Ok(Page::of(found, seen.len()))
 }
 
 /// A text, empty where there is none.
@@ -225,8 +224,10 @@ mod tests {
                 keyword: keyword.map(str::to_owned),
             };
             let got = services(&store.pool, &filter, limit).unwrap();
-            let got: Vec<_> = got.iter().map(|s| s.name.as_str()).collect();
-            assert_eq!(got, want, "{filter:?}");
+            let names: Vec<_> = got.items.iter().map(|s| s.name.as_str()).collect();
+            assert_eq!(names, want, "{filter:?}");
+            let all = services(&store.pool, &filter, 9).unwrap();
+            assert_eq!(got.total, all.items.len() as i64, "{filter:?}");
         }
     }
 
@@ -268,7 +269,7 @@ mod tests {
         ]);
         let names = |service: &str, since, limit| -> Vec<String> {
             let found = instances(&store.pool, service, since, limit).unwrap();
-            found.into_iter().map(|i| i.name).collect()
+            found.items.into_iter().map(|i| i.name).collect()
         };
         assert_eq!(names("s", 0, 9), ["i1", "i2"]);
         assert_eq!(names("s", NEW, 9), ["i1"]);

@@ -43,9 +43,26 @@ impl Hits {
         }
     }
 
-    /// Notes a row that meets the conditions.
+    /// Notes that so many rows meet the conditions.
+    pub(super) fn count(&mut self, rows: i64) {
+        self.total += rows;
+    }
+
+    /// How many of the best are kept.
+    pub(super) fn kept(&self) -> usize {
+        self.end
+    }
+
+    /// What a row must be sorted by, or more, to be among the best.
+    pub(super) fn threshold(&self) -> i64 {
+        match self.best.peek() {
+            Some(Reverse((worst, _))) if self.best.len() >= self.end => *worst,
+            _ => i64::MIN,
+        }
+    }
+
+    /// Notes a row that meets the conditions, which [`Hits::count`] is told apart.
     pub(super) fn add(&mut self, file: FileKey, rowid: i64, sort_by: i64) {
-        self.total += 1;
         let hit = Reverse((sort_by, Reverse((file, rowid))));
         if self.best.len() < self.end {
             self.best.push(hit);
@@ -129,6 +146,8 @@ mod tests {
         ] {
             hits.add(file(day), rowid, sort_by);
         }
+        assert_eq!(hits.threshold(), 5);
+        hits.count(7);
         assert_eq!(hits.total, 7);
         let order: Vec<_> = hits
             .best

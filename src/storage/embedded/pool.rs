@@ -4,11 +4,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rusqlite::Connection;
 
+use super::READERS;
 use super::file::{FileKey, Files};
 use crate::storage::StorageError;
 
-/// Connections kept open while nobody reads.
-const IDLE: usize = 16;
+/// Connections kept open while nobody reads: as many as there can be at once for each file of a week of metrics and three days
+/// of records. With fewer, questions about a week would open and close files all the time.
+const IDLE: usize = READERS as usize * (8 + 4);
 
 /// Least recently used first.
 #[derive(Debug)]

@@ -7,6 +7,7 @@ use rusqlite::{Connection, OptionalExtension};
 use super::file::{Family, FileKey};
 use super::metadata::{number, optional_text, text};
 use super::metrics::positive;
+use super::newest::of_all;
 use super::page::Hits;
 use super::pool::ReadPool;
 use super::table::{self, SEGMENT, quoted, sql_bucket};
@@ -21,14 +22,14 @@ const ALARM: &str = "alarm_record";
 
 /// Conditions of a query, ANDed.
 #[derive(Debug, Default)]
-struct Where {
+pub(super) struct Where {
     sql: Vec<String>,
-    values: Vec<Value>,
+    pub(super) values: Vec<Value>,
     is_by_region: bool,
 }
 
 impl Where {
-    fn add(&mut self, condition: &str, value: impl Into<Value>) {
+    pub(super) fn add(&mut self, condition: &str, value: impl Into<Value>) {
         self.sql.push(condition.to_owned());
         self.values.push(value.into());
     }
@@ -45,7 +46,7 @@ impl Where {
             .collect())
     }
 
-    fn sql(&self) -> String {
+    pub(super) fn sql(&self) -> String {
         match self.sql.is_empty() {
             true => String::new(),
             false => format!(" WHERE {}", self.sql.join(" AND ")),
@@ -82,10 +83,19 @@ pub(super) fn segments(
         "endpoint_name",
         "trace_id",
     ];
-    for file in pool.files.days(Family::Records, filter.range) {
+    // Newest first: what is older then has to be better than what is there.
+    for file in pool
+        .files
+        .days(Family::Records, filter.range)
+        .into_iter()
+        .rev()
+    {
         pool.query(file, |conn| {
             if !table::has(conn, SEGMENT, &columns)? {
                 return Ok(());
+            }
+            if !conditions.is_by_region && phrase.is_none() {
+                return of_all(conn, filter, file, &mut hits);
             }
             for values in conditions.per_region(conn)? {
                 collect(conn, &scan, &values, &mut phrase, file, &mut hits)?;
@@ -112,7 +122,7 @@ pub(super) fn segments(
 
 /// The narrowest condition may use its index; `+` keeps the planner from guessing another one. `is_by_region` asks for a query
 /// per region, its first parameter. Instances and endpoints are found through their service, which begins their ids.
-fn segment_conditions(filter: &SegmentFilter) -> Where {
+pub(super) fn segment_conditions(filter: &SegmentFilter) -> Where {
     let mut conditions = Where::default();
     let members = [
         ("service_instance_id", &filter.instance_id),
@@ -165,6 +175,7 @@ fn collect(
     let mut rows = statement.query(rusqlite::params_from_iter(values))?;
     while let Some(row) = rows.next()? {
         if passes(phrase, row.get_ref(2)?.as_str_or_null()?) {
+            hits.count(1);
             hits.add(file, row.get(0)?, number(row, 1)?);
         }
     }
@@ -180,6 +191,7 @@ pub(super) fn trace(
         "segment_id",
         "service_id",
         "service_instance_id",
+        "start_time",
         "data_binary",
     ];
     let condition = format!(
@@ -211,11 +223,12 @@ pub(super) fn trace(
                 let skipped = (offset - before).max(0);
                 let mut rows = select.query((region, &filter.trace_id, left, skipped))?;
                 while let Some(row) = rows.next()? {
-                    let data = row.get_ref(3)?.as_blob_or_null()?.unwrap_or_default();
+                    let data = row.get_ref(4)?.as_blob_or_null()?.unwrap_or_default();
                     items.push(SegmentData {
                         segment_id: text(row, 0)?,
                         service_id: text(row, 1)?,
                         instance_id: text(row, 2)?,
+                        start_time: number(row, 3)?,
                         data: Bytes::copy_from_slice(data),
                     });
                 }

@@ -10,22 +10,27 @@ use super::pool::ReadPool;
 use super::table;
 use crate::model::row::{Cell, Row};
 use crate::model::schema::Model;
-use crate::storage::{BucketRange, Order, RecordFilter, StorageError};
+use crate::storage::{BucketRange, Order, Page, RecordFilter, StorageError};
 
 const TIME_BUCKET: &str = "time_bucket";
 
-/// At most `limit` rows of all days, in order.
+/// At most `limit` rows of all days, in order, and how many there are.
 pub(super) fn find(
     pool: &ReadPool,
     model: &Arc<Model>,
     filter: &RecordFilter,
-) -> Result<Vec<Row>, StorageError> {
+) -> Result<Page<Row>, StorageError> {
     let mut conditions = vec![];
     let mut values: Vec<Value> = vec![];
     let mut columns = vec![filter.sort_by];
     for (column, allowed) in &filter.any_of {
         let places = vec!["?"; allowed.len()].join(", ");
-        conditions.push(format!("{} IN ({places})", table::quoted(column)));
+        let name = match (model.name.as_str(), *column) {
+            // A segment's own id is the id of its row, which is indexed.
+            (table::SEGMENT, "segment_id") => "id",
+            _ => column,
+        };
+        conditions.push(format!("{} IN ({places})", table::quoted(name)));
         values.extend(allowed.iter().map(value));
         columns.push(column);
     }
@@ -40,20 +45,28 @@ pub(super) fn find(
             end: bucket(greatest),
         });
     }
-    values.push(Value::Integer(
-        i64::try_from(filter.limit).unwrap_or(i64::MAX),
-    ));
-    let condition = match conditions.is_empty() {
+    let limit = Value::Integer(i64::try_from(filter.limit).unwrap_or(i64::MAX));
+    let mut condition = match conditions.is_empty() {
         true => String::new(),
         false => format!(" WHERE {}", conditions.join(" AND ")),
     };
+    if model.is_super_dataset {
+        // Rows are large: an index says which ones are meant before any is read.
+        let (seq, table) = (table::SEQ, table::quoted(&model.name));
+        condition = format!(" WHERE {seq} IN (SELECT {seq} FROM {table}{condition})");
+    }
     let direction = match filter.order {
         Order::Ascending => "ASC",
         Order::Descending => "DESC",
     };
     let sort = table::quoted(filter.sort_by);
     let tail = format!("{condition} ORDER BY {sort} {direction} LIMIT ?");
+    let count = format!(
+        "SELECT count(*) FROM {}{condition}",
+        table::quoted(&model.name)
+    );
     let mut found: Vec<Row> = vec![];
+    let mut total = 0;
     for file in pool.files.days(Family::Records, range) {
         pool.query(file, |conn| {
             let Some(selection) = table::selection(conn, model)? else {
@@ -63,17 +76,26 @@ pub(super) fn find(
                 return Ok(());
             }
             let mut statement = conn.prepare_cached(&format!("{selection}{tail}"))?;
-            let mut rows = statement.query(params_from_iter(&values))?;
+            let mut rows = statement.query(params_from_iter(values.iter().chain([&limit])))?;
+            let before = found.len();
             while let Some(row) = rows.next()? {
                 let id: String = row.get(model.columns.len() + 1)?;
                 found.push(table::read(model, &id, row)?);
             }
+            let here = found.len() - before;
+            total += match here < filter.limit {
+                true => here,
+                false => conn
+                    .prepare_cached(&count)?
+                    .query_row(params_from_iter(&values), |row| row.get::<_, u32>(0))?
+                    as usize,
+            };
             Ok(())
         })?;
         sort_rows(&mut found, filter);
         found.truncate(filter.limit);
     }
-    Ok(found)
+    Ok(Page::of(found, total))
 }
 
 fn sort_rows(rows: &mut [Row], filter: &RecordFilter) {
@@ -188,11 +210,21 @@ mod tests {
             ),
         ] {
             let found = find(&store.pool, &model, &filter).unwrap();
-            let found: Vec<_> = found
+            let shown: Vec<_> = found
+                .items
                 .iter()
                 .map(|r| r.cell("sequence").as_long().unwrap())
                 .collect();
-            assert_eq!(found, want, "{name}");
+            assert_eq!(shown, want, "{name}");
+            let every = find(
+                &store.pool,
+                &model,
+                &RecordFilter {
+                    limit: 99,
+                    ..filter
+                },
+            );
+            assert_eq!(found.total, every.unwrap().items.len() as i64, "{name}");
         }
     }
 }

@@ -7,7 +7,7 @@ use super::file::Family;
 use super::pool::ReadPool;
 use super::table::{self, quoted, sql_bucket};
 use crate::model::schema::Model;
-use crate::storage::{BucketRange, Relation, RelationFilter, StorageError};
+use crate::storage::{BucketRange, Page, Relation, RelationFilter, StorageError};
 
 /// Edges that a topology shows at most.
 const EDGES: usize = 1000;
@@ -21,7 +21,7 @@ pub(super) fn relations(
     model: &Model,
     range: BucketRange,
     filter: &RelationFilter,
-) -> Result<Vec<Relation>, StorageError> {
+) -> Result<Page<Relation>, StorageError> {
     let Condition {
         columns,
         sql,
@@ -58,14 +58,13 @@ pub(super) fn relations(
         .map(|(entity, counts)| (counts.iter().map(|(_, n)| n).sum::<u64>(), entity, counts))
         .collect();
     edges.sort_unstable_by(|(a, a_id, _), (b, b_id, _)| b.cmp(a).then_with(|| a_id.cmp(b_id)));
+    let total = edges.len();
     edges.truncate(EDGES);
-    Ok(edges
-        .into_iter()
-        .map(|(_, entity, counts)| Relation {
-            entity_id: entity.into_string(),
-            component_id: most_frequent(&counts),
-        })
-        .collect())
+    let relation = |(_, entity, counts): (u64, Box<str>, Counts)| Relation {
+        entity_id: entity.into_string(),
+        component_id: most_frequent(&counts),
+    };
+    Ok(Page::of(edges.into_iter().map(relation).collect(), total))
 }
 
 /// The smaller one of equally frequent components.
@@ -254,6 +253,7 @@ mod tests {
             let range = BucketRange { start, end };
             let got = relations(&store.pool, &store.model(model), range, &filter).unwrap();
             let got: Vec<_> = got
+                .items
                 .iter()
                 .map(|r| (r.entity_id.as_str(), r.component_id))
                 .collect();
@@ -286,7 +286,7 @@ mod tests {
         };
         let model = store.model("service_relation_client_side");
         let got = relations(&store.pool, &model, range, &RelationFilter::All).unwrap();
-        assert_eq!(got.len(), EDGES);
-        assert_eq!(got.last().map(|r| r.component_id), Some(999));
+        assert_eq!((got.items.len(), got.total), (EDGES, 1200));
+        assert_eq!(got.items.last().map(|r| r.component_id), Some(999));
     }
 }

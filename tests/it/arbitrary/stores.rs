@@ -83,11 +83,11 @@ async fn ask_everything(store: &Elasticsearch, schema: &Schema) -> Result<usize>
         store
             .services(&services, 3)
             .await
-            .map_or(0, |found| found.len()),
+            .map_or(0, |found| found.items.len()),
         store
             .instances("a", 1, 3)
             .await
-            .map_or(0, |found| found.len()),
+            .map_or(0, |found| found.items.len()),
         store
             .endpoints("a", "b", 3)
             .await
@@ -99,7 +99,7 @@ async fn ask_everything(store: &Elasticsearch, schema: &Schema) -> Result<usize>
         store
             .relations(relations, RANGE, &RelationFilter::All)
             .await
-            .map_or(0, |found| found.len()),
+            .map_or(0, |found| found.items.len()),
         store
             .trace(&TraceFilter::first("a", 3))
             .await

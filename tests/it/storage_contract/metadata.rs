@@ -50,7 +50,7 @@ pub async fn services_are_found_by_type_name_and_words<B: Backend>(store: &Store
             keyword: keyword.map(str::to_owned),
         };
         let mut names: Vec<String> = vec![];
-        for service in store.backend.services(&filter, 100).await? {
+        for service in store.backend.services(&filter, 100).await?.items {
             ensure!(service.node_type == node_type, "{service:?}");
             names.push(service.name);
         }
@@ -62,7 +62,10 @@ pub async fn services_are_found_by_type_name_and_words<B: Backend>(store: &Store
         name: None,
         keyword: None,
     };
-    ensure!(store.backend.services(&filter, 2).await?.len() == 2);
+    let all = store.backend.services(&filter, 100).await?;
+    let two = store.backend.services(&filter, 2).await?;
+    ensure!(two.items.len() == 2 && two.total == all.total, "{two:?}");
+    ensure!(all.items.len() as i64 == all.total, "{all:?}");
     Ok(())
 }
 
@@ -97,7 +100,7 @@ pub async fn instances_are_found_while_alive<B: Backend>(store: &Store<B>) -> Re
         ("s2", 0, vec![("other", "")]),
         ("s3", 0, vec![]),
     ] {
-        let mut found = store.backend.instances(service, since, 100).await?;
+        let mut found = store.backend.instances(service, since, 100).await?.items;
         found.sort_by(|a, b| a.name.cmp(&b.name));
         let seen: Vec<(&str, &str)> = found
             .iter()
@@ -106,7 +109,9 @@ pub async fn instances_are_found_while_alive<B: Backend>(store: &Store<B>) -> Re
         ensure!(seen == expected, "{service} since {since}: {found:?}");
         ensure!(found.iter().all(|i| i.service_id == service), "{found:?}");
     }
-    ensure!(store.backend.instances("s1", 0, 1).await?.len() == 1);
+    let one = store.backend.instances("s1", 0, 1).await?;
+    let all = store.backend.instances("s1", 0, 100).await?;
+    ensure!(one.items.len() == 1 && one.total == all.total, "{one:?}");
     Ok(())
 }
 

@@ -123,11 +123,11 @@ pub async fn the_top_is_sorted_by_average_then_entity<B: Backend>(store: &Store<
     let mut rows = vec![];
     // (entity, service, values in successive minutes)
     for (entity, service, values) in [
-        ("d", "s1", vec![10, 30]),
-        ("b", "s1", vec![20]),
-        ("a", "s2", vec![20, 20]),
-        ("c", "s1", vec![5, 6]),
-        ("e", "s2", vec![1000]),
+        ("s1_d", "s1", vec![10, 30]),
+        ("s1_b", "s1", vec![20]),
+        ("s0_a", "s0", vec![20, 20]),
+        ("s1_c", "s1", vec![5, 6]),
+        ("s0_e", "s0", vec![1000]),
     ] {
         for (bucket, n) in (MINUTE..).zip(values) {
             let cells = [
@@ -139,7 +139,7 @@ pub async fn the_top_is_sorted_by_average_then_entity<B: Backend>(store: &Store<
             rows.push(store.row("endpoint_avg", &id, bucket, &cells)?);
         }
     }
-    rows.push(value(store, "endpoint_avg", "b", HOUR, Cell::Long(1))?);
+    rows.push(value(store, "endpoint_avg", "s1_b", HOUR, Cell::Long(1))?);
     store.write(&rows).await?;
     let minutes = range(MINUTE, MINUTE + 5);
     let desc = Order::Descending;
@@ -152,11 +152,11 @@ pub async fn the_top_is_sorted_by_average_then_entity<B: Backend>(store: &Store<
             desc,
             10,
             vec![
-                ("e", 1000.0),
-                ("a", 20.0),
-                ("b", 20.0),
-                ("d", 20.0),
-                ("c", 5.5),
+                ("s0_e", 1000.0),
+                ("s0_a", 20.0),
+                ("s1_b", 20.0),
+                ("s1_d", 20.0),
+                ("s1_c", 5.5),
             ],
         ),
         (
@@ -166,11 +166,11 @@ pub async fn the_top_is_sorted_by_average_then_entity<B: Backend>(store: &Store<
             asc,
             10,
             vec![
-                ("c", 5.5),
-                ("a", 20.0),
-                ("b", 20.0),
-                ("d", 20.0),
-                ("e", 1000.0),
+                ("s1_c", 5.5),
+                ("s0_a", 20.0),
+                ("s1_b", 20.0),
+                ("s1_d", 20.0),
+                ("s0_e", 1000.0),
             ],
         ),
         (
@@ -179,7 +179,7 @@ pub async fn the_top_is_sorted_by_average_then_entity<B: Backend>(store: &Store<
             minutes,
             desc,
             2,
-            vec![("e", 1000.0), ("a", 20.0)],
+            vec![("s0_e", 1000.0), ("s0_a", 20.0)],
         ),
         (
             "of a service",
@@ -187,7 +187,7 @@ pub async fn the_top_is_sorted_by_average_then_entity<B: Backend>(store: &Store<
             minutes,
             desc,
             10,
-            vec![("b", 20.0), ("d", 20.0), ("c", 5.5)],
+            vec![("s1_b", 20.0), ("s1_d", 20.0), ("s1_c", 5.5)],
         ),
         (
             "of an unknown service",
@@ -203,9 +203,16 @@ pub async fn the_top_is_sorted_by_average_then_entity<B: Backend>(store: &Store<
             range(MINUTE + 1, MINUTE + 1),
             desc,
             10,
-            vec![("d", 30.0), ("a", 20.0), ("c", 6.0)],
+            vec![("s1_d", 30.0), ("s0_a", 20.0), ("s1_c", 6.0)],
         ),
-        ("hours", None, range(HOUR, HOUR), desc, 10, vec![("b", 1.0)]),
+        (
+            "hours",
+            None,
+            range(HOUR, HOUR),
+            desc,
+            10,
+            vec![("s1_b", 1.0)],
+        ),
     ] {
         let filter = TopNFilter {
             service_id: service.map(str::to_owned),

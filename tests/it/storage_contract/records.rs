@@ -455,8 +455,8 @@ pub async fn an_empty_store_answers<B: Backend>(store: &Store<B>) -> Result<()> 
         name: None,
         keyword: None,
     };
-    ensure!(backend.services(&services, 10).await?.is_empty());
-    ensure!(backend.instances("s1", 0, 10).await?.is_empty());
+    ensure!(backend.services(&services, 10).await?.items.is_empty());
+    ensure!(backend.instances("s1", 0, 10).await?.items.is_empty());
     ensure!(backend.endpoints("s1", "", 10).await?.is_empty());
     ensure!(backend.address_aliases(0, 10).await?.is_empty());
     let trace = backend.trace(&TraceFilter::first("t1", 10)).await?;
@@ -471,7 +471,7 @@ pub async fn an_empty_store_answers<B: Backend>(store: &Store<B>) -> Result<()> 
     let edges = backend
         .relations(relations, range, &RelationFilter::All)
         .await?;
-    ensure!(edges.is_empty());
+    ensure!(edges.items.is_empty() && edges.total == 0);
     let metric = store.model("service_cpm")?;
     ensure!(backend.aggregate(metric, "s1", range).await?.is_none());
     let top = TopNFilter {

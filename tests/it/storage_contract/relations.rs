@@ -39,7 +39,9 @@ async fn edges<B: Backend>(
 ) -> Result<Vec<Relation>> {
     let range = BucketRange { start, end };
     let model = store.model(model)?;
-    Ok(store.backend.relations(model, range, filter).await?)
+    let found = store.backend.relations(model, range, filter).await?;
+    ensure!(found.items.len() as i64 == found.total, "{found:?}");
+    Ok(found.items)
 }
 
 fn ids(relations: &[Relation]) -> Vec<&str> {
@@ -111,6 +113,32 @@ pub async fn edges_have_their_most_frequent_component<B: Backend>(store: &Store<
             .collect();
         ensure!(seen == expected, "{name}: {seen:?}");
     }
+    Ok(())
+}
+
+pub async fn edges_beyond_the_limit_are_counted<B: Backend>(store: &Store<B>) -> Result<()> {
+    let model = "service_relation_server_side";
+    let names: Vec<String> = (0..1100).map(|n| format!("s{n}")).collect();
+    let edges: Vec<Edge<'_>> = names
+        .iter()
+        .map(|name| ("u", name.as_str(), &[(MINUTE, 1)][..]))
+        .collect();
+    let all = rows(store, model, &edges, |client, server| {
+        vec![
+            ("source_service_id", text(client)),
+            ("dest_service_id", text(server)),
+        ]
+    })?;
+    store.write(&all).await?;
+    let range = BucketRange {
+        start: MINUTE,
+        end: MINUTE,
+    };
+    let model = store.model(model)?;
+    let filter = RelationFilter::All;
+    let found = store.backend.relations(model, range, &filter).await?;
+    let (shown, total) = (found.items.len(), found.total);
+    ensure!((shown, total) == (1000, 1100), "{shown} of {total}");
     Ok(())
 }
 

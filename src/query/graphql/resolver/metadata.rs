@@ -4,21 +4,21 @@ use serde::Deserialize;
 
 use super::{Answer, Arguments, answer};
 use crate::model::scope::NodeType;
-use crate::query::QueryContext;
 use crate::query::service::duration::Duration;
 use crate::query::service::metadata;
+use crate::query::{Cuts, QueryContext};
 use crate::storage::Backend;
 
-pub(super) async fn all_services<S: Backend>(cx: &QueryContext<S>) -> Answer {
-    answer(metadata::services(cx, NodeType::Normal).await?)
+pub(super) async fn all_services<S: Backend>(cx: &QueryContext<S>, cuts: &Cuts) -> Answer {
+    answer(metadata::services(cx, cuts, NodeType::Normal).await?)
 }
 
-pub(super) async fn browser_services<S: Backend>(cx: &QueryContext<S>) -> Answer {
-    answer(metadata::services(cx, NodeType::Browser).await?)
+pub(super) async fn browser_services<S: Backend>(cx: &QueryContext<S>, cuts: &Cuts) -> Answer {
+    answer(metadata::services(cx, cuts, NodeType::Browser).await?)
 }
 
-pub(super) async fn databases<S: Backend>(cx: &QueryContext<S>) -> Answer {
-    answer(metadata::databases(cx).await?)
+pub(super) async fn databases<S: Backend>(cx: &QueryContext<S>, cuts: &Cuts) -> Answer {
+    answer(metadata::databases(cx, cuts).await?)
 }
 
 #[derive(Deserialize)]
@@ -26,9 +26,13 @@ struct SearchServices {
     keyword: String,
 }
 
-pub(super) async fn search_services<S: Backend>(cx: &QueryContext<S>, a: Arguments) -> Answer {
+pub(super) async fn search_services<S: Backend>(
+    cx: &QueryContext<S>,
+    cuts: &Cuts,
+    a: Arguments,
+) -> Answer {
     let SearchServices { keyword } = a.read()?;
-    answer(metadata::search_services(cx, keyword).await?)
+    answer(metadata::search_services(cx, cuts, keyword).await?)
 }
 
 #[derive(Deserialize)]
@@ -49,9 +53,13 @@ struct ServiceInstances {
     service_id: String,
 }
 
-pub(super) async fn instances<S: Backend>(cx: &QueryContext<S>, a: Arguments) -> Answer {
+pub(super) async fn instances<S: Backend>(
+    cx: &QueryContext<S>,
+    cuts: &Cuts,
+    a: Arguments,
+) -> Answer {
     let a: ServiceInstances = a.read()?;
-    answer(metadata::instances(cx, &a.service_id, &a.duration).await?)
+    answer(metadata::instances(cx, cuts, &a.service_id, &a.duration).await?)
 }
 
 #[derive(Deserialize)]
@@ -62,9 +70,13 @@ struct SearchEndpoint {
     limit: i64,
 }
 
-pub(super) async fn search_endpoint<S: Backend>(cx: &QueryContext<S>, a: Arguments) -> Answer {
+pub(super) async fn search_endpoint<S: Backend>(
+    cx: &QueryContext<S>,
+    cuts: &Cuts,
+    a: Arguments,
+) -> Answer {
     let a: SearchEndpoint = a.read()?;
-    answer(metadata::endpoints(cx, &a.service_id, &a.keyword, a.limit).await?)
+    answer(metadata::endpoints(cx, cuts, &a.service_id, &a.keyword, a.limit).await?)
 }
 
 #[derive(Deserialize)]

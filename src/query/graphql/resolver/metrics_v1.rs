@@ -5,12 +5,12 @@ use serde::Deserialize;
 
 use super::{Answer, Arguments, answer};
 use crate::model::id::parse_service_id;
-use crate::query::QueryContext;
 use crate::query::service::duration::Duration;
 use crate::query::service::entity::Scope;
 use crate::query::service::metrics::MetricsValues;
 use crate::query::service::top_n::{Order, TopNCondition};
 use crate::query::service::{heat_map, metrics, top_n};
+use crate::query::{Cuts, QueryContext};
 use crate::storage::Backend;
 
 #[derive(Deserialize)]
@@ -116,19 +116,36 @@ struct TopN {
     order: Order,
 }
 
-pub(super) async fn service_top_n<S: Backend>(cx: &QueryContext<S>, a: Arguments) -> Answer {
-    of_scope(cx, a, Scope::Service).await
+pub(super) async fn service_top_n<S: Backend>(
+    cx: &QueryContext<S>,
+    cuts: &Cuts,
+    a: Arguments,
+) -> Answer {
+    of_scope(cx, cuts, a, Scope::Service).await
 }
 
-pub(super) async fn instance_top_n<S: Backend>(cx: &QueryContext<S>, a: Arguments) -> Answer {
-    of_scope(cx, a, Scope::ServiceInstance).await
+pub(super) async fn instance_top_n<S: Backend>(
+    cx: &QueryContext<S>,
+    cuts: &Cuts,
+    a: Arguments,
+) -> Answer {
+    of_scope(cx, cuts, a, Scope::ServiceInstance).await
 }
 
-pub(super) async fn endpoint_top_n<S: Backend>(cx: &QueryContext<S>, a: Arguments) -> Answer {
-    of_scope(cx, a, Scope::Endpoint).await
+pub(super) async fn endpoint_top_n<S: Backend>(
+    cx: &QueryContext<S>,
+    cuts: &Cuts,
+    a: Arguments,
+) -> Answer {
+    of_scope(cx, cuts, a, Scope::Endpoint).await
 }
 
-async fn of_scope<S: Backend>(cx: &QueryContext<S>, a: Arguments, scope: Scope) -> Answer {
+async fn of_scope<S: Backend>(
+    cx: &QueryContext<S>,
+    cuts: &Cuts,
+    a: Arguments,
+    scope: Scope,
+) -> Answer {
     let a: TopN = a.read()?;
     let parent_service = match a.service_id {
         Some(id) => Some(parse_service_id(&id)?.0),
@@ -143,7 +160,7 @@ async fn of_scope<S: Backend>(cx: &QueryContext<S>, a: Arguments, scope: Scope) 
         top_n: a.top_n,
         order: a.order,
     };
-    answer(top_n::entities(cx, &condition, &a.duration).await?)
+    answer(top_n::entities(cx, cuts, &condition, &a.duration).await?)
 }
 
 #[derive(Deserialize)]
@@ -161,7 +178,11 @@ struct TopNRecords {
     condition: TopNRecordsCondition,
 }
 
-pub(super) async fn top_n_records<S: Backend>(cx: &QueryContext<S>, a: Arguments) -> Answer {
+pub(super) async fn top_n_records<S: Backend>(
+    cx: &QueryContext<S>,
+    cuts: &Cuts,
+    a: Arguments,
+) -> Answer {
     let TopNRecords { condition } = a.read()?;
     let (service, is_normal) = parse_service_id(&condition.service_id)?;
     let top = TopNCondition {
@@ -172,5 +193,5 @@ pub(super) async fn top_n_records<S: Backend>(cx: &QueryContext<S>, a: Arguments
         top_n: condition.top_n,
         order: condition.order,
     };
-    answer(top_n::records(cx, &top, &condition.duration).await?)
+    answer(top_n::records(cx, cuts, &top, &condition.duration).await?)
 }

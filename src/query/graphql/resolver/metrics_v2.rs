@@ -3,11 +3,11 @@
 use serde::Deserialize;
 
 use super::{Answer, Arguments, answer};
-use crate::query::QueryContext;
 use crate::query::service::duration::Duration;
 use crate::query::service::entity::Entity;
 use crate::query::service::top_n::TopNCondition;
 use crate::query::service::{heat_map, metrics, top_n};
+use crate::query::{Cuts, QueryContext};
 use crate::storage::Backend;
 
 #[derive(Deserialize)]
@@ -83,18 +83,22 @@ struct TopN {
     duration: Duration,
 }
 
-pub(super) async fn sort<S: Backend>(cx: &QueryContext<S>, a: Arguments) -> Answer {
+pub(super) async fn sort<S: Backend>(cx: &QueryContext<S>, cuts: &Cuts, a: Arguments) -> Answer {
     let TopN {
         condition,
         duration,
     } = a.read()?;
-    answer(top_n::sort_metrics(cx, &condition, &duration).await?)
+    answer(top_n::sort_metrics(cx, cuts, &condition, &duration).await?)
 }
 
-pub(super) async fn sampled_records<S: Backend>(cx: &QueryContext<S>, a: Arguments) -> Answer {
+pub(super) async fn sampled_records<S: Backend>(
+    cx: &QueryContext<S>,
+    cuts: &Cuts,
+    a: Arguments,
+) -> Answer {
     let TopN {
         condition,
         duration,
     } = a.read()?;
-    answer(top_n::read_sampled_records(cx, &condition, &duration).await?)
+    answer(top_n::read_sampled_records(cx, cuts, &condition, &duration).await?)
 }

@@ -3,9 +3,9 @@
 use serde::Deserialize;
 
 use super::{Answer, Arguments, answer};
-use crate::query::QueryContext;
 use crate::query::service::profile::{self, ProfileTaskCreationRequest};
 use crate::query::service::profile_snapshots::{self, ProfileAnalyzeTimeRange};
+use crate::query::{Cuts, QueryContext};
 use crate::storage::Backend;
 
 #[derive(Deserialize)]
@@ -15,12 +15,12 @@ struct TaskList {
     endpoint_name: Option<String>,
 }
 
-pub(super) async fn tasks<S: Backend>(cx: &QueryContext<S>, a: Arguments) -> Answer {
+pub(super) async fn tasks<S: Backend>(cx: &QueryContext<S>, cuts: &Cuts, a: Arguments) -> Answer {
     let TaskList {
         service_id,
         endpoint_name,
     } = a.read()?;
-    answer(profile::tasks(cx, service_id, endpoint_name).await?)
+    answer(profile::tasks(cx, cuts, service_id, endpoint_name).await?)
 }
 
 #[derive(Deserialize)]
@@ -29,9 +29,13 @@ struct OfTask {
     task_id: Option<String>,
 }
 
-pub(super) async fn segments<S: Backend>(cx: &QueryContext<S>, a: Arguments) -> Answer {
+pub(super) async fn segments<S: Backend>(
+    cx: &QueryContext<S>,
+    cuts: &Cuts,
+    a: Arguments,
+) -> Answer {
     let OfTask { task_id } = a.read()?;
-    answer(profile_snapshots::segments(cx, &task_id.unwrap_or_default()).await?)
+    answer(profile_snapshots::segments(cx, cuts, &task_id.unwrap_or_default()).await?)
 }
 
 #[derive(Deserialize)]
@@ -52,12 +56,12 @@ struct Analysis {
     time_ranges: Vec<ProfileAnalyzeTimeRange>,
 }
 
-pub(super) async fn analyze<S: Backend>(cx: &QueryContext<S>, a: Arguments) -> Answer {
+pub(super) async fn analyze<S: Backend>(cx: &QueryContext<S>, cuts: &Cuts, a: Arguments) -> Answer {
     let Analysis {
         segment_id,
         time_ranges,
     } = a.read()?;
-    answer(profile_snapshots::analyze(cx, &segment_id, &time_ranges).await?)
+    answer(profile_snapshots::analyze(cx, cuts, &segment_id, &time_ranges).await?)
 }
 
 #[derive(Deserialize)]

@@ -3,9 +3,9 @@
 use serde::Deserialize;
 
 use super::{Answer, Arguments, answer};
-use crate::query::QueryContext;
 use crate::query::service::duration::Duration;
 use crate::query::service::{endpoint_topology, instance_topology, topology};
+use crate::query::{Cuts, QueryContext};
 use crate::storage::Backend;
 
 #[derive(Deserialize)]
@@ -13,9 +13,9 @@ struct Global {
     duration: Duration,
 }
 
-pub(super) async fn global<S: Backend>(cx: &QueryContext<S>, a: Arguments) -> Answer {
+pub(super) async fn global<S: Backend>(cx: &QueryContext<S>, cuts: &Cuts, a: Arguments) -> Answer {
     let Global { duration } = a.read()?;
-    answer(topology::global(cx, &duration).await?)
+    answer(topology::global(cx, cuts, &duration).await?)
 }
 
 #[derive(Deserialize)]
@@ -25,12 +25,12 @@ struct Service {
     duration: Duration,
 }
 
-pub(super) async fn service<S: Backend>(cx: &QueryContext<S>, a: Arguments) -> Answer {
+pub(super) async fn service<S: Backend>(cx: &QueryContext<S>, cuts: &Cuts, a: Arguments) -> Answer {
     let Service {
         service_id,
         duration,
     } = a.read()?;
-    answer(topology::of_services(cx, vec![service_id], &duration).await?)
+    answer(topology::of_services(cx, cuts, vec![service_id], &duration).await?)
 }
 
 #[derive(Deserialize)]
@@ -40,12 +40,16 @@ struct Services {
     duration: Duration,
 }
 
-pub(super) async fn services<S: Backend>(cx: &QueryContext<S>, a: Arguments) -> Answer {
+pub(super) async fn services<S: Backend>(
+    cx: &QueryContext<S>,
+    cuts: &Cuts,
+    a: Arguments,
+) -> Answer {
     let Services {
         service_ids,
         duration,
     } = a.read()?;
-    answer(topology::of_services(cx, service_ids, &duration).await?)
+    answer(topology::of_services(cx, cuts, service_ids, &duration).await?)
 }
 
 #[derive(Deserialize)]
@@ -56,10 +60,14 @@ struct Instances {
     duration: Duration,
 }
 
-pub(super) async fn instances<S: Backend>(cx: &QueryContext<S>, a: Arguments) -> Answer {
+pub(super) async fn instances<S: Backend>(
+    cx: &QueryContext<S>,
+    cuts: &Cuts,
+    a: Arguments,
+) -> Answer {
     let a: Instances = a.read()?;
     let (client, server) = (a.client_service_id, a.server_service_id);
-    answer(instance_topology::between(cx, client, server, &a.duration).await?)
+    answer(instance_topology::between(cx, cuts, client, server, &a.duration).await?)
 }
 
 #[derive(Deserialize)]
@@ -69,18 +77,26 @@ struct Endpoint {
     duration: Duration,
 }
 
-pub(super) async fn endpoint<S: Backend>(cx: &QueryContext<S>, a: Arguments) -> Answer {
+pub(super) async fn endpoint<S: Backend>(
+    cx: &QueryContext<S>,
+    cuts: &Cuts,
+    a: Arguments,
+) -> Answer {
     let Endpoint {
         endpoint_id,
         duration,
     } = a.read()?;
-    answer(endpoint_topology::topology(cx, endpoint_id, &duration).await?)
+    answer(endpoint_topology::topology(cx, cuts, endpoint_id, &duration).await?)
 }
 
-pub(super) async fn dependencies<S: Backend>(cx: &QueryContext<S>, a: Arguments) -> Answer {
+pub(super) async fn dependencies<S: Backend>(
+    cx: &QueryContext<S>,
+    cuts: &Cuts,
+    a: Arguments,
+) -> Answer {
     let Endpoint {
         endpoint_id,
         duration,
     } = a.read()?;
-    answer(endpoint_topology::dependencies(cx, endpoint_id, &duration).await?)
+    answer(endpoint_topology::dependencies(cx, cuts, endpoint_id, &duration).await?)
 }
