@@ -111,8 +111,9 @@ fn dispatch(load: &[Vec<Message>]) -> anyhow::Result<Cost> {
     let cost = Cost::start()?;
     measured(|| {
         for lot in &mut lots {
+            let thresholds = plan.thresholds();
             for (at, source) in &lot.sources {
-                plan.apply(source, &mut lot.values[*at]);
+                plan.apply(source, &thresholds, &mut lot.values[*at]);
             }
         }
     });

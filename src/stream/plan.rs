@@ -1,7 +1,8 @@
 //! What to compute for a source: the metrics of its scope, ready to run.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::model::attr::Attr;
 use crate::model::fact::MeterValue;
@@ -13,7 +14,7 @@ use crate::model::scope::{DetectPoint, Scope};
 use crate::model::source::{AttrValue, Source, Values};
 
 /// Latency up to which a request satisfies, by service (8.1.0 spec, D.4).
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApdexThresholds {
     by_service: HashMap<String, i64>,
     default_ms: i64,
@@ -45,7 +46,7 @@ pub struct Item {
     pub model: Arc<Model>,
     pub function: Function,
     /// Whether its minute values are handed on as they change.
-    pub is_watched: bool,
+    is_watched: AtomicBool,
     /// The side of a call that it is about. Filters by it are the most frequent ones, so they are not among `filters`.
     detect_point: Option<DetectPoint>,
     filters: Vec<Filter>,
@@ -69,11 +70,16 @@ impl Item {
         Item {
             model: Arc::clone(model),
             function,
-            is_watched: false,
+            is_watched: AtomicBool::new(false),
             detect_point,
             filters: filters.iter().filter(rest).cloned().collect(),
             entrance: entrance.clone(),
         }
+    }
+
+    /// Whether its minute values are handed on as they change.
+    pub fn is_watched(&self) -> bool {
+        self.is_watched.load(Ordering::Relaxed)
     }
 
     fn wants(&self, source: &Source) -> bool {
@@ -85,15 +91,15 @@ impl Item {
     }
 }
 
-/// All metrics by scope.
+/// All metrics by scope. What is computed stays as it is; the thresholds and what is watched can be changed at any time.
 #[derive(Debug)]
 pub struct Plan {
     by_scope: Vec<Vec<Item>>,
     /// Whether a scope has watched items.
-    watched: Vec<bool>,
+    watched: Vec<AtomicBool>,
     /// Places of meters among the items of their scope, by name.
     meters: HashMap<String, usize>,
-    thresholds: ApdexThresholds,
+    thresholds: RwLock<Arc<ApdexThresholds>>,
 }
 
 impl Plan {
@@ -149,28 +155,42 @@ impl Plan {
             }
         }
         Plan {
+            watched: by_scope.iter().map(|_| AtomicBool::new(false)).collect(),
             by_scope,
-            watched: Vec::new(),
             meters: places,
-            thresholds,
+            thresholds: RwLock::new(Arc::new(thresholds)),
         }
     }
 
-    /// Has the minute values of these metrics handed on.
-    pub fn watching(mut self, names: &HashSet<String>) -> Plan {
-        for items in &mut self.by_scope {
-            for item in items.iter_mut() {
-                item.is_watched = names.contains(&item.model.name);
+    /// Has the minute values of these metrics handed on from their next change on, and those of no others.
+    pub fn watch(&self, names: &HashSet<String>) {
+        for (items, watched) in self.by_scope.iter().zip(&self.watched) {
+            let mut is_any = false;
+            for item in items {
+                let is_watched = names.contains(&item.model.name);
+                item.is_watched.store(is_watched, Ordering::Relaxed);
+                is_any |= is_watched;
             }
+            watched.store(is_any, Ordering::Relaxed);
         }
-        let is_watched = |items: &Vec<Item>| items.iter().any(|item| item.is_watched);
-        self.watched = self.by_scope.iter().map(is_watched).collect();
-        self
     }
 
     /// Whether a scope has items that are watched.
     pub(super) fn watches(&self, scope: Scope) -> bool {
-        self.watched.get(scope as usize).is_some_and(|is| *is)
+        let watched = self.watched.get(scope as usize);
+        watched.is_some_and(|is| is.load(Ordering::Relaxed))
+    }
+
+    /// The thresholds that count now: ask once for many sources.
+    pub fn thresholds(&self) -> Arc<ApdexThresholds> {
+        let thresholds = self.thresholds.read();
+        Arc::clone(&thresholds.unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Others count from now on; what was computed stays.
+    pub fn set_thresholds(&self, thresholds: Arc<ApdexThresholds>) {
+        let known = self.thresholds.write();
+        *known.unwrap_or_else(PoisonError::into_inner) = thresholds;
     }
 
     /// The items of a scope; values of its rows are in this order.
@@ -179,10 +199,15 @@ impl Plan {
     }
 
     /// Feeds a source to every item that wants it. `values` has one place per item.
-    pub fn apply(&self, source: &Source, values: &mut [Option<Value>]) {
+    pub fn apply(
+        &self,
+        source: &Source,
+        thresholds: &ApdexThresholds,
+        values: &mut [Option<Value>],
+    ) {
         for (item, value) in self.items(source.entity.scope).iter().zip(values) {
             if item.wants(source)
-                && let Some(input) = self.input(&item.entrance, source)
+                && let Some(input) = input(&item.entrance, source, thresholds)
             {
                 let value = value.get_or_insert_with(|| item.function.empty());
                 item.function.accept(value, input);
@@ -203,32 +228,32 @@ impl Plan {
         let value = value.get_or_insert_with(|| item.function.empty());
         item.function.accept_meter(value, &meter.input)
     }
+}
 
-    fn input(&self, entrance: &Entrance, source: &Source) -> Option<Input> {
-        Some(match entrance {
-            Entrance::Int(attr) => Input::Long(as_int(source.attr(*attr)?)?.into()),
-            Entrance::Long(attr) => Input::Long(as_long(source.attr(*attr)?)?),
-            Entrance::Double(attr) => Input::Double(as_double(source.attr(*attr)?)?),
-            Entrance::Match(filter) => Input::Match(matches(filter, source)),
-            Entrance::Apdex {
-                service,
-                latency,
-                status,
-            } => {
-                let (AttrValue::Text(service), AttrValue::Bool(is_ok)) =
-                    (source.attr(*service)?, source.attr(*status)?)
-                else {
-                    return None;
-                };
-                Input::Apdex {
-                    latency: as_int(source.attr(*latency)?)?.into(),
-                    is_ok,
-                    threshold: self.thresholds.of(service),
-                }
+fn input(entrance: &Entrance, source: &Source, thresholds: &ApdexThresholds) -> Option<Input> {
+    Some(match entrance {
+        Entrance::Int(attr) => Input::Long(as_int(source.attr(*attr)?)?.into()),
+        Entrance::Long(attr) => Input::Long(as_long(source.attr(*attr)?)?),
+        Entrance::Double(attr) => Input::Double(as_double(source.attr(*attr)?)?),
+        Entrance::Match(filter) => Input::Match(matches(filter, source)),
+        Entrance::Apdex {
+            service,
+            latency,
+            status,
+        } => {
+            let (AttrValue::Text(service), AttrValue::Bool(is_ok)) =
+                (source.attr(*service)?, source.attr(*status)?)
+            else {
+                return None;
+            };
+            Input::Apdex {
+                latency: as_int(source.attr(*latency)?)?.into(),
+                is_ok,
+                threshold: thresholds.of(service),
             }
-            Entrance::One => Input::One,
-        })
-    }
+        }
+        Entrance::One => Input::One,
+    })
 }
 
 /// Java's narrowing: a long wraps, a double stops at the ends.

@@ -258,7 +258,7 @@ impl Rows {
                 none => *none = Some(increment.clone()),
             }
             slot.is_dirty = true;
-            slot.is_news |= is_watched && item.is_watched;
+            slot.is_news |= is_watched && item.is_watched();
             has_news |= slot.is_news;
             row.changed_ms = row.changed_ms.min(now.uptime_ms);
         }

@@ -11,7 +11,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use super::StreamOptions;
 use super::addresses::AddressBook;
 use super::metadata::Metadata;
-use super::plan::Plan;
+use super::plan::{ApdexThresholds, Plan};
 use super::read_back::{Found, read_back};
 use super::rows::{Due, Horizon, Key, KeyMap, Missing, Now, Ready, Rows};
 pub use super::shard_metrics::ShardMetrics;
@@ -183,9 +183,10 @@ impl<S: Backend + 'static> Shard<S> {
         let now_ms = self.deps.clock.now_ms();
         let today = self.deps.zone.day(now_ms).unwrap_or(0);
         self.deps.metrics.facts.inc_by(facts.len() as u64);
+        let thresholds = self.deps.plan.thresholds();
         for fact in facts {
             let has_room = match fact {
-                Fact::Source(source) => self.source(&source, today),
+                Fact::Source(source) => self.source(&source, &thresholds, today),
                 Fact::Meter(value) => {
                     self.meter(&value);
                     true
@@ -216,7 +217,7 @@ impl<S: Backend + 'static> Shard<S> {
         }
     }
 
-    fn source(&mut self, source: &Source, today: u64) -> bool {
+    fn source(&mut self, source: &Source, thresholds: &ApdexThresholds, today: u64) -> bool {
         let plan = &self.deps.plan;
         let key = Key {
             entity: Arc::clone(&source.entity),
@@ -228,7 +229,7 @@ impl<S: Backend + 'static> Shard<S> {
             is_new = true;
             std::iter::repeat_with(|| None).take(items).collect()
         });
-        plan.apply(source, increments);
+        plan.apply(source, thresholds, increments);
         // A second source of the same minute says nothing new about the entity.
         !is_new || self.metadata.touch(&source.entity, source.minute, today)
     }

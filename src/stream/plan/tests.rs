@@ -70,7 +70,7 @@ fn applied(metric: MetricDefinition, source: &Source) -> Option<Value> {
         .iter()
         .map(|_| None)
         .collect();
-    plan.apply(source, &mut values);
+    plan.apply(source, &plan.thresholds(), &mut values);
     values.remove(0)
 }
 

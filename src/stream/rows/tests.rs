@@ -39,7 +39,9 @@ fn plan() -> Plan {
     let schema = Schema::build(&metrics, &[], &[], false);
     let thresholds = ApdexThresholds::new([]);
     let watched = HashSet::from(["sum".to_owned()]);
-    Plan::build(&metrics, &[], &schema, thresholds).watching(&watched)
+    let plan = Plan::build(&metrics, &[], &schema, thresholds);
+    plan.watch(&watched);
+    plan
 }
 
 fn entity(id: &str) -> Arc<Entity> {

@@ -88,7 +88,8 @@ fn bytes_of(row: &Row) -> usize {
 fn can_be_aggregated(fact: &Fact) -> Result<()> {
     match fact {
         Fact::Source(source) => values_can_be_stored(&source.entity, source.minute, |values| {
-            compiled()?.plan.apply(source, values);
+            let plan = &compiled()?.plan;
+            plan.apply(source, &plan.thresholds(), values);
             Ok(())
         }),
         Fact::Meter(value) => values_can_be_stored(&value.entity, value.minute, |values| {
