@@ -1,6 +1,6 @@
 //! Rules with what they remember: takes values in, says which alarms there are. Pure: time is handed in.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::entity::{AlarmEntity, EntityKind};
 use super::message::AlarmMessage;
@@ -70,6 +70,10 @@ impl Unfit {
 pub struct Alarms {
     pub(super) running: Vec<Running>,
     by_metric: HashMap<String, Vec<usize>>,
+    /// Names of all rules that there were: another one of the same name begins anew.
+    names: HashSet<String>,
+    /// Whether there was a check.
+    pub(super) has_checked: bool,
     /// Epoch milliseconds from which a minute must pass before the next check.
     pub(super) checked_ms: i64,
     windows: usize,
@@ -79,23 +83,48 @@ pub struct Alarms {
 impl Alarms {
     /// Rules that remember nothing. At most `max_windows` entities, counted for each rule, can have matching values.
     pub fn new(rules: Vec<AlarmRule>, now_ms: i64, max_windows: usize) -> Alarms {
-        let mut by_metric: HashMap<String, Vec<usize>> = HashMap::new();
-        for (at, rule) in rules.iter().enumerate() {
-            let metric = rule.fields.metric.clone();
-            by_metric.entry(metric).or_default().push(at);
-        }
-        let running = rules.into_iter().map(|rule| Running {
-            rule,
-            windows: BTreeMap::new(),
-            is_changed: false,
-        });
-        Alarms {
-            running: running.collect(),
-            by_metric,
+        let mut alarms = Alarms {
+            running: Vec::new(),
+            by_metric: HashMap::new(),
+            names: HashSet::new(),
+            has_checked: false,
             checked_ms: now_ms,
             windows: 0,
             max_windows,
+        };
+        alarms.replace(rules);
+        alarms
+    }
+
+    /// Takes other rules. A rule of which all fields stay the same goes on with what it remembers. Returns the places of
+    /// those whose names are new to this process: an earlier one may have stored what they remembered.
+    pub(super) fn replace(&mut self, rules: Vec<AlarmRule>) -> Vec<usize> {
+        let mut before: HashMap<String, Running> = std::mem::take(&mut self.running)
+            .into_iter()
+            .map(|running| (running.rule.fields.name.clone(), running))
+            .collect();
+        self.by_metric.clear();
+        let mut new = Vec::new();
+        for (at, rule) in rules.into_iter().enumerate() {
+            let metric = rule.fields.metric.clone();
+            self.by_metric.entry(metric).or_default().push(at);
+            let name = &rule.fields.name;
+            let is_new = self.names.insert(name.clone());
+            if is_new {
+                new.push(at);
+            }
+            let same = before
+                .remove(name)
+                .filter(|running| running.rule.fields == rule.fields);
+            // What is stored of a rule that begins anew is about another one.
+            self.running.push(same.unwrap_or_else(|| Running {
+                rule,
+                windows: BTreeMap::new(),
+                is_changed: !is_new,
+            }));
         }
+        self.windows = self.running.iter().map(|r| r.windows.len()).sum();
+        new
     }
 
     /// Entities that are remembered, counted for each rule.
@@ -163,6 +192,7 @@ impl Alarms {
     /// Checks every window. The alarms are in the order of the rules.
     pub fn check(&mut self, now_ms: i64) -> Vec<AlarmMessage> {
         let minute = Minute::of(now_ms);
+        self.has_checked = true;
         self.checked_ms = minute.0 * MINUTE_MS;
         let mut messages = Vec::new();
         let mut left = 0;

@@ -4,13 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus::{Gauge, IntCounterVec};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
 
-use super::hook::Hook;
+use super::hooks::{Hooks, NamedTarget};
 use super::message::{AlarmMessage, to_rows};
 use super::running::{Alarms, Minute};
+use crate::dsl::alarm::AlarmRule;
 use crate::model::minute_value::MinuteValue;
+use crate::model::row::Row;
 use crate::model::schema::Model;
 use crate::model::time_bucket::{Zone, start_of};
 use crate::storage::writer::Lane;
@@ -58,10 +60,19 @@ impl AlarmMetrics {
     }
 }
 
+/// Which rules there are and who is told.
+#[derive(Debug, Default)]
+pub struct AlarmProgram {
+    pub rules: Vec<AlarmRule>,
+    pub targets: Vec<Arc<NamedTarget>>,
+}
+
 /// The task.
 #[derive(Debug)]
 pub struct AlarmStage<S> {
     pub alarms: Alarms,
+    /// The rules and receivers, which may change while it works. The first ones are those of `alarms` and `hooks`.
+    pub program: watch::Receiver<Arc<AlarmProgram>>,
     pub storage: Arc<S>,
     /// Where alarms are stored.
     pub lane: Lane,
@@ -69,7 +80,7 @@ pub struct AlarmStage<S> {
     pub record: Option<Arc<Model>>,
     /// Model of what rules remember.
     pub state: Arc<Model>,
-    pub hooks: Vec<Hook>,
+    pub hooks: Hooks,
     pub zone: Zone,
     pub clock: Clock,
     pub metrics: AlarmMetrics,
@@ -90,6 +101,7 @@ impl<S: Backend> AlarmStage<S> {
             tokio::select! {
                 // A check looks at everything that was handed on before it.
                 biased;
+                Ok(()) = self.program.changed() => self.take_program().await,
                 values = inbox.recv() => match values {
                     Some(values) => self.add(&values),
                     None => break,
@@ -98,21 +110,18 @@ impl<S: Backend> AlarmStage<S> {
             }
         }
         self.save().await;
+        self.hooks.ended().await;
     }
 
     /// False if the process ends before the store could be read.
     async fn restore(&mut self, inbox: &mpsc::Receiver<Vec<MinuteValue>>) -> bool {
-        let keys = self.alarms.keys(&self.state);
+        let places = self.alarms.places();
+        let keys = self.alarms.keys(&places, &self.state);
         let mut pause = FIRST_PAUSE;
         while !inbox.is_closed() {
             match tokio::time::timeout(STORE_TIMEOUT, self.storage.load(&keys)).await {
                 Ok(Ok(rows)) => {
-                    for rule in self.alarms.take_stored(rows) {
-                        tracing::warn!(
-                            rule,
-                            "what the rule remembers cannot be read, it begins anew"
-                        );
-                    }
+                    self.take_stored(&places, rows);
                     return true;
                 }
                 Ok(Err(error)) => self.state_failed("read", &error.to_string()),
@@ -122,6 +131,33 @@ impl<S: Backend> AlarmStage<S> {
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
         false
+    }
+
+    fn take_stored(&mut self, places: &[usize], rows: Vec<Option<Row>>) {
+        for rule in self.alarms.take_stored(places, rows) {
+            tracing::warn!(
+                rule,
+                "what the rule remembers cannot be read, it begins anew"
+            );
+        }
+    }
+
+    /// Goes on with other rules and receivers. What an earlier process stored of a rule that is new here is asked for once:
+    /// the others must not wait for the store.
+    async fn take_program(&mut self) {
+        let program = Arc::clone(&self.program.borrow_and_update());
+        self.hooks.replace(&program.targets);
+        let new = self.alarms.replace(program.rules.clone());
+        if !new.is_empty() {
+            let keys = self.alarms.keys(&new, &self.state);
+            match tokio::time::timeout(STORE_TIMEOUT, self.storage.load(&keys)).await {
+                Ok(Ok(rows)) => self.take_stored(&new, rows),
+                Ok(Err(error)) => self.state_failed("read", &error.to_string()),
+                Err(_) => self.state_failed("read", "no answer in time"),
+            }
+        }
+        self.metrics.windows.set(self.alarms.windows() as f64);
+        self.save().await;
     }
 
     fn add(&mut self, values: &[MinuteValue]) {
@@ -165,9 +201,7 @@ impl<S: Backend> AlarmStage<S> {
             self.metrics.fired.with_label_values(&[rule]).inc();
         }
         tracing::debug!(alarms = messages.len(), "alarms");
-        for hook in &self.hooks {
-            hook.queue(messages);
-        }
+        self.hooks.queue(messages);
         if let (Some(model), Some(second)) = (&self.record, self.zone.second(now_ms)) {
             let rows = to_rows(messages, model, second);
             self.lane.write_or_shed(rows).await;

@@ -30,23 +30,28 @@ struct StoredWindow {
 }
 
 impl Alarms {
-    /// Where the state of each rule is, in their order.
-    pub(super) fn keys(&self, model: &Arc<Model>) -> Vec<RowKey> {
-        let names = self.running.iter().map(|r| r.rule.fields.name.clone());
-        names
-            .map(|id| RowKey {
+    /// The places of all rules.
+    pub(super) fn places(&self) -> Vec<usize> {
+        (0..self.running.len()).collect()
+    }
+
+    /// Where the state of the rules at these places is, in their order.
+    pub(super) fn keys(&self, places: &[usize], model: &Arc<Model>) -> Vec<RowKey> {
+        let running = places.iter().filter_map(|at| self.running.get(*at));
+        running
+            .map(|running| RowKey {
                 model: Arc::clone(model),
-                id,
+                id: running.rule.fields.name.clone(),
                 time_bucket: None,
             })
             .collect()
     }
 
     /// Takes what was stored under [`Alarms::keys`]; says which rules have a state that cannot be read.
-    pub(super) fn take_stored(&mut self, rows: Vec<Option<Row>>) -> Vec<String> {
+    pub(super) fn take_stored(&mut self, places: &[usize], rows: Vec<Option<Row>>) -> Vec<String> {
         let mut damaged = Vec::new();
         let mut last_check = None;
-        for (at, row) in rows.into_iter().enumerate() {
+        for (&at, row) in places.iter().zip(rows) {
             let (Some(row), Some(running)) = (row, self.running.get(at)) else {
                 continue;
             };
@@ -70,7 +75,10 @@ impl Alarms {
             });
             self.restore(at, windows.collect());
         }
-        if let Some(last_check) = last_check {
+        // What an earlier process checked last says nothing after a check of this one.
+        if let Some(last_check) = last_check
+            && !self.has_checked
+        {
             self.checked_ms = self.checked_ms.min(last_check);
         }
         damaged

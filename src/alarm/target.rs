@@ -15,13 +15,16 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 const JSON: &str = "application/json";
 
 /// One receiver of alarms.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Target {
     Webhook {
         client: reqwest::Client,
         url: String,
     },
-    Grpc(Box<AlarmServiceClient<Channel>>),
+    Grpc {
+        client: Box<AlarmServiceClient<Channel>>,
+        at: GrpcTarget,
+    },
 }
 
 impl Target {
@@ -48,7 +51,19 @@ impl Target {
             .connect_timeout(CONNECT_TIMEOUT)
             .timeout(TIMEOUT);
         let client = AlarmServiceClient::new(endpoint.connect_lazy());
-        Ok(Target::Grpc(Box::new(client)))
+        Ok(Target::Grpc {
+            client: Box::new(client),
+            at: target.clone(),
+        })
+    }
+
+    /// Whether both are one receiver.
+    pub(super) fn is_same(&self, other: &Target) -> bool {
+        match (self, other) {
+            (Target::Webhook { url: a, .. }, Target::Webhook { url: b, .. }) => a == b,
+            (Target::Grpc { at: a, .. }, Target::Grpc { at: b, .. }) => a == b,
+            _ => false,
+        }
     }
 
     /// Sends the alarms of a check; the error says why they were not taken. It names no URL, which may hold a secret.
@@ -67,7 +82,7 @@ impl Target {
                     status => Err(format!("answered {status}")),
                 }
             }
-            Target::Grpc(client) => {
+            Target::Grpc { client, .. } => {
                 let messages: Vec<_> = messages.iter().map(Into::into).collect();
                 let stream = tokio_stream::iter(messages);
                 let sending = tokio::time::timeout(TIMEOUT, client.do_alarm(stream)).await;

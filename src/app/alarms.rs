@@ -1,14 +1,16 @@
-//! The alarm stage and its hooks, built from `alarm-settings.yml`.
+//! The alarm stage and its hooks, built from `alarm-settings.yml` or a text that takes its place.
 
 use std::sync::Arc;
 
 use anyhow::Context;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::Shared;
 use super::task::Tasks;
-use crate::alarm::{AlarmMetrics, AlarmStage, Alarms, Hook, HookMetrics, Target};
+use crate::alarm::{
+    AlarmMetrics, AlarmProgram, AlarmStage, Alarms, HookMetrics, Hooks, NamedTarget, Target,
+};
 use crate::dsl::alarm::AlarmSettings;
 use crate::model::minute_value::MinuteValue;
 use crate::model::schema::Schema;
@@ -20,7 +22,35 @@ const INBOX: usize = 64;
 /// Rough bytes that a rule needs to remember an entity.
 const BYTES_PER_WINDOW: u64 = 1024;
 
-/// Starts them if there are rules; returns where values of metrics go.
+/// The ways into the stage.
+#[derive(Debug)]
+pub(super) struct AlarmInlets {
+    /// For values of metrics.
+    pub(super) values: mpsc::Sender<Vec<MinuteValue>>,
+    /// For other rules.
+    pub(super) program: watch::Sender<Arc<AlarmProgram>>,
+}
+
+/// What the stage needs to know of the settings. Fails if alarms cannot be sent to where they should go.
+pub(super) fn program(settings: &AlarmSettings) -> anyhow::Result<AlarmProgram> {
+    let mut targets = Vec::new();
+    for (number, url) in (1..).zip(&settings.webhooks) {
+        let target = Target::webhook(url).context("failed to prepare a webhook")?;
+        targets.push((format!("webhook-{number}"), target));
+    }
+    if let Some(target) = &settings.grpc_hook {
+        let target = Target::grpc(target)
+            .with_context(|| format!("gRPCHook: {}:{} is no address", target.host, target.port))?;
+        targets.push(("grpc".to_owned(), target));
+    }
+    let named = |(name, target)| Arc::new(NamedTarget { name, target });
+    Ok(AlarmProgram {
+        rules: settings.rules.clone(),
+        targets: targets.into_iter().map(named).collect(),
+    })
+}
+
+/// Starts the stage if there are rules or may be later.
 pub(super) fn start(
     shared: &Shared,
     settings: &AlarmSettings,
@@ -28,50 +58,33 @@ pub(super) fn start(
     lane: &Lane,
     budget: u64,
     (tasks, stop): (&mut Tasks, &CancellationToken),
-) -> anyhow::Result<Option<mpsc::Sender<Vec<MinuteValue>>>> {
+) -> anyhow::Result<Option<AlarmInlets>> {
     for note in &settings.notes {
         tracing::warn!(note, "a part of alarm-settings.yml has no effect");
     }
+    let may_change = shared.settings.dynamic.is_some() && shared.settings.alarm;
     let Some(state) = schema.model("alarm_state") else {
         return Ok(None);
     };
-    if settings.rules.is_empty() {
+    if settings.rules.is_empty() && !may_change {
         return Ok(None);
     }
-    let mut targets = Vec::new();
-    for (number, url) in (1..).zip(&settings.webhooks) {
-        let target = Target::webhook(url).context("failed to prepare a webhook")?;
-        targets.push((format!("webhook-{number}"), target));
-    }
-    if let Some(target) = &settings.grpc_hook {
-        let target = Target::grpc(target).with_context(|| {
-            format!(
-                "gRPCHook in alarm-settings.yml: {}:{} is no address",
-                target.host, target.port
-            )
-        })?;
-        targets.push(("grpc".to_owned(), target));
-    }
+    let program = program(settings).context("alarm-settings.yml")?;
     let metrics = HookMetrics::new(&shared.registry)?;
-    let mut hooks = Vec::new();
-    for (name, target) in targets {
-        let (hook, task) = Hook::new(name, target, metrics.clone(), shared.clock.clone());
-        let stop = stop.clone();
-        tasks.spawn("alarm-hook", async move {
-            task.run(stop).await;
-            Ok(())
-        });
-        hooks.push(hook);
-    }
+    let mut hooks = Hooks::new(metrics, shared.clock.clone(), stop.clone());
+    hooks.replace(&program.targets);
     tracing::info!(
-        rules = settings.rules.len(),
-        hooks = hooks.len(),
+        rules = program.rules.len(),
+        hooks = program.targets.len(),
         "alarm rules are checked"
     );
     let max_windows = usize::try_from(budget / 16 / BYTES_PER_WINDOW).unwrap_or(usize::MAX);
     let now_ms = shared.clock.now_ms();
+    let rules = program.rules.clone();
+    let (sender, program) = watch::channel(Arc::new(program));
     let stage = AlarmStage {
-        alarms: Alarms::new(settings.rules.clone(), now_ms, max_windows),
+        alarms: Alarms::new(rules, now_ms, max_windows),
+        program,
         storage: Arc::clone(&shared.storage),
         lane: lane.clone(),
         record: schema.model("alarm_record").cloned(),
@@ -82,10 +95,13 @@ pub(super) fn start(
         metrics: AlarmMetrics::new(&shared.registry)?,
         log: Throttle::new(shared.clock.clone()),
     };
-    let (sender, inbox) = mpsc::channel(INBOX);
+    let (values, inbox) = mpsc::channel(INBOX);
     tasks.spawn("alarms", async move {
         stage.run(inbox).await;
         Ok(())
     });
-    Ok(Some(sender))
+    Ok(Some(AlarmInlets {
+        values,
+        program: sender,
+    }))
 }

@@ -20,7 +20,7 @@ use crate::server::{Builder, Store, TestServer};
 use crate::waiting::wait_until;
 
 mod explain;
-mod receivers;
+pub mod receivers;
 mod stage;
 
 use receivers::{GrpcHook, Webhook, dead_url};

@@ -152,9 +152,13 @@ fn what_is_remembered_outlives_the_process_unless_the_rule_changes() {
     let now_ms = START_MS + 2 * MINUTE_MS;
     let restarted = |text: &str| {
         let mut alarms = Alarms::new(rules(text), now_ms, 3);
-        let ids: Vec<_> = alarms.keys(model).into_iter().map(|key| key.id).collect();
+        let ids: Vec<_> = alarms
+            .keys(&alarms.places(), model)
+            .into_iter()
+            .map(|key| key.id)
+            .collect();
         assert_eq!(ids, ["slow_rule", "late_rule"]);
-        assert_eq!(alarms.take_stored(stored()), [""; 0]);
+        assert_eq!(alarms.take_stored(&[0, 1], stored()), [""; 0]);
         // The last check was in the minute before: one is due as soon as this one is old enough.
         assert!(alarms.is_due(now_ms + 16_000));
         slow(&mut alarms, SHOP, 2).unwrap();
@@ -177,11 +181,38 @@ fn what_is_remembered_outlives_the_process_unless_the_rule_changes() {
     old.cells = vec![Cell::Bytes(text.replace(&checked, "\"checked\":1").into())];
     let again_ms = START_MS + MINUTE_MS + 20_000;
     let mut again = Alarms::new(rules(TWO), again_ms, 3);
-    again.take_stored(vec![Some(old), Some(rows[1].clone())]);
+    again.take_stored(&[0, 1], vec![Some(old), Some(rows[1].clone())]);
     assert!(!again.is_due(again_ms) && again.is_due(now_ms + 16_000));
     let mut alarms = alarms(TWO);
     let mut damaged = rows[0].clone();
     damaged.cells = vec![Cell::Bytes("{".into())];
-    let found = alarms.take_stored(vec![Some(damaged), None]);
+    let found = alarms.take_stored(&[0, 1], vec![Some(damaged), None]);
     assert_eq!(found, ["slow_rule"]);
+}
+
+#[test]
+fn rules_that_stay_the_same_keep_what_they_remember() {
+    let mut alarms = alarms(TWO);
+    slow(&mut alarms, SHOP, 0).unwrap();
+    assert_eq!(alarms.windows(), 2);
+    // Which rules are new to the process, and how many windows are left.
+    for (text, new, windows) in [
+        (TWO, vec![], 2),
+        (&*TWO.replace("1500", "1501"), vec![], 1),
+        // It was another rule in between.
+        (TWO, vec![], 1),
+        (
+            "rules: {a_rule: {metrics-name: service_resp_time, op: '>', threshold: 1}}",
+            vec![0],
+            0,
+        ),
+        (TWO, vec![], 0),
+    ] {
+        assert_eq!(alarms.replace(rules(text)), new, "{text}");
+        assert_eq!(alarms.windows(), windows, "{text}");
+    }
+    // They work on, by their metric.
+    slow(&mut alarms, SHOP, 0).unwrap();
+    let fired = alarms.check(START_MS + 16_000);
+    assert_eq!(fired.len(), 1);
 }

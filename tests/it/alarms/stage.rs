@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use oap::alarm::{AlarmMetrics, AlarmStage, Alarms};
+use oap::alarm::{AlarmMetrics, AlarmProgram, AlarmStage, Alarms, HookMetrics, Hooks};
 use oap::dsl::alarm;
 use oap::model::entity::Entity;
 use oap::model::minute_value::{Calculated, MinuteValue};
@@ -15,25 +15,33 @@ use oap::model::time_bucket::Zone;
 use oap::storage::writer::{WriterMetrics, lane};
 use oap::telemetry::{Registry, Throttle};
 use oap::util::clock::Clock;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use super::{MINUTE_MS, SHOP, START_MS, metric};
 use crate::every_metric::compiled;
 use crate::memory_store::MemoryStore;
 
+/// [`RULE`] with another threshold.
+const OTHER_RULE: &str = "rules: {slow_rule: {metrics-name: service_resp_time, op: '>', threshold: 1001, period: 3, count: 2}}";
 const RULE: &str = "rules: {slow_rule: {metrics-name: service_resp_time, op: '>', threshold: 1000, period: 3, count: 2}}";
 
 struct Process {
     registry: Registry,
     clock_ms: Arc<AtomicI64>,
     values: mpsc::Sender<Vec<MinuteValue>>,
+    program: watch::Sender<Arc<AlarmProgram>>,
     stage: JoinHandle<()>,
     writer: JoinHandle<()>,
 }
 
 impl Process {
     fn start(store: &Arc<MemoryStore>, minute: i64) -> Result<Process> {
+        Process::start_with(store, minute, RULE)
+    }
+
+    fn start_with(store: &Arc<MemoryStore>, minute: i64, text: &str) -> Result<Process> {
         let registry = Registry::new("h", 1);
         let clock_ms = Arc::new(AtomicI64::new(START_MS + minute * MINUTE_MS));
         let clock = Clock::Fixed(Arc::clone(&clock_ms));
@@ -41,15 +49,22 @@ impl Process {
         let linger = Duration::from_millis(10);
         let (lane, writer) = lane("test", Arc::clone(store), 1 << 20, linger, metrics);
         let schema = &compiled()?.schema;
-        let settings = alarm::compile("alarm-settings.yml", RULE, &[]);
-        let rules = settings.ok().context("no rules")?.rules;
+        let first = program(text)?;
+        let rules = first.rules.clone();
+        let (sender, program) = watch::channel(Arc::new(first));
+        let hooks = Hooks::new(
+            HookMetrics::new(&registry)?,
+            clock.clone(),
+            CancellationToken::new(),
+        );
         let stage = AlarmStage {
             alarms: Alarms::new(rules, clock.now_ms(), 10),
+            program,
             storage: Arc::clone(store),
             lane,
             record: schema.model("alarm_record").cloned(),
             state: Arc::clone(schema.model("alarm_state").context("no model")?),
-            hooks: vec![],
+            hooks,
             zone: Zone::utc(),
             clock: clock.clone(),
             metrics: AlarmMetrics::new(&registry)?,
@@ -60,9 +75,17 @@ impl Process {
             registry,
             clock_ms,
             values,
+            program: sender,
             stage: tokio::spawn(stage.run(inbox)),
             writer: tokio::spawn(writer.run()),
         })
+    }
+
+    /// Gives it other rules, and time to take them.
+    async fn change(&self, text: &str) -> Result<()> {
+        self.program.send_replace(Arc::new(program(text)?));
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        Ok(())
     }
 
     /// A slow minute.
@@ -89,6 +112,14 @@ impl Process {
         self.stage.await?;
         Ok(self.writer.await?)
     }
+}
+
+fn program(text: &str) -> Result<AlarmProgram> {
+    let settings = alarm::compile("alarm-settings.yml", text, &[]);
+    Ok(AlarmProgram {
+        rules: settings.ok().context("no rules")?.rules,
+        targets: vec![],
+    })
 }
 
 fn state(store: &MemoryStore) -> Result<Cell> {
@@ -147,4 +178,81 @@ async fn a_store_that_is_away_delays_rules_and_loses_nothing() -> Result<()> {
     third.stop().await?;
     ensure!(alarms(&store) == 2, "{}", alarms(&store));
     Ok(())
+}
+
+/// `slow_rule` fires at the second check that finds two slow minutes.
+#[tokio::test(start_paused = true)]
+async fn other_rules_leave_those_alone_that_stay_the_same() -> Result<()> {
+    for (name, changes, fires) in [
+        ("nothing changes", vec![], 1),
+        (
+            "another rule comes and goes",
+            vec![both(), RULE.to_owned()],
+            1,
+        ),
+        ("a field changes", vec![OTHER_RULE.to_owned()], 0),
+        (
+            "a field changes and back",
+            vec![OTHER_RULE.to_owned(), RULE.to_owned()],
+            0,
+        ),
+        (
+            "it goes and comes",
+            vec!["rules:".to_owned(), RULE.to_owned()],
+            0,
+        ),
+    ] {
+        let store = Arc::<MemoryStore>::default();
+        let process = Process::start(&store, 0)?;
+        process.slow(0).await?;
+        process.slow(1).await?;
+        process.check(1).await;
+        for text in changes {
+            process.change(&text).await?;
+        }
+        process.slow(2).await?;
+        process.check(2).await;
+        ensure!(alarms(&store) == fires, "{name}: {}", alarms(&store));
+        process.stop().await?;
+    }
+    Ok(())
+}
+
+fn both() -> String {
+    let other = "other_rule: {metrics-name: service_cpm, op: '>', threshold: 1}";
+    RULE.replace("rules: {", &format!("rules: {{{other}, "))
+}
+
+#[tokio::test(start_paused = true)]
+async fn rules_that_come_after_a_restart_go_on_where_the_process_ended() -> Result<()> {
+    let store = Arc::<MemoryStore>::default();
+    let first = Process::start_with(&store, 0, "rules:")?;
+    first.change(RULE).await?;
+    first.slow(0).await?;
+    first.slow(1).await?;
+    first.check(1).await;
+    ensure!(alarms(&store) == 0);
+    first.stop().await?;
+    let second = Process::start_with(&store, 2, "rules:")?;
+    second.change(RULE).await?;
+    second.slow(2).await?;
+    second.check(2).await;
+    ensure!(alarms(&store) == 1, "{}", alarms(&store));
+    // A store that is away keeps no rule from working.
+    store.set_away(true);
+    second.change("rules:").await?;
+    second
+        .change(
+            &RULE
+                .replace("slow_rule", "new_rule")
+                .replace("count: 2", "count: 1"),
+        )
+        .await?;
+    let failures = "alarm_state_failures_total{sw_backend_instance=\"h_1\",action=\"read\"}";
+    ensure!(metric(&second.registry, failures)? == 1);
+    second.slow(2).await?;
+    store.set_away(false);
+    second.check(3).await;
+    ensure!(alarms(&store) == 2, "{}", alarms(&store));
+    second.stop().await
 }
