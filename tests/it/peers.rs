@@ -15,6 +15,10 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+mod centers;
+
+pub use centers::{EtcdServer, ZooKeeperServer};
+
 /// Far above what a loaded machine needs; a program that dies is noticed at once.
 const START_TIMEOUT: Duration = Duration::from_secs(180);
 /// For closing indices and buffers; after that a program is killed.

