@@ -44,6 +44,7 @@ const ISTIO_REPORTS: [&str; 1] = ["HandleMetricRequest"];
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=agent");
     println!("cargo:rerun-if-changed=alarm");
+    println!("cargo:rerun-if-changed=configuration");
     println!("cargo:rerun-if-changed=envoy");
     println!("cargo:rerun-if-changed=health.proto");
     println!("cargo:rerun-if-changed=istio");
@@ -85,11 +86,13 @@ fn main() -> Result<(), Box<dyn Error>> {
         .out_dir(&out)
         .compile_fds(protox::compile(["health.proto"], ["."])?)?;
 
-    // It has no package either, as the services of agents: in a folder of its own its file has a name of its own.
-    let alarm = out.join("alarm");
-    fs::create_dir_all(&alarm)?;
-    tonic_prost_build::configure()
-        .out_dir(&alarm)
-        .compile_fds(protox::compile(["alarm/alarm.proto"], ["."])?)?;
+    // They have no package either, as the services of agents: each in a folder of its own, where its file has a name of its own.
+    for name in ["alarm", "configuration"] {
+        let folder = out.join(name);
+        fs::create_dir_all(&folder)?;
+        tonic_prost_build::configure()
+            .out_dir(&folder)
+            .compile_fds(protox::compile([format!("{name}/{name}.proto")], ["."])?)?;
+    }
     Ok(())
 }

@@ -5,6 +5,7 @@
 
 pub mod entity;
 pub mod hook;
+mod hooks;
 pub mod message;
 pub mod running;
 pub mod stage;
@@ -13,7 +14,8 @@ mod target;
 pub mod window;
 
 pub use hook::{Hook, HookMetrics};
+pub use hooks::{Hooks, NamedTarget};
 pub use message::AlarmMessage;
 pub use running::{Alarms, Minute};
-pub use stage::{AlarmMetrics, AlarmStage};
+pub use stage::{AlarmMetrics, AlarmProgram, AlarmStage};
 pub use target::Target;

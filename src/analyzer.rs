@@ -116,6 +116,14 @@ impl Analyzer {
         }
     }
 
+    /// Goes on with other settings.
+    pub fn adopt(&mut self, settings: Arc<AnalyzerSettings>) {
+        if !Arc::ptr_eq(&self.settings.grouping, &settings.grouping) {
+            self.endpoints = EndpointNames::new(Arc::clone(&settings.grouping));
+        }
+        self.settings = settings;
+    }
+
     /// Also makes meters of the pages of Prometheus targets.
     pub fn with_prometheus(self, rules: Arc<PrometheusRules>) -> Analyzer {
         Analyzer {

@@ -7,6 +7,7 @@ mod alarms;
 mod analysis;
 mod answers;
 mod doors;
+mod dynamic;
 mod fetchers;
 mod files;
 mod keeper;
@@ -96,6 +97,7 @@ pub async fn start_with(configuration: Configuration, clock: Clock) -> anyhow::R
     }
     let (mut doors, grpc, http) = doors::open(&shared, &intake, context, tasks, &stop).await?;
     fetchers::start(&shared, &program.fetcher, &intake, &mut doors, &stop)?;
+    dynamic::start(&shared, &program, &stages.inlets, &mut doors, &stop)?;
     let written = CancellationToken::new();
     let keepers = keeper::start(&shared, &stages, &configuration, &stop, &written)?;
     Ok(Running {

@@ -8,6 +8,7 @@ pub mod app;
 pub mod cluster;
 pub mod config;
 pub mod dsl;
+pub mod dynamic;
 pub mod fetcher;
 pub mod journal;
 pub mod model;

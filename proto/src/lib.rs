@@ -65,6 +65,11 @@ pub mod alarm {
     include!(concat!(env!("OUT_DIR"), "/alarm/_.rs"));
 }
 
+/// The service that knows settings, `/ConfigurationService/call`.
+pub mod configuration {
+    include!(concat!(env!("OUT_DIR"), "/configuration/_.rs"));
+}
+
 /// The health service, `/grpc.health.v1.Health/Check` and `/Watch`.
 pub mod health {
     include!(concat!(env!("OUT_DIR"), "/grpc.health.v1.rs"));

@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, Opts};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
-use crate::analyzer::{Analyzer, Facts, Reject};
+use crate::analyzer::{Analyzer, AnalyzerSettings, Facts, Reject};
 use crate::journal::{Batch, Message, Work};
 use crate::storage::writer::Lane;
 use crate::stream::Input;
@@ -86,6 +86,8 @@ const MAX_LOT: usize = 20_000;
 /// One analyzer and where its output goes.
 pub(super) struct Analysis {
     pub(super) analyzer: Analyzer,
+    /// The settings of the analyzer, which may change while it works.
+    pub(super) settings: watch::Receiver<Arc<AnalyzerSettings>>,
     pub(super) shards: Vec<mpsc::Sender<Input>>,
     pub(super) records: Lane,
     pub(super) metrics: AnalysisMetrics,
@@ -107,6 +109,11 @@ impl Analysis {
     }
 
     async fn analyze(&mut self, batch: Batch, facts: &mut Facts) {
+        // Without dynamic configuration nobody is left who could change them.
+        if self.settings.has_changed().unwrap_or(false) {
+            let settings = Arc::clone(&self.settings.borrow_and_update());
+            self.analyzer.adopt(settings);
+        }
         for message in &batch.messages {
             let began = is_of_mesh(message).then(Instant::now);
             let outcome = self.analyzer.analyze(message, facts);

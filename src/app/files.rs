@@ -18,7 +18,7 @@ pub(super) struct Files {
 }
 
 /// What a file is read into, with notes about what in it has no effect.
-type Parsed<T> = Result<(T, Vec<String>), Vec<Problem>>;
+pub(super) type Parsed<T> = Result<(T, Vec<String>), Vec<Problem>>;
 
 /// Reads every file, or says everything that is wrong with them. What has no effect goes to the log.
 pub(super) fn read(configuration: &Configuration) -> Result<Files, ConfigError> {
@@ -66,7 +66,7 @@ impl Reader<'_> {
 }
 
 /// Milliseconds by service.
-fn thresholds(file: &ConfigFile) -> Parsed<ApdexThresholds> {
+pub(super) fn thresholds(file: &ConfigFile) -> Parsed<ApdexThresholds> {
     let (mut report, value) = Report::open(file);
     let mut thresholds = Vec::new();
     for (service, place) in Place::root(&value).entries(&mut report) {

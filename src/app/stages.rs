@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::Shared;
-use super::alarms;
+use super::alarms::{self, AlarmInlets};
 use super::analysis::{Analysis, AnalysisMetrics, RejectLog};
+use super::dynamic::Inlets;
 use super::files::Files;
 use super::task::Tasks;
 use crate::analyzer::meter::{MeterMetrics, Meters};
@@ -61,6 +62,8 @@ pub(super) struct Stages {
     pub(super) profile_tasks: Arc<TaskBook>,
     /// If access logs are analysed.
     pub(super) pods: Option<Arc<PodMap>>,
+    /// What may change while the stages run.
+    pub(super) inlets: Inlets,
     shards: Vec<mpsc::Sender<Input>>,
     lanes: Vec<Lane>,
     tasks: Tasks,
@@ -100,7 +103,7 @@ impl Stages {
 /// What scripts and rules define.
 #[derive(Debug)]
 pub(super) struct Program {
-    oal: OalProgram,
+    pub(super) oal: OalProgram,
     meter_rules: Vec<MeterRule>,
     /// Rules of the Prometheus fetcher.
     pub(super) fetcher: Vec<FetchRules>,
@@ -215,7 +218,8 @@ pub(super) fn start(
         &schema,
         files.thresholds.clone(),
     );
-    let plan = Arc::new(plan.watching(&program.alarms.metrics()));
+    plan.watch(&program.alarms.metrics());
+    let plan = Arc::new(plan);
     let addresses = AddressBook::new(settings.core.max_size_of_network_address_alias);
     let addresses = Arc::new(addresses.counting(registry)?);
     let profile_tasks = Arc::new(TaskBook::default());
@@ -247,7 +251,7 @@ pub(super) fn start(
     // Rows of metrics are made when there is room for them; what they are made from waits in the shards.
     let metrics_lane = open_lane("metrics-writer", budget / 32);
     let records_lane = open_lane("records-writer", budget / 4);
-    let watcher = alarms::start(
+    let alarms = alarms::start(
         shared,
         &program.alarms,
         &schema,
@@ -282,8 +286,8 @@ pub(super) fn start(
             clock: shared.clock.clone(),
             metrics: shard_metrics.clone(),
         };
-        let shard = match &watcher {
-            Some(watcher) => Shard::new(dependencies, options).watched_by(watcher.clone()),
+        let shard = match &alarms {
+            Some(alarms) => Shard::new(dependencies, options).watched_by(alarms.values.clone()),
             None => Shard::new(dependencies, options),
         };
         tasks.spawn("stream-shard", async move {
@@ -308,10 +312,10 @@ pub(super) fn start(
     let pods = envoy
         .filter(|envoy| envoy.als_http_analysis)
         .map(|_| Arc::<PodMap>::default());
-    let analyzer_settings = Arc::new(AnalyzerSettings {
+    let (analyzer_sender, analyzer_settings) = watch::channel(Arc::new(AnalyzerSettings {
         access_log_pods: pods.clone(),
         ..analyzer_settings(settings, files)
-    });
+    }));
     let prometheus = match program.fetcher.as_slice() {
         [] => None,
         files => {
@@ -321,8 +325,9 @@ pub(super) fn start(
     };
     let known = Arc::new(Known::default());
     for inbox in inboxes {
+        let settings = analyzer_settings.clone();
         let analyzer = Analyzer::new(
-            Arc::clone(&analyzer_settings),
+            Arc::clone(&settings.borrow()),
             &schema,
             shared.zone.clone(),
             shared.clock.clone(),
@@ -336,6 +341,7 @@ pub(super) fn start(
             .sharing(&known)
             .knowing_tasks(Arc::clone(&profile_tasks))
             .with_meters(Arc::clone(&meters)),
+            settings,
             shards: shards.clone(),
             records: records_lane.clone(),
             metrics: analysis_metrics.clone(),
@@ -348,6 +354,11 @@ pub(super) fn start(
         addresses,
         profile_tasks,
         pods,
+        inlets: Inlets {
+            analyzer: analyzer_sender,
+            plan,
+            alarms: alarms.map(|AlarmInlets { program, .. }| program),
+        },
         shards,
         lanes,
         tasks,

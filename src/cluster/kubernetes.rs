@@ -37,6 +37,8 @@ pub enum KubernetesError {
     },
     #[error("there are more than {MAX_PODS} pods")]
     TooMany,
+    #[error("there are more than {0} ConfigMaps with these labels")]
+    TooManyMaps(usize),
 }
 
 /// The innermost cause says what happened; what is around it only that it happened in a client.
@@ -74,7 +76,7 @@ pub struct PodReader {
 
 /// [`Client`] is not `Debug`.
 #[derive(Clone)]
-struct ClientHandle(Client);
+pub(super) struct ClientHandle(pub(super) Client);
 
 impl std::fmt::Debug for ClientHandle {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -92,9 +94,9 @@ struct PodList {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct ListMeta {
+pub(super) struct ListMeta {
     /// Empty or absent on the last page.
-    r#continue: Option<String>,
+    pub(super) r#continue: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -191,7 +193,7 @@ impl PodReader {
     }
 }
 
-async fn connect(config: Option<Config>) -> Result<Client, KubernetesError> {
+pub(super) async fn connect(config: Option<Config>) -> Result<Client, KubernetesError> {
     let mut config = match config {
         Some(config) => config,
         None => Config::infer().await.map_err(KubernetesError::NoConfig)?,
@@ -280,7 +282,7 @@ impl Names<'_> {
     }
 }
 
-async fn ask<T: DeserializeOwned>(
+pub(super) async fn ask<T: DeserializeOwned>(
     client: &Client,
     request: Result<http::Request<Vec<u8>>, kube::core::request::Error>,
     what: &'static str,

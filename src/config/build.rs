@@ -5,9 +5,10 @@ use super::raw::RawConfig;
 use super::section::{Findings, Section};
 use super::telemetry::read_log;
 use super::{
-    AnalyzerSettings, Arguments, ClusterSettings, ConfigError, CoreSettings, EmbeddedSettings,
-    Environment, EnvoySettings, EsSettings, JavaOpts, Notice, Problem, QuerySettings,
-    ReceiverSettings, Settings, SharingSettings, StorageSettings, TelemetrySettings, time_zone,
+    AnalyzerSettings, Arguments, ClusterSettings, ConfigError, CoreSettings, DynamicSettings,
+    EmbeddedSettings, Environment, EnvoySettings, EsSettings, JavaOpts, Notice, Problem,
+    QuerySettings, ReceiverSettings, Settings, SharingSettings, StorageSettings, TelemetrySettings,
+    time_zone,
 };
 
 /// Types and checks what the file, the environment and `JAVA_OPTS` say.
@@ -38,6 +39,7 @@ pub fn settings(
         path: s.url_path("path", "/graphql"),
     });
     let telemetry = builder.telemetry();
+    let dynamic = builder.dynamic();
 
     let findings = builder.findings;
     let (Some(core), Some(storage), true) = (core, storage, findings.problems.is_empty()) else {
@@ -77,6 +79,7 @@ pub fn settings(
         query,
         alarm: raw.modules.contains_key("alarm"),
         telemetry,
+        dynamic,
     };
     Ok((settings, notices))
 }
@@ -209,6 +212,11 @@ impl Builder<'_> {
             istio: self.is_on("istio-telemetry"),
             envoy: self.module("envoy-metric", EnvoySettings::read),
         }
+    }
+
+    fn dynamic(&mut self) -> Option<DynamicSettings> {
+        let provider = self.raw.modules.get("configuration")?.provider.as_str();
+        self.module("configuration", |s| DynamicSettings::read(provider, s))?
     }
 
     fn telemetry(&mut self) -> TelemetrySettings {

@@ -72,6 +72,8 @@ const MAX_FILE_BYTES: u64 = 16 << 20;
 pub enum FileSource {
     Disk(PathBuf),
     BuiltIn,
+    /// The provider of a configuration centre.
+    Center(&'static str),
 }
 
 impl std::fmt::Display for FileSource {
@@ -79,6 +81,7 @@ impl std::fmt::Display for FileSource {
         match self {
             FileSource::Disk(path) => path.display().fmt(f),
             FileSource::BuiltIn => f.write_str("built in"),
+            FileSource::Center(provider) => f.write_str(provider),
         }
     }
 }

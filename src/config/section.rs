@@ -188,7 +188,7 @@ impl<'a> Section<'a> {
     /// Records that the value of a key is not usable. Values of secrets are masked.
     pub fn problem(&mut self, key: &str, expected: &str) {
         let value = self.keys.get(key);
-        let is_secret = ["password", "trustStorePass", "authentication"].contains(&key);
+        let is_secret = ["password", "trustStorePass", "authentication", "aclToken"].contains(&key);
         let text = value.map(|v| match &v.data {
             _ if is_secret => "***".to_owned(),
             RawData::Scalar(text) => text.clone(),

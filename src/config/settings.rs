@@ -1,8 +1,8 @@
 //! All settings of a process in one tree, checked and typed.
 
 use super::{
-    AnalyzerSettings, CoreSettings, ReceiverSettings, SharingSettings, StorageSettings,
-    TelemetrySettings,
+    AnalyzerSettings, CoreSettings, DynamicSettings, ReceiverSettings, SharingSettings,
+    StorageSettings, TelemetrySettings,
 };
 use crate::telemetry::LogSettings;
 
@@ -31,6 +31,8 @@ pub struct Settings {
     /// Whether module `alarm` is on.
     pub alarm: bool,
     pub telemetry: TelemetrySettings,
+    /// `None` if settings stay as they are.
+    pub dynamic: Option<DynamicSettings>,
 }
 
 /// `-Dmode` of `JAVA_OPTS`.

@@ -22,6 +22,8 @@ use tokio::sync::oneshot;
 pub struct Cluster {
     pub token: String,
     pub pods: Vec<Value>,
+    /// In namespace `default`. Asked for with `app=oap,release=sw` only.
+    pub config_maps: Vec<Value>,
     /// By namespace and name; `None` is a server without the old API group.
     pub replica_sets: Option<BTreeMap<(String, String), Value>>,
     /// Without the right to read replica sets, which is asked before whether there are any.
@@ -106,6 +108,17 @@ pub fn pod(name: &str, ip: &str, owners: &[(&str, &str)]) -> Value {
     })
 }
 
+/// A map with the labels that are asked for.
+pub fn config_map(name: &str, data: &Value) -> Value {
+    json!({
+        "metadata": {
+            "name": name, "namespace": "default", "uid": "8",
+            "labels": {"app": "oap", "release": "sw"},
+        },
+        "data": data,
+    })
+}
+
 fn references(owners: &[(&str, &str)]) -> Value {
     let owners = owners.iter().map(|(kind, name)| {
         json!({"apiVersion": "apps/v1", "kind": kind, "name": name, "uid": "1", "controller": true})
@@ -149,7 +162,20 @@ async fn answer(State(cluster): State<Arc<Mutex<Cluster>>>, request: Request) ->
     let parts: Vec<&str> = request.uri().path().split('/').skip(1).collect();
     let query = request.uri().query().unwrap_or_default();
     let found = match (request.method().as_str(), &parts[..]) {
-        ("GET", ["api", "v1", "pods"]) => cluster.list(query),
+        ("GET", ["api", "v1", "pods"]) => cluster.list("PodList", &cluster.pods, query),
+        ("GET", ["api", "v1", "namespaces", "default", "configmaps"]) => {
+            // Encoded as it has to be in a URL.
+            let labels = "labelSelector=app%3Doap%2Crelease%3Dsw";
+            let rest: Vec<&str> = query.split('&').filter(|pair| *pair != labels).collect();
+            let is_selected = rest.len() < query.split('&').count();
+            let maps = &cluster.config_maps;
+            is_selected
+                .then(|| cluster.list("ConfigMapList", maps, &rest.join("&")))
+                .flatten()
+        }
+        ("GET", ["api", "v1", "namespaces", _, "configmaps"]) => {
+            return refuse(StatusCode::FORBIDDEN, "Forbidden");
+        }
         (
             "GET",
             [
@@ -186,8 +212,8 @@ async fn answer(State(cluster): State<Arc<Mutex<Cluster>>>, request: Request) ->
 }
 
 impl Cluster {
-    /// A page of pods; `None` if the question makes no sense.
-    fn list(&self, query: &str) -> Option<Value> {
+    /// A page of objects; `None` if the question makes no sense.
+    fn list(&self, kind: &str, objects: &[Value], query: &str) -> Option<Value> {
         let (mut limit, mut from) = (usize::MAX, 0);
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             match pair.split_once('=')? {
@@ -197,13 +223,13 @@ impl Cluster {
             }
         }
         let size = self.page.unwrap_or(limit).min(limit);
-        let rest = self.pods.get(from..)?;
+        let rest = objects.get(from..)?;
         let items = &rest[..rest.len().min(size)];
         let mut metadata = json!({"resourceVersion": "42"});
         if items.len() < rest.len() {
             metadata["continue"] = json!(format!("after-{}", from + items.len()));
         }
-        Some(json!({"kind": "PodList", "apiVersion": "v1", "metadata": metadata, "items": items}))
+        Some(json!({"kind": kind, "apiVersion": "v1", "metadata": metadata, "items": items}))
     }
 }
 

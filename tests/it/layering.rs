@@ -23,6 +23,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("alarm", &["storage", "dsl"]),
     ("export", &["storage"]),
     ("cluster", &["stream"]),
+    ("dynamic", &["cluster"]),
 ];
 /// What everyone may import, themselves only what stands before them.
 const FOUNDATION: [&str; 4] = ["model", "util", "telemetry", "config"];

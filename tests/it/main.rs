@@ -9,6 +9,7 @@ mod bad_input;
 mod bad_questions;
 mod browser;
 mod captures;
+mod dynamic;
 mod elasticsearch_faults;
 mod elasticsearch_store;
 mod embedded_process;

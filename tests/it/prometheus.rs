@@ -1,6 +1,6 @@
 //! The Prometheus fetcher as a whole: targets of the test's own, good and bad ones, from their pages to the answers to questions.
 
-mod targets;
+pub mod targets;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};

@@ -1,0 +1,232 @@
+//! Settings of module `configuration`: where settings come from that change while the server runs (8.1.0 spec, I, K).
+
+use std::time::Duration;
+
+use super::Secret;
+use super::section::Section;
+
+/// `configuration`, unless it is `none`.
+#[derive(Debug, Clone)]
+pub struct DynamicSettings {
+    pub center: CenterSettings,
+    /// Between two looks.
+    pub period: Duration,
+}
+
+/// A configuration centre. URLs are those of servers, all of which have the same.
+#[derive(Debug, Clone)]
+pub enum CenterSettings {
+    /// `configuration.grpc`
+    Grpc {
+        host: String,
+        port: u16,
+        cluster: String,
+    },
+    /// `configuration.apollo`
+    Apollo {
+        meta_urls: Vec<String>,
+        cluster: String,
+        app_id: String,
+    },
+    /// `configuration.zookeeper`
+    ZooKeeper {
+        /// `host:port`, several with commas between.
+        servers: String,
+        /// Path of the node whose children are the keys.
+        path: String,
+    },
+    /// `configuration.etcd`
+    Etcd {
+        urls: Vec<String>,
+        group: String,
+        api: EtcdApi,
+    },
+    /// `configuration.consul`
+    Consul { urls: Vec<String>, token: Secret },
+    /// `configuration.k8s-configmap`
+    ConfigMap {
+        namespace: String,
+        label_selector: String,
+    },
+    /// `configuration.nacos`
+    Nacos {
+        urls: Vec<String>,
+        group: String,
+        /// Empty is the public one.
+        namespace: String,
+    },
+}
+
+/// Which of its two interfaces etcd is asked by; what was written by one cannot be read by the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EtcdApi {
+    /// The older one if it is served and knows the group, else the newer one.
+    Auto,
+    V2,
+    V3,
+}
+
+impl DynamicSettings {
+    /// Reads the keys of a provider; `None` if there is no such centre.
+    pub(super) fn read(provider: &str, s: &mut Section<'_>) -> Option<DynamicSettings> {
+        let (center, period_s) = match provider {
+            "grpc" => (grpc(s), 20),
+            "apollo" => (apollo(s), 5),
+            "zookeeper" => (zookeeper(s), 60),
+            "etcd" => (etcd(s), 60),
+            "consul" => (consul(s), 60),
+            "k8s-configmap" => (config_map(s), 60),
+            "nacos" => (nacos(s), 60),
+            _ => return None,
+        };
+        Some(DynamicSettings {
+            center,
+            period: s.seconds("period", period_s),
+        })
+    }
+}
+
+fn grpc(s: &mut Section<'_>) -> CenterSettings {
+    let host = needed(s, "host", "", "the host of the configuration service");
+    CenterSettings::Grpc {
+        host,
+        port: s.number("port", 80, 1..=u16::MAX.into()),
+        cluster: s.text("clusterName", "SkyWalking"),
+    }
+}
+
+fn apollo(s: &mut Section<'_>) -> CenterSettings {
+    s.without_effect(&["apolloEnv"]);
+    CenterSettings::Apollo {
+        meta_urls: urls(s, "apolloMeta", "http://106.12.25.204:8080", None),
+        cluster: needed(s, "apolloCluster", "default", "the name of a cluster"),
+        app_id: needed(s, "appId", "skywalking", "the id of an application"),
+    }
+}
+
+fn zookeeper(s: &mut Section<'_>) -> CenterSettings {
+    s.without_effect(&["baseSleepTimeMs", "maxRetries"]);
+    let path = s.text("nameSpace", "/default");
+    let path = format!("/{}", path.trim_matches('/'));
+    if path.contains("//") {
+        s.problem("nameSpace", "the path of a node, such as /default");
+    }
+    let servers = s.list("hostPort");
+    let servers = servers.unwrap_or_else(|| vec!["localhost:2181".to_owned()]);
+    let is_address = |server: &String| {
+        let port = server
+            .rsplit_once(':')
+            .map(|(host, port)| (host, port.parse::<u16>()));
+        matches!(port, Some((host, Ok(_))) if !host.is_empty())
+    };
+    if servers.is_empty() || !servers.iter().all(is_address) {
+        s.problem("hostPort", "host:port, several with commas between");
+    }
+    CenterSettings::ZooKeeper {
+        servers: servers.join(","),
+        path,
+    }
+}
+
+fn etcd(s: &mut Section<'_>) -> CenterSettings {
+    s.without_effect(&["clusterName"]);
+    let api = match s.text("api", "auto").as_str() {
+        "" | "auto" => EtcdApi::Auto,
+        "v2" => EtcdApi::V2,
+        "v3" => EtcdApi::V3,
+        _ => {
+            s.problem("api", "auto, v2 or v3");
+            EtcdApi::Auto
+        }
+    };
+    let group = s.text("group", "skywalking");
+    let group = group.trim_matches('/').to_owned();
+    if group.is_empty() {
+        s.problem("group", "the name of a folder, such as skywalking");
+    }
+    CenterSettings::Etcd {
+        urls: urls(s, "serverAddr", "localhost:2379", None),
+        group,
+        api,
+    }
+}
+
+fn consul(s: &mut Section<'_>) -> CenterSettings {
+    CenterSettings::Consul {
+        urls: urls(s, "hostAndPorts", "1.2.3.4:8500", None),
+        token: s.secret("aclToken"),
+    }
+}
+
+fn config_map(s: &mut Section<'_>) -> CenterSettings {
+    CenterSettings::ConfigMap {
+        namespace: needed(s, "namespace", "default", "the name of a namespace"),
+        label_selector: s.text("labelSelector", "app=collector,release=skywalking"),
+    }
+}
+
+fn nacos(s: &mut Section<'_>) -> CenterSettings {
+    let port = s.number("port", 8848, 1..=u16::MAX.into());
+    CenterSettings::Nacos {
+        urls: urls(s, "serverAddr", "127.0.0.1", Some(port)),
+        group: needed(s, "group", "skywalking", "the name of a group"),
+        namespace: s.text("namespace", ""),
+    }
+}
+
+/// A text that must not be empty.
+fn needed(s: &mut Section<'_>, key: &'static str, default: &str, expected: &str) -> String {
+    let text = s.text(key, default);
+    if text.is_empty() {
+        s.problem(key, expected);
+    }
+    text
+}
+
+/// `host:port` or URLs of servers, as URLs. `port` is for those that name none.
+fn urls(s: &mut Section<'_>, key: &'static str, default: &str, port: Option<u16>) -> Vec<String> {
+    let servers = s.list(key).unwrap_or_else(|| vec![default.to_owned()]);
+    let urls: Vec<Option<String>> = servers.iter().map(|server| url(server, port)).collect();
+    if urls.is_empty() || urls.contains(&None) {
+        s.problem(key, "host:port or a URL, several with commas between");
+    }
+    urls.into_iter().flatten().collect()
+}
+
+fn url(server: &str, port: Option<u16>) -> Option<String> {
+    let is_url = server.starts_with("http://") || server.starts_with("https://");
+    let text = match is_url {
+        true => server.to_owned(),
+        false => format!("http://{server}"),
+    };
+    let mut url = reqwest::Url::parse(&text).ok()?;
+    let is_plain = url.query().is_none() && url.fragment().is_none() && url.has_host();
+    if let Some(port) = port.filter(|_| !is_url && url.port().is_none()) {
+        url.set_port(Some(port)).ok()?;
+    }
+    is_plain.then(|| url.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::url;
+
+    #[test]
+    fn servers_are_urls_or_addresses() {
+        for (server, port, want) in [
+            ("localhost:2379", None, Some("http://localhost:2379/")),
+            ("https://etcd:2379", None, Some("https://etcd:2379/")),
+            ("http://proxy/apollo", None, Some("http://proxy/apollo")),
+            ("[::1]:8500", None, Some("http://[::1]:8500/")),
+            ("10.0.0.1", Some(8848), Some("http://10.0.0.1:8848/")),
+            ("10.0.0.1:9", Some(8848), Some("http://10.0.0.1:9/")),
+            ("http://proxy/", Some(8848), Some("http://proxy/")),
+            ("a b", None, None),
+            ("host:port", None, None),
+            ("host?x=1", None, None),
+            ("", None, None),
+        ] {
+            assert_eq!(url(server, port).as_deref(), want, "{server}");
+        }
+    }
+}

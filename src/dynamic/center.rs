@@ -1,0 +1,116 @@
+//! A configuration centre: asked for the values of keys, it tells those that it has.
+
+use std::collections::HashMap;
+
+use super::apollo::Apollo;
+use super::config_map::ConfigMaps;
+use super::consul::Consul;
+use super::dcs::Dcs;
+use super::etcd::Etcd;
+use super::key::Key;
+use super::nacos::Nacos;
+use super::zookeeper::ZooKeeper;
+use crate::config::CenterSettings;
+
+/// What a centre has. A key that is not there has no value.
+pub type Values = HashMap<Key, String>;
+
+/// Why a centre could not be read. Nothing is known about its values then.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct CenterError(pub(super) String);
+
+impl CenterError {
+    /// The server answered something that it should not.
+    pub(super) fn answer(what: impl std::fmt::Display) -> CenterError {
+        CenterError(format!("the answer makes no sense: {what}"))
+    }
+
+    /// An error with all that caused it.
+    pub(super) fn because(error: &dyn std::error::Error) -> CenterError {
+        let mut text = error.to_string();
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            let inner = error.to_string();
+            if !text.contains(&inner) {
+                text = format!("{text}: {inner}");
+            }
+            cause = error.source();
+        }
+        CenterError(text)
+    }
+}
+
+/// A centre of one of the kinds that there are.
+#[derive(Debug)]
+pub enum Center {
+    Grpc(Dcs),
+    Apollo(Apollo),
+    ZooKeeper(ZooKeeper),
+    Etcd(Etcd),
+    Consul(Consul),
+    ConfigMap(ConfigMaps),
+    Nacos(Nacos),
+}
+
+impl Center {
+    /// Prepares the client; nobody is asked yet. Fails if the settings lead to no address.
+    pub fn new(settings: &CenterSettings) -> Result<Center, CenterError> {
+        Ok(match settings {
+            CenterSettings::Grpc {
+                host,
+                port,
+                cluster,
+            } => Center::Grpc(Dcs::new(host, *port, cluster)?),
+            CenterSettings::Apollo {
+                meta_urls,
+                cluster,
+                app_id,
+            } => Center::Apollo(Apollo::new(meta_urls, app_id, cluster)?),
+            CenterSettings::ZooKeeper { servers, path } => {
+                Center::ZooKeeper(ZooKeeper::new(servers, path))
+            }
+            CenterSettings::Etcd { urls, group, api } => {
+                Center::Etcd(Etcd::new(urls, group, *api)?)
+            }
+            CenterSettings::Consul { urls, token } => {
+                Center::Consul(Consul::new(urls, token.clone())?)
+            }
+            CenterSettings::ConfigMap {
+                namespace,
+                label_selector,
+            } => Center::ConfigMap(ConfigMaps::new(namespace, label_selector)),
+            CenterSettings::Nacos {
+                urls,
+                group,
+                namespace,
+            } => Center::Nacos(Nacos::new(urls, group, namespace)?),
+        })
+    }
+
+    /// Name of the provider in settings.
+    pub fn provider(&self) -> &'static str {
+        match self {
+            Center::Grpc(_) => "grpc",
+            Center::Apollo(_) => "apollo",
+            Center::ZooKeeper(_) => "zookeeper",
+            Center::Etcd(_) => "etcd",
+            Center::Consul(_) => "consul",
+            Center::ConfigMap(_) => "k8s-configmap",
+            Center::Nacos(_) => "nacos",
+        }
+    }
+
+    /// What the centre has of these keys. Either all are known or there is an error.
+    pub async fn read(&mut self, keys: &[Key]) -> Result<Values, CenterError> {
+        match self {
+            Center::Grpc(center) => center.read(keys).await,
+            Center::Apollo(center) => center.read(keys).await,
+            Center::ZooKeeper(center) => center.read(keys).await,
+            Center::Etcd(center) => center.read(keys).await,
+            Center::Consul(center) => center.read(keys).await,
+            Center::ConfigMap(center) => center.read(keys).await,
+            Center::Nacos(center) => center.read(keys).await,
+        }
+    }
+}

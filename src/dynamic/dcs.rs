@@ -1,0 +1,56 @@
+//! A dynamic configuration service, `/ConfigurationService/call` over gRPC (8.1.0 spec, I).
+
+use std::time::Duration;
+
+use oap_proto::configuration::ConfigurationRequest;
+use oap_proto::configuration::configuration_service_client::ConfigurationServiceClient;
+use tonic::transport::{Channel, Endpoint};
+
+use super::center::{CenterError, Values};
+use super::key::Key;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// What an answer may have.
+const MAX_BYTES: usize = 8 << 20;
+
+/// A client of the service.
+#[derive(Debug)]
+pub struct Dcs {
+    client: ConfigurationServiceClient<Channel>,
+    cluster: String,
+}
+
+impl Dcs {
+    pub(super) fn new(host: &str, port: u16, cluster: &str) -> Result<Dcs, CenterError> {
+        let host = match host.contains(':') && !host.starts_with('[') {
+            true => format!("[{host}]"),
+            false => host.to_owned(),
+        };
+        let endpoint = Endpoint::new(format!("http://{host}:{port}"))
+            .map_err(|_| CenterError(format!("{host}:{port} is no address")))?
+            .connect_timeout(CONNECT_TIMEOUT)
+            .timeout(TIMEOUT);
+        let client = ConfigurationServiceClient::new(endpoint.connect_lazy());
+        Ok(Dcs {
+            client: client.max_decoding_message_size(MAX_BYTES),
+            cluster: cluster.to_owned(),
+        })
+    }
+
+    /// Names that are not asked for are passed over. No id of an earlier table is sent, so the table is always whole.
+    pub(super) async fn read(&mut self, keys: &[Key]) -> Result<Values, CenterError> {
+        let request = ConfigurationRequest {
+            cluster_name: self.cluster.clone(),
+            uuid: String::new(),
+        };
+        let answer = self.client.call(request).await;
+        let answer = answer.map_err(|status| {
+            let what = CenterError::because(&status);
+            CenterError(format!("answered {:?}: {what}", status.code()))
+        })?;
+        let table = answer.into_inner().config_table.into_iter();
+        let known = table.filter_map(|item| Some((Key::of(&item.name)?, item.value)));
+        Ok(known.filter(|(key, _)| keys.contains(key)).collect())
+    }
+}

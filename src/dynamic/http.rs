@@ -1,0 +1,154 @@
+//! HTTP requests to the servers of a centre: the first one that answers is asked, with a bound for its answer.
+
+use std::time::Duration;
+
+use reqwest::{Method, Url};
+use serde::de::DeserializeOwned;
+
+use super::center::CenterError;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long one request may take.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// What an answer may have. Values are texts that people write; centres themselves allow 1.5 MiB or less.
+const MAX_BYTES: usize = 8 << 20;
+
+/// A client of several servers that have the same.
+#[derive(Debug)]
+pub(super) struct Http {
+    client: reqwest::Client,
+    /// The one that answered last is the first.
+    servers: Vec<Url>,
+}
+
+/// What to ask for.
+#[derive(Debug, Default)]
+pub(super) struct Question<'a> {
+    /// Parts of the path below the URL of a server; they are encoded as they need to be.
+    pub(super) path: &'a [&'a str],
+    pub(super) query: &'a [(&'a str, &'a str)],
+    /// Name and value of a header that nobody may see.
+    pub(super) secret: Option<(&'static str, &'a str)>,
+    /// Makes it a POST.
+    pub(super) json: Option<serde_json::Value>,
+}
+
+/// An answer with any status below 500.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) body: Vec<u8>,
+}
+
+impl Http {
+    pub(super) fn new(urls: &[String]) -> Result<Http, CenterError> {
+        let client = reqwest::Client::builder()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .timeout(TIMEOUT)
+            .redirect(reqwest::redirect::Policy::none())
+            // What the environment says about proxies is not ours to read.
+            .no_proxy()
+            .build()
+            .map_err(|error| CenterError::because(&error))?;
+        let mut http = Http {
+            client,
+            servers: Vec::new(),
+        };
+        http.use_servers(urls)?;
+        Ok(http)
+    }
+
+    /// Asks these servers from now on.
+    pub(super) fn use_servers(&mut self, urls: &[String]) -> Result<(), CenterError> {
+        let mut servers = Vec::new();
+        for url in urls {
+            let parsed = Url::parse(url).ok().filter(|url| !url.cannot_be_a_base());
+            let parsed = parsed.ok_or_else(|| CenterError(format!("{url} is no URL")))?;
+            servers.push(parsed);
+        }
+        self.servers = servers;
+        Ok(())
+    }
+
+    /// Asks one server after the other until one answers.
+    pub(super) async fn ask(&mut self, question: &Question<'_>) -> Result<Answer, CenterError> {
+        let mut failures = Vec::new();
+        for at in 0..self.servers.len() {
+            let Some(server) = self.servers.get(at).cloned() else {
+                break;
+            };
+            match self.ask_one(&server, question).await {
+                Ok(answer) => {
+                    self.servers.rotate_left(at);
+                    return Ok(answer);
+                }
+                Err(error) => {
+                    let host = server.host_str().unwrap_or_default();
+                    let port = server.port_or_known_default().unwrap_or_default();
+                    failures.push(format!("{host}:{port}: {error}"));
+                }
+            }
+        }
+        Err(CenterError(failures.join("; ")))
+    }
+
+    async fn ask_one(&self, server: &Url, question: &Question<'_>) -> Result<Answer, CenterError> {
+        let mut url = server.clone();
+        if let Ok(mut path) = url.path_segments_mut() {
+            path.pop_if_empty().extend(question.path);
+        }
+        if !question.query.is_empty() {
+            url.query_pairs_mut().extend_pairs(question.query);
+        }
+        let method = match question.json {
+            Some(_) => Method::POST,
+            None => Method::GET,
+        };
+        let mut request = self.client.request(method, url);
+        if let Some((name, value)) = question.secret {
+            request = request.header(name, value);
+        }
+        if let Some(json) = &question.json {
+            request = request
+                .header(reqwest::header::CONTENT_TYPE, "application/json")
+                .body(json.to_string());
+        }
+        let failed = |error: reqwest::Error| CenterError::because(&error.without_url());
+        let mut answer = request.send().await.map_err(failed)?;
+        let status = answer.status().as_u16();
+        let mut body = Vec::new();
+        while let Some(part) = answer.chunk().await.map_err(failed)? {
+            if body.len() + part.len() > MAX_BYTES {
+                let message = format!("the answer has more than {MAX_BYTES} bytes");
+                return Err(CenterError(message));
+            }
+            body.extend_from_slice(&part);
+        }
+        let answer = Answer { status, body };
+        if status >= 500 {
+            return Err(answer.refused());
+        }
+        Ok(answer)
+    }
+}
+
+impl Answer {
+    /// The body as JSON.
+    pub(super) fn json<T: DeserializeOwned>(&self) -> Result<T, CenterError> {
+        serde_json::from_slice(&self.body).map_err(CenterError::answer)
+    }
+
+    /// The error for a status that should not be.
+    pub(super) fn refused(&self) -> CenterError {
+        let text: String = String::from_utf8_lossy(&self.body)
+            .trim()
+            .chars()
+            .take(200)
+            .collect();
+        CenterError(
+            format!("answered {} {text}", self.status)
+                .trim_end()
+                .to_owned(),
+        )
+    }
+}

@@ -1,0 +1,251 @@
+//! The loop: looks at the centre, finds out what is new, hands it on, and says what came of it.
+
+use std::time::Duration;
+
+use prometheus::{IntCounterVec, IntGaugeVec};
+use tokio_util::sync::CancellationToken;
+
+use super::center::{Center, CenterError, Values};
+use super::key::Key;
+use crate::telemetry::Registry;
+use crate::util::clock::Clock;
+
+/// After a failure; doubles up to the period.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// How long one look may take.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(30);
+/// What is said of a value that is refused.
+const MAX_MISTAKES: usize = 10;
+
+/// Knows what values mean.
+pub trait Apply {
+    /// Has everyone go on with this value, or with what the files say if there is none. Returns what in it has no effect.
+    /// If it makes no sense nothing changes, and all mistakes are returned.
+    fn apply(&mut self, key: Key, value: Option<&str>) -> Result<Vec<String>, Vec<String>>;
+}
+
+/// Counters of the watch.
+#[derive(Debug, Clone)]
+pub struct DynamicMetrics {
+    reads: IntCounterVec,
+    last_success: IntGaugeVec,
+    changes: IntCounterVec,
+    in_use: IntGaugeVec,
+    refused: IntGaugeVec,
+}
+
+impl DynamicMetrics {
+    /// Fails if the names are taken.
+    pub fn new(registry: &Registry) -> prometheus::Result<DynamicMetrics> {
+        let key = &["key"];
+        Ok(DynamicMetrics {
+            reads: registry.counters(
+                "dynamic_configuration_reads_total",
+                "Looks at the configuration centre, by outcome",
+                &["provider", "outcome"],
+            )?,
+            last_success: registry.gauges(
+                "dynamic_configuration_last_success_seconds",
+                "Epoch seconds when the configuration centre was read last; 0 if never",
+                &["provider"],
+            )?,
+            changes: registry.counters(
+                "dynamic_configuration_changes_total",
+                "Values of the configuration centre that were new, by outcome",
+                &["key", "outcome"],
+            )?,
+            in_use: registry.gauges(
+                "dynamic_configuration_in_use",
+                "1 if a value of the configuration centre is in use, 0 if that of the files is",
+                key,
+            )?,
+            refused: registry.gauges(
+                "dynamic_configuration_refused",
+                "1 if the configuration centre has a value that makes no sense and is not used",
+                key,
+            )?,
+        })
+    }
+}
+
+/// A key with what was seen of it.
+#[derive(Debug)]
+struct Item {
+    key: Key,
+    /// The value in use; `None` if that of the files is.
+    current: Option<String>,
+    /// The value that the centre has and that was refused.
+    refused: Option<String>,
+}
+
+/// Watches the keys of one centre.
+#[derive(Debug)]
+pub struct Watch<A> {
+    center: Center,
+    period: Duration,
+    items: Vec<Item>,
+    apply: A,
+    metrics: DynamicMetrics,
+    clock: Clock,
+    /// The last failure that was said; empty before the first look, `None` after one that succeeded.
+    said: Option<String>,
+}
+
+impl<A: Apply> Watch<A> {
+    /// A watch that has seen nothing yet; the values of the files are in use.
+    pub fn new(
+        center: Center,
+        period: Duration,
+        keys: &[Key],
+        apply: A,
+        metrics: DynamicMetrics,
+        clock: Clock,
+    ) -> Watch<A> {
+        for key in keys {
+            metrics.in_use.with_label_values(&[key.name()]).set(0);
+            metrics.refused.with_label_values(&[key.name()]).set(0);
+        }
+        let provider = center.provider();
+        metrics.last_success.with_label_values(&[provider]).set(0);
+        let item = |key: &Key| Item {
+            key: *key,
+            current: None,
+            refused: None,
+        };
+        Watch {
+            center,
+            period,
+            items: keys.iter().map(item).collect(),
+            apply,
+            metrics,
+            clock,
+            said: Some(String::new()),
+        }
+    }
+
+    /// Looks until `stop`: at once, then every period, sooner after a failure.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let mut pause = FIRST_PAUSE.min(self.period);
+        loop {
+            let is_read = tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                is_read = self.look() => is_read,
+            };
+            let wait = match is_read {
+                true => {
+                    pause = FIRST_PAUSE.min(self.period);
+                    self.period
+                }
+                false => {
+                    let wait = pause;
+                    pause = (pause * 2).min(self.period);
+                    wait
+                }
+            };
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+    }
+
+    /// Whether the centre could be read.
+    async fn look(&mut self) -> bool {
+        let keys: Vec<Key> = self.items.iter().map(|item| item.key).collect();
+        let reading = tokio::time::timeout(LOOK_TIMEOUT, self.center.read(&keys));
+        let read = reading.await.unwrap_or_else(|_| {
+            let seconds = LOOK_TIMEOUT.as_secs();
+            Err(CenterError(format!("no answer within {seconds} s")))
+        });
+        let provider = self.center.provider();
+        let outcome = if read.is_ok() { "ok" } else { "failed" };
+        let reads = &self.metrics.reads;
+        reads.with_label_values(&[provider, outcome]).inc();
+        match read {
+            Ok(values) => {
+                let last = self.metrics.last_success.with_label_values(&[provider]);
+                last.set(self.clock.now_ms() / 1000);
+                if self.said.take().is_some() {
+                    tracing::info!(
+                        provider,
+                        keys = values.len(),
+                        "the configuration centre is read"
+                    );
+                }
+                self.take(values);
+                true
+            }
+            Err(error) => {
+                let reason = error.to_string();
+                if self.said.as_ref() != Some(&reason) {
+                    tracing::warn!(
+                        provider,
+                        reason,
+                        "the configuration centre cannot be read, what is in use stays"
+                    );
+                    self.said = Some(reason);
+                }
+                false
+            }
+        }
+    }
+
+    /// A blank value is as none: nobody means one.
+    fn take(&mut self, mut values: Values) {
+        for item in &mut self.items {
+            let value = values.remove(&item.key);
+            let value = value.filter(|value| !value.trim().is_empty());
+            if value == item.current {
+                item.refused = None;
+            } else if value.is_none() || value != item.refused {
+                self.metrics.take(item, value, &mut self.apply);
+            }
+            let name = &[item.key.name()];
+            let is_in_use = i64::from(item.current.is_some());
+            self.metrics.in_use.with_label_values(name).set(is_in_use);
+            let is_refused = i64::from(item.refused.is_some());
+            self.metrics.refused.with_label_values(name).set(is_refused);
+        }
+    }
+}
+
+impl DynamicMetrics {
+    /// Applies a value that is new and says what came of it.
+    fn take(&self, item: &mut Item, value: Option<String>, apply: &mut impl Apply) {
+        let key = item.key.name();
+        let outcome = match (apply.apply(item.key, value.as_deref()), &value) {
+            (Ok(notes), Some(_)) => {
+                let without_effect = notes.join("; ");
+                tracing::info!(key, without_effect, "a setting is changed");
+                "taken"
+            }
+            (Ok(_), None) => {
+                tracing::info!(key, "a setting is removed, that of the files is in use");
+                "removed"
+            }
+            (Err(mistakes), _) => {
+                let more = mistakes.len().saturating_sub(MAX_MISTAKES);
+                let first: Vec<String> = mistakes.into_iter().take(MAX_MISTAKES).collect();
+                let mistakes = first.join("; ");
+                tracing::error!(
+                    key,
+                    mistakes,
+                    more,
+                    "a setting is refused, what is in use stays"
+                );
+                "refused"
+            }
+        };
+        if outcome == "refused" {
+            item.refused = value;
+        } else {
+            item.current = value;
+            item.refused = None;
+        }
+        self.changes.with_label_values(&[key, outcome]).inc();
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,106 @@
+//! What is new, what is refused, and what an absence means.
+
+use super::*;
+use crate::config::CenterSettings;
+
+/// Remembers what it was given; `bad` makes no sense.
+#[derive(Default)]
+struct Applied(Vec<(Key, Option<String>)>);
+
+impl Apply for Applied {
+    fn apply(&mut self, key: Key, value: Option<&str>) -> Result<Vec<String>, Vec<String>> {
+        self.0.push((key, value.map(str::to_owned)));
+        match value {
+            Some("bad") => Err(vec!["it is bad".to_owned()]),
+            _ => Ok(vec![]),
+        }
+    }
+}
+
+fn watch(registry: &Registry) -> Watch<Applied> {
+    let center = Center::new(&CenterSettings::Etcd {
+        urls: vec!["http://127.0.0.1:1".to_owned()],
+        group: "g".to_owned(),
+        api: crate::config::EtcdApi::V3,
+    });
+    Watch::new(
+        center.unwrap(),
+        Duration::from_secs(60),
+        &[Key::SampleRate, Key::ApdexThreshold],
+        Applied::default(),
+        DynamicMetrics::new(registry).unwrap(),
+        Clock::System,
+    )
+}
+
+#[test]
+fn only_what_is_new_is_handed_on() {
+    let registry = Registry::new("h", 1);
+    let mut watch = watch(&registry);
+    // What the centre has, what is handed on, and then: in use, refused.
+    let taken = |text: &'static str| Some(Some(text));
+    for (number, (has, handed_on, want)) in [
+        (None, None, (0, 0)),
+        (Some("1"), taken("1"), (1, 0)),
+        (Some("1"), None, (1, 0)),
+        (Some("bad"), taken("bad"), (1, 1)),
+        // A value that was refused is refused once.
+        (Some("bad"), None, (1, 1)),
+        (Some("1"), None, (1, 0)),
+        (Some("bad"), taken("bad"), (1, 1)),
+        (Some("2"), taken("2"), (1, 0)),
+        (Some("bad"), taken("bad"), (1, 1)),
+        (None, Some(None), (0, 0)),
+        (None, None, (0, 0)),
+        (Some("bad"), taken("bad"), (0, 1)),
+        (None, None, (0, 0)),
+        (Some("2"), taken("2"), (1, 0)),
+        // Blank is as none.
+        (Some(" \n"), Some(None), (0, 0)),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        watch.take(
+            has.map(|v| (Key::SampleRate, v.to_owned()))
+                .into_iter()
+                .collect(),
+        );
+        let applied = std::mem::take(&mut watch.apply.0);
+        let expected = handed_on.map(|v| (Key::SampleRate, v.map(str::to_owned)));
+        assert_eq!(applied, Vec::from_iter(expected), "{number}");
+        let name = &[Key::SampleRate.name()];
+        let in_use = watch.metrics.in_use.with_label_values(name).get();
+        let refused = watch.metrics.refused.with_label_values(name).get();
+        assert_eq!((in_use, refused), want, "{number}");
+    }
+    let changes = |outcome| {
+        let name = Key::SampleRate.name();
+        watch
+            .metrics
+            .changes
+            .with_label_values(&[name, outcome])
+            .get()
+    };
+    assert_eq!(
+        (changes("taken"), changes("removed"), changes("refused")),
+        (3, 2, 4)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_centre_that_is_away_is_asked_again_and_changes_nothing() {
+    let registry = Registry::new("h", 1);
+    let watch = watch(&registry);
+    let metrics = watch.metrics.clone();
+    let stop = CancellationToken::new();
+    let running = tokio::spawn(watch.run(stop.clone()));
+    // 1, 2, 4, 8, 16, 32 and then 60 s apart.
+    tokio::time::sleep(Duration::from_secs(64 + 10 * 60)).await;
+    stop.cancel();
+    running.await.unwrap();
+    let reads = |outcome| metrics.reads.with_label_values(&["etcd", outcome]).get();
+    assert!((12..=18).contains(&reads("failed")), "{}", reads("failed"));
+    assert_eq!(reads("ok"), 0);
+    assert_eq!(metrics.last_success.with_label_values(&["etcd"]).get(), 0);
+}

@@ -1,0 +1,5 @@
+//! Settings that change while the server runs, from the configuration centre to what the server does.
+
+mod centers;
+mod doubles;
+mod running;

@@ -1,0 +1,255 @@
+//! Configuration centres that refuse what the real ones would refuse, written from their public interfaces.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use anyhow::Result;
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use oap_proto::configuration::configuration_service_server::{
+    ConfigurationService, ConfigurationServiceServer,
+};
+use oap_proto::configuration::{Config, ConfigurationRequest, ConfigurationResponse};
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::Status;
+
+/// Which centre it stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// KV store, HTTP API v1. Asks for the token `t0ken`.
+    Consul,
+    /// Open API 1.x. Knows the group `the group` and the namespace `n-1`.
+    Nacos,
+    /// Meta server and configuration service in one. Knows application `app`, cluster `c`.
+    Apollo,
+    /// Knows cluster `c`.
+    Dcs,
+}
+
+/// What it knows, and what it was asked.
+#[derive(Debug)]
+pub struct Known {
+    kind: Kind,
+    address: SocketAddr,
+    pub values: BTreeMap<String, String>,
+    /// Answers everything with this status.
+    pub failure: Option<StatusCode>,
+    /// What no client should ask.
+    pub wrong: Vec<String>,
+}
+
+type Shared = Arc<Mutex<Known>>;
+
+/// A running one.
+#[derive(Debug)]
+pub struct Double {
+    known: Shared,
+    address: SocketAddr,
+    /// Ends it when dropped.
+    stop: Option<oneshot::Sender<()>>,
+}
+
+impl Double {
+    pub async fn start(kind: Kind) -> Result<Double> {
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        let known = Known {
+            kind,
+            address,
+            values: BTreeMap::new(),
+            failure: None,
+            wrong: Vec::new(),
+        };
+        let mut double = Double {
+            known: Arc::new(Mutex::new(known)),
+            address,
+            stop: None,
+        };
+        double.resume().await?;
+        Ok(double)
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub fn known(&self) -> MutexGuard<'_, Known> {
+        lock(&self.known)
+    }
+
+    /// Closes its port.
+    pub fn pause(&mut self) {
+        self.stop = None;
+    }
+
+    /// Opens its port again.
+    pub async fn resume(&mut self) -> Result<()> {
+        let listener = TcpListener::bind(self.address).await?;
+        self.address = listener.local_addr()?;
+        self.known().address = self.address;
+        let (stop, stopped) = oneshot::channel::<()>();
+        self.stop = Some(stop);
+        let stopped = async {
+            stopped.await.ok();
+        };
+        let known = Arc::clone(&self.known);
+        if self.known().kind == Kind::Dcs {
+            let serving = tonic::transport::Server::builder()
+                .add_service(ConfigurationServiceServer::new(Service(known)))
+                .serve_with_incoming_shutdown(TcpListenerStream::new(listener), stopped);
+            tokio::spawn(serving);
+        } else {
+            let routes = Router::new().fallback(answer).with_state(known);
+            let serving = axum::serve(listener, routes).with_graceful_shutdown(stopped);
+            tokio::spawn(async move { serving.await });
+        }
+        Ok(())
+    }
+}
+
+fn lock(known: &Shared) -> MutexGuard<'_, Known> {
+    known.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+async fn answer(State(known): State<Shared>, request: Request) -> Response {
+    let mut known = lock(&known);
+    if let Some(failure) = known.failure {
+        return (failure, "something is wrong").into_response();
+    }
+    let uri = format!("http://double{}", request.uri());
+    let url = reqwest::Url::parse(&uri);
+    let asked = url.ok().filter(|_| request.method() == "GET").map(|url| {
+        let pairs: Vec<(String, String)> = url.query_pairs().into_owned().collect();
+        let path = url.path().trim_start_matches('/').to_owned();
+        (path, pairs)
+    });
+    let found = asked.and_then(|(path, query)| known.find(&path, &query, request.headers()));
+    found.unwrap_or_else(|| {
+        known.wrong.push(format!("{} {uri}", request.method()));
+        (StatusCode::BAD_REQUEST, "no such request").into_response()
+    })
+}
+
+impl Known {
+    /// `None` if the question makes no sense.
+    fn find(
+        &self,
+        path: &str,
+        query: &[(String, String)],
+        headers: &HeaderMap,
+    ) -> Option<Response> {
+        match self.kind {
+            Kind::Consul => self.consul(path, query, headers),
+            Kind::Nacos => self.nacos(path, query),
+            Kind::Apollo => self.apollo(path, query),
+            Kind::Dcs => None,
+        }
+    }
+
+    /// <https://developer.hashicorp.com/consul/api-docs/kv> "Read Key": a list with one entry, its value in Base64; 404 if
+    /// there is none; 403 without the right to read.
+    fn consul(
+        &self,
+        path: &str,
+        query: &[(String, String)],
+        headers: &HeaderMap,
+    ) -> Option<Response> {
+        let key = path.strip_prefix("v1/kv/")?;
+        if !query.is_empty() || key.is_empty() {
+            return None;
+        }
+        let token = headers.get("X-Consul-Token")?;
+        if token != "t0ken" {
+            return Some((StatusCode::FORBIDDEN, "ACL not found").into_response());
+        }
+        let Some(value) = self.values.get(key) else {
+            return Some(StatusCode::NOT_FOUND.into_response());
+        };
+        let entry = json!({
+            "LockIndex": 0, "Key": key, "Flags": 0, "Value": BASE64_STANDARD.encode(value),
+            "CreateIndex": 12, "ModifyIndex": 13,
+        });
+        Some(json!([entry]).to_string().into_response())
+    }
+
+    /// <https://nacos.io/en/docs/open-api/> "Get configurations": the text itself; 404 if there is none. `dataId` and
+    /// `group` are required.
+    fn nacos(&self, path: &str, query: &[(String, String)]) -> Option<Response> {
+        let value = |name: &str| {
+            query
+                .iter()
+                .find(|(n, _)| n == name)
+                .map(|(_, v)| v.as_str())
+        };
+        if path != "nacos/v1/cs/configs" || query.len() > 3 {
+            return None;
+        }
+        let (key, group) = (value("dataId")?, value("group")?);
+        let is_ours = group == "the group" && value("tenant") == Some("n-1");
+        Some(match self.values.get(key).filter(|_| is_ours) {
+            Some(value) => value.clone().into_response(),
+            None => (StatusCode::NOT_FOUND, "config data not exist").into_response(),
+        })
+    }
+
+    /// <https://www.apolloconfig.com/#/en/client/other-language-client-user-guide> and the meta server's list of services:
+    /// a release, or 404 if there is none of this application, cluster and namespace.
+    fn apollo(&self, path: &str, query: &[(String, String)]) -> Option<Response> {
+        if path == "services/config" {
+            let dead = "http://127.0.0.1:1/";
+            let own = format!("http://{}/", self.address);
+            let service = |url: &str| json!({"appName": "APOLLO-CONFIGSERVICE", "instanceId": url, "homepageUrl": url});
+            let is_right = query == [("appId".to_owned(), "app".to_owned())];
+            let services = json!([service(dead), service(&own)]);
+            return is_right.then(|| services.to_string().into_response());
+        }
+        let rest = path.strip_prefix("configs/").filter(|_| query.is_empty())?;
+        if rest != "app/c/application" {
+            return Some(StatusCode::NOT_FOUND.into_response());
+        }
+        let release = json!({
+            "appId": "app", "cluster": "c", "namespaceName": "application",
+            "configurations": self.values, "releaseKey": "20170430092936-dee2d58e74515ff3",
+        });
+        Some(release.to_string().into_response())
+    }
+}
+
+struct Service(Shared);
+
+#[tonic::async_trait]
+impl ConfigurationService for Service {
+    /// A client that sends the id of the current table hears nothing of its values.
+    async fn call(
+        &self,
+        request: tonic::Request<ConfigurationRequest>,
+    ) -> Result<tonic::Response<ConfigurationResponse>, Status> {
+        let mut known = lock(&self.0);
+        let request = request.into_inner();
+        if known.failure.is_some() {
+            return Err(Status::internal("something is wrong"));
+        }
+        if request.cluster_name != "c" {
+            known.wrong.push(format!("{request:?}"));
+            return Err(Status::invalid_argument("no such cluster"));
+        }
+        let table = known.values.iter().map(|(name, value)| Config {
+            name: name.clone(),
+            value: value.clone(),
+        });
+        Ok(tonic::Response::new(ConfigurationResponse {
+            config_table: match request.uuid.as_str() {
+                "table-1" => vec![],
+                _ => table.collect(),
+            },
+            uuid: "table-1".to_owned(),
+        }))
+    }
+}
