@@ -2,6 +2,7 @@
 //! dead keeps no other.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use prometheus::{IntCounterVec, IntGaugeVec};
@@ -71,6 +72,7 @@ pub struct Hook {
     name: String,
     orders: mpsc::Sender<Order>,
     room: Arc<Semaphore>,
+    is_removed: Arc<AtomicBool>,
     metrics: HookMetrics,
 }
 
@@ -82,6 +84,7 @@ pub struct HookTask {
     orders: mpsc::Receiver<Order>,
     /// What is being sent.
     current: Option<Order>,
+    is_removed: Arc<AtomicBool>,
     metrics: HookMetrics,
     log: Throttle,
 }
@@ -95,10 +98,12 @@ impl Hook {
         clock: Clock,
     ) -> (Hook, HookTask) {
         let (sender, orders) = mpsc::channel(MAX_QUEUED);
+        let is_removed = Arc::<AtomicBool>::default();
         let hook = Hook {
             name: name.clone(),
             orders: sender,
             room: Arc::new(Semaphore::new(MAX_QUEUED)),
+            is_removed: Arc::clone(&is_removed),
             metrics: metrics.clone(),
         };
         let task = HookTask {
@@ -106,10 +111,16 @@ impl Hook {
             target,
             orders,
             current: None,
+            is_removed,
             metrics,
             log: Throttle::new(clock),
         };
         (hook, task)
+    }
+
+    /// Says that it ends because it is not wanted any more, not because the server ends.
+    pub(super) fn removed(&self) {
+        self.is_removed.store(true, Ordering::Relaxed);
     }
 
     /// Queues the alarms of a check; what finds no room is dropped and counted. Never waits.
@@ -148,11 +159,15 @@ impl HookTask {
             () = self.work(&stop) => {}
             () = is_late => self.orders.close(),
         }
+        let reason = match self.is_removed.load(Ordering::Relaxed) {
+            true => "removed",
+            false => "shutdown",
+        };
         if let Some(order) = self.current.take() {
-            self.drop_order(&order, "shutdown");
+            self.drop_order(&order, reason);
         }
         while let Some(order) = self.orders.recv().await {
-            self.drop_order(&order, "shutdown");
+            self.drop_order(&order, reason);
         }
     }
 

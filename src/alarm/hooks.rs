@@ -17,11 +17,19 @@ pub struct NamedTarget {
     pub target: Target,
 }
 
+#[derive(Debug)]
+struct Active {
+    named: Arc<NamedTarget>,
+    hook: Hook,
+    /// Ends its task.
+    stop: CancellationToken,
+}
+
 /// The hooks with the tasks that send.
 #[derive(Debug)]
 pub struct Hooks {
-    active: Vec<(Arc<NamedTarget>, Hook)>,
-    /// Also those that no more alarms go to, until they have sent what they had.
+    active: Vec<Active>,
+    /// Also those that no more alarms go to, for some seconds.
     tasks: JoinSet<()>,
     metrics: HookMetrics,
     clock: Clock,
@@ -40,40 +48,50 @@ impl Hooks {
         }
     }
 
-    /// Alarms go to these from now on. A hook that stays keeps its queue; one that does not sends what it has.
+    /// Alarms go to these from now on. A hook that stays keeps its queue; one that does not has some seconds to send what is
+    /// in it, which is then dropped and counted: nobody could reach a dead one any more.
     pub fn replace(&mut self, wanted: &[Arc<NamedTarget>]) {
         while let Some(ended) = self.tasks.try_join_next() {
             report(ended);
         }
         let mut before = std::mem::take(&mut self.active);
         for named in wanted {
-            let is_it = |(known, _): &(Arc<NamedTarget>, Hook)| {
-                known.name == named.name && known.target.is_same(&named.target)
+            let is_it = |known: &Active| {
+                known.named.name == named.name && known.named.target.is_same(&named.target)
             };
-            let hook = match before.iter().position(is_it) {
-                Some(at) => before.swap_remove(at).1,
+            let active = match before.iter().position(is_it) {
+                Some(at) => before.swap_remove(at),
                 None => self.start(named),
             };
-            self.active.push((Arc::clone(named), hook));
+            self.active.push(active);
+        }
+        for gone in before {
+            gone.hook.removed();
+            gone.stop.cancel();
         }
     }
 
-    fn start(&mut self, named: &NamedTarget) -> Hook {
+    fn start(&mut self, named: &Arc<NamedTarget>) -> Active {
         let (name, target) = (named.name.clone(), named.target.clone());
         let (hook, task) = Hook::new(name, target, self.metrics.clone(), self.clock.clone());
-        self.tasks.spawn(task.run(self.stop.clone()));
-        hook
+        let stop = self.stop.child_token();
+        self.tasks.spawn(task.run(stop.clone()));
+        Active {
+            named: Arc::clone(named),
+            hook,
+            stop,
+        }
     }
 
     /// Queues the alarms of a check for everyone. Never waits.
-    pub(super) fn queue(&self, messages: &[AlarmMessage]) {
-        for (_, hook) in &self.active {
-            hook.queue(messages);
+    pub fn queue(&self, messages: &[AlarmMessage]) {
+        for active in &self.active {
+            active.hook.queue(messages);
         }
     }
 
     /// Waits until everything is sent or given up.
-    pub(super) async fn ended(mut self) {
+    pub async fn ended(mut self) {
         self.active.clear();
         while let Some(ended) = self.tasks.join_next().await {
             report(ended);

@@ -217,11 +217,47 @@ fn sample_rate(text: &str) -> Result<i32, Vec<String>> {
     })
 }
 
+/// The file may have items that mean nothing, as in the original; what someone changes has none.
 fn slow_thresholds(text: &str) -> Result<SlowThresholds, Vec<String>> {
+    let mut items = text.split(',').map(str::trim);
+    let has_odd = items.any(|item| !item.is_empty() && item.split(':').count() != 2);
+    let thresholds = SlowThresholds::parse(text).filter(|_| !has_odd);
     let name = Key::SlowDbAccessThreshold.name();
-    SlowThresholds::parse(text).ok_or_else(|| {
+    thresholds.ok_or_else(|| {
         vec![format!(
             "{name} is {text:?}, expected type:milliseconds, several with commas between, such as default:200,mongodb:100"
         )]
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_that_make_no_sense_are_refused() {
+        for (text, want) in [
+            ("0", Some(0)),
+            (" 5000\n", Some(5000)),
+            ("10001", Some(10_001)),
+            ("2147483648", None),
+            ("-1", None),
+            ("many", None),
+            ("50%", None),
+        ] {
+            assert_eq!(sample_rate(text).ok(), want, "{text}");
+        }
+        for (text, want) in [
+            ("default:200,mongodb:50", Some(50)),
+            (" default:200 , ", Some(200)),
+            ("mysql:1", Some(10_000)),
+            ("fast", None),
+            ("default:200,mongodb", None),
+            ("default:200:300", None),
+            ("default:fast", None),
+        ] {
+            let got = slow_thresholds(text).ok().map(|t| t.of("MongoDB"));
+            assert_eq!(got, want, "{text}");
+        }
+    }
 }

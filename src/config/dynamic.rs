@@ -209,7 +209,109 @@ fn url(server: &str, port: Option<u16>) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::url;
+    use super::*;
+    use crate::config::{Arguments, ConfigDirs, Configuration, Environment};
+
+    /// With the built-in `application.yml`.
+    fn load(variables: &[(&str, &str)]) -> Result<Option<DynamicSettings>, String> {
+        let variables = variables
+            .iter()
+            .map(|(n, v)| ((*n).to_owned(), (*v).to_owned()));
+        let environment: Environment = variables.collect();
+        let dirs = ConfigDirs::only(vec![]);
+        Configuration::load_from(&dirs, &Arguments::default(), &environment)
+            .map(|loaded| loaded.settings.dynamic)
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn every_centre_has_the_defaults_of_the_original() {
+        assert!(load(&[]).unwrap().is_none());
+        for (provider, period_s, part) in [
+            (
+                "grpc",
+                20,
+                r#"Grpc { host: "dcs", port: 80, cluster: "SkyWalking" }"#,
+            ),
+            (
+                "apollo",
+                5,
+                r#"["http://106.12.25.204:8080/"], cluster: "default", app_id: "skywalking""#,
+            ),
+            (
+                "zookeeper",
+                60,
+                r#"servers: "localhost:2181", path: "/default""#,
+            ),
+            (
+                "etcd",
+                60,
+                r#"["http://localhost:2379/"], group: "skywalking", api: Auto"#,
+            ),
+            ("consul", 60, r#"["http://1.2.3.4:8500/"], token: ***"#),
+            (
+                "k8s-configmap",
+                60,
+                r#"namespace: "default", label_selector: "app=collector,release=skywalking""#,
+            ),
+            (
+                "nacos",
+                60,
+                r#"["http://127.0.0.1:8848/"], group: "skywalking", namespace: """#,
+            ),
+        ] {
+            let settings = load(&[
+                ("SW_CONFIGURATION", provider),
+                ("SW_DCS_SERVER_HOST", "dcs"),
+                ("SW_CONFIG_CONSUL_ACL_TOKEN", "t0ken"),
+            ]);
+            let settings = settings.unwrap().unwrap();
+            assert_eq!(settings.period.as_secs(), period_s, "{provider}");
+            let center = format!("{:?}", settings.center);
+            assert!(center.contains(part), "{center}");
+        }
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        for (provider, variables, wanted) in [
+            ("grpc", vec![], vec!["configuration.grpc.host is \"\""]),
+            (
+                "grpc",
+                vec![("SW_DCS_SERVER_PORT", "0"), ("SW_DCS_PERIOD", "0")],
+                vec!["grpc.port is \"0\"", "grpc.period is \"0\""],
+            ),
+            (
+                "etcd",
+                vec![("SW_CONFIG_ETCD_API", "v4"), ("SW_CONFIG_ETCD_GROUP", "/")],
+                vec!["api is \"v4\"", "auto, v2 or v3", "group is \"/\""],
+            ),
+            (
+                "etcd",
+                vec![("SW_CONFIG_ETCD_SERVER_ADDR", "a:b")],
+                vec!["serverAddr is \"a:b\"", "host:port or a URL"],
+            ),
+            (
+                "zookeeper",
+                vec![
+                    ("SW_CONFIG_ZK_HOST_PORT", "zk"),
+                    ("SW_CONFIG_ZK_NAMESPACE", "/a//b"),
+                ],
+                vec!["hostPort is \"zk\"", "nameSpace is \"/a//b\""],
+            ),
+            (
+                "nacos",
+                vec![("SW_CONFIG_NACOS_SERVER_PORT", "x")],
+                vec!["nacos.port is \"x\""],
+            ),
+        ] {
+            let all = [&[("SW_CONFIGURATION", provider)], &variables[..]].concat();
+            let error = load(&all).unwrap_err();
+            for part in wanted {
+                assert!(error.contains(part), "{part}: {error}");
+            }
+        }
+    }
 
     #[test]
     fn servers_are_urls_or_addresses() {

@@ -46,8 +46,10 @@ impl Dcs {
         };
         let answer = self.client.call(request).await;
         let answer = answer.map_err(|status| {
-            let what = CenterError::because(&status);
-            CenterError(format!("answered {:?}: {what}", status.code()))
+            let (code, cause) = (status.code(), std::error::Error::source(&status));
+            let cause = cause.map(|cause| format!(": {}", CenterError::because(cause)));
+            let message = format!("answered {code:?}: {}", status.message());
+            CenterError(message + &cause.unwrap_or_default())
         })?;
         let table = answer.into_inner().config_table.into_iter();
         let known = table.filter_map(|item| Some((Key::of(&item.name)?, item.value)));

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
 use oap::alarm::entity::{AlarmEntity, EntityKind};
-use oap::alarm::{AlarmMessage, Hook, HookMetrics, Target};
+use oap::alarm::{AlarmMessage, Hook, HookMetrics, Hooks, NamedTarget, Target};
 use oap::telemetry::Registry;
 use oap::util::clock::Clock;
 use serde_json::{Value, json};
@@ -353,5 +353,50 @@ async fn the_queue_of_a_hook_has_a_bound() -> Result<()> {
         &format!("alarm_hook_dropped_total{labels},reason=\"queue_full\""),
     )?;
     ensure!((queued, dropped) == (10_000, 500), "{queued} {dropped}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn other_hooks_take_over_and_one_that_hangs_does_not_stay() -> Result<()> {
+    let registry = Registry::new("h", 1);
+    let stop = CancellationToken::new();
+    let mut hooks = Hooks::new(HookMetrics::new(&registry)?, Clock::System, stop);
+    let (first, second) = (Webhook::refusing(0).await?, Webhook::refusing(0).await?);
+    let target = |name: &str, url: &str| -> Result<Arc<NamedTarget>> {
+        let target = Target::webhook(url)?;
+        let name = name.to_owned();
+        Ok(Arc::new(NamedTarget { name, target }))
+    };
+    // It takes connections and never answers.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let hanging = target("webhook-2", &format!("http://{}", listener.local_addr()?))?;
+    hooks.replace(&[target("webhook-1", &first.url())?, Arc::clone(&hanging)]);
+    hooks.queue(&[message(1)?]);
+    // The same receiver goes on; another one under its name does not get what was meant for the first.
+    hooks.replace(&[target("webhook-1", &first.url())?, hanging]);
+    hooks.queue(&[message(2)?]);
+    wait_until("the first one", DEADLINE, async || {
+        ensure!(first.posted().len() == 2, "{:?}", first.posted());
+        Ok(())
+    })
+    .await?;
+    hooks.replace(&[target("webhook-1", &second.url())?]);
+    hooks.queue(&[message(3)?]);
+    wait_until("the second one", DEADLINE, async || {
+        let second = second.posted();
+        ensure!(second.len() == 1, "{second:?}");
+        ensure!(second[0].body.contains("number_3_rule"), "{second:?}");
+        Ok(())
+    })
+    .await?;
+    ensure!(first.posted().len() == 2, "{:?}", first.posted());
+    let dropped = "alarm_hook_dropped_total{sw_backend_instance=\"h_1\",hook=\"webhook-2\",reason=\"removed\"}";
+    wait_until("the one that hangs", DEADLINE, async || {
+        let count = metric(&registry, dropped)?;
+        ensure!(count == 2, "{count}");
+        Ok(())
+    })
+    .await?;
+    tokio::time::timeout(DEADLINE, hooks.ended()).await?;
     Ok(())
 }

@@ -2,4 +2,5 @@
 
 mod centers;
 mod doubles;
+mod odd_answers;
 mod running;

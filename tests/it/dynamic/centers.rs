@@ -174,12 +174,13 @@ impl Peer {
     }
 
     /// Ends it; what it knows stays.
-    pub fn pause(&mut self) {
+    pub async fn pause(&mut self) -> Result<()> {
         match self {
             Peer::Etcd { server, .. } => tokio::task::block_in_place(|| *server = None),
             Peer::ZooKeeper { server, .. } => tokio::task::block_in_place(|| *server = None),
-            Peer::Double(double, _) => double.pause(),
+            Peer::Double(double, _) => double.pause().await?,
         }
+        Ok(())
     }
 
     /// Starts it again at the same address.
@@ -248,7 +249,7 @@ async fn holds_values(mut peer: Peer, api: EtcdApi) -> Result<()> {
     let one = values([(rate, "5000")]);
     ensure!(center.read(&Key::ALL).await? == one);
 
-    peer.pause();
+    peer.pause().await?;
     let away = failure(&mut center).await?;
     ensure!(!away.contains("makes no sense"), "{away}");
     // One that begins while the centre is away.

@@ -18,6 +18,7 @@ use oap_proto::configuration::{Config, ConfigurationRequest, ConfigurationRespon
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::Status;
 
@@ -53,8 +54,8 @@ type Shared = Arc<Mutex<Known>>;
 pub struct Double {
     known: Shared,
     address: SocketAddr,
-    /// Ends it when dropped.
-    stop: Option<oneshot::Sender<()>>,
+    /// Ends it when dropped, and its task.
+    running: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
 }
 
 impl Double {
@@ -70,7 +71,7 @@ impl Double {
         let mut double = Double {
             known: Arc::new(Mutex::new(known)),
             address,
-            stop: None,
+            running: None,
         };
         double.resume().await?;
         Ok(double)
@@ -84,9 +85,13 @@ impl Double {
         lock(&self.known)
     }
 
-    /// Closes its port.
-    pub fn pause(&mut self) {
-        self.stop = None;
+    /// Closes its port and all connections.
+    pub async fn pause(&mut self) -> Result<()> {
+        if let Some((stop, task)) = self.running.take() {
+            drop(stop);
+            task.await?;
+        }
+        Ok(())
     }
 
     /// Opens its port again.
@@ -95,21 +100,22 @@ impl Double {
         self.address = listener.local_addr()?;
         self.known().address = self.address;
         let (stop, stopped) = oneshot::channel::<()>();
-        self.stop = Some(stop);
         let stopped = async {
             stopped.await.ok();
         };
         let known = Arc::clone(&self.known);
-        if self.known().kind == Kind::Dcs {
+        let is_dcs = self.known().kind == Kind::Dcs;
+        let task = if is_dcs {
             let serving = tonic::transport::Server::builder()
                 .add_service(ConfigurationServiceServer::new(Service(known)))
                 .serve_with_incoming_shutdown(TcpListenerStream::new(listener), stopped);
-            tokio::spawn(serving);
+            tokio::spawn(async move { serving.await.unwrap_or_default() })
         } else {
             let routes = Router::new().fallback(answer).with_state(known);
             let serving = axum::serve(listener, routes).with_graceful_shutdown(stopped);
-            tokio::spawn(async move { serving.await });
-        }
+            tokio::spawn(async move { serving.await.unwrap_or_default() })
+        };
+        self.running = Some((stop, task));
         Ok(())
     }
 }
