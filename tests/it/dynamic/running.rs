@@ -206,7 +206,7 @@ impl Scene {
     /// The services that alarms name after the check of the last minute, which must raise some.
     async fn alarms(&self) -> Result<Vec<String>> {
         let seen = self.webhook.posted().len();
-        let check_ms = START_MS + self.minute * MINUTE_MS + 16_000;
+        let check_ms = START_MS + (self.minute - 1) * MINUTE_MS + 16_000;
         self.clock_ms.store(check_ms, Ordering::Relaxed);
         wait_until("alarms", DEADLINE, async || {
             let posted = self.webhook.posted();
