@@ -6,9 +6,8 @@ use std::collections::HashMap;
 use std::io::Write as _;
 
 use serde::Deserialize;
-use serde_json::{Map, Value};
 
-use super::elasticsearch::document;
+use super::elasticsearch::document::{self, Source};
 use crate::model::row::Row;
 use crate::model::schema::Schema;
 
@@ -46,7 +45,7 @@ struct Line {
     model: String,
     id: String,
     time_bucket: u64,
-    fields: Map<String, Value>,
+    fields: Source,
 }
 
 /// Appends a row with its line break.

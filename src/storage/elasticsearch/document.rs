@@ -1,14 +1,21 @@
 //! Rows as documents: written straight into the bytes of a bulk request, read back from `_source` (storage 2.5, 8.2).
 
+use std::borrow::Cow;
+use std::collections::HashMap;
 use std::io::Write as _;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use serde_json::{Map, Value};
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
 
 use crate::model::row::{Cell, Row};
 use crate::model::schema::{ColumnType, Model};
 use crate::storage::StorageError;
+
+/// The fields of a document, not read yet: numbers are read from their digits, as [`serde_json::Value`] may give a double
+/// that differs in its last bit.
+pub type Source = HashMap<String, Box<RawValue>>;
 
 /// Appends the document of a row as one line of JSON. Null cells are left out: a JSON null in a column that is copied
 /// fails on later 7.x servers.
@@ -64,7 +71,7 @@ pub fn append_text(out: &mut Vec<u8>, text: &str) -> std::io::Result<()> {
 }
 
 /// The cells of a document in the order of the columns; absent ones are null.
-pub fn cells(model: &Model, source: &Map<String, Value>) -> Result<Vec<Cell>, StorageError> {
+pub fn cells(model: &Model, source: &Source) -> Result<Vec<Cell>, StorageError> {
     let damaged = |column: &str| {
         StorageError::Damaged(format!(
             "column {column} of model {} holds another type",
@@ -74,27 +81,48 @@ pub fn cells(model: &Model, source: &Map<String, Value>) -> Result<Vec<Cell>, St
     model
         .columns
         .iter()
-        .map(|column| {
-            let value = source.get(column.name).unwrap_or(&Value::Null);
-            if value.is_null() {
-                return Ok(Cell::Null);
-            }
-            cell(column.ty, value).ok_or_else(|| damaged(column.name))
-        })
+        .map(
+            |column| match source.get(column.name).map(|raw| raw.get()) {
+                None | Some("null") => Ok(Cell::Null),
+                Some(raw) => cell(column.ty, raw).ok_or_else(|| damaged(column.name)),
+            },
+        )
         .collect()
 }
 
-fn cell(ty: ColumnType, value: &Value) -> Option<Cell> {
+fn cell(ty: ColumnType, raw: &str) -> Option<Cell> {
     Some(match ty {
-        ColumnType::Int | ColumnType::Long => Cell::Long(
-            value
-                .as_i64()
-                .or_else(|| value.as_f64().map(|n| n as i64))?,
-        ),
-        ColumnType::Double => Cell::Double(value.as_f64()?),
-        ColumnType::Keyword | ColumnType::Table | ColumnType::Json => Cell::text(value.as_str()?),
-        ColumnType::Binary => Cell::Bytes(STANDARD.decode(value.as_str()?).ok()?.into()),
+        ColumnType::Int | ColumnType::Long => {
+            let whole = raw.parse().ok();
+            Cell::Long(whole.or_else(|| double(raw).map(|n| n as i64))?)
+        }
+        ColumnType::Double => Cell::Double(double(raw)?),
+        ColumnType::Keyword | ColumnType::Table | ColumnType::Json => {
+            Cell::text(text(raw)?.as_ref())
+        }
+        ColumnType::Binary => Cell::Bytes(STANDARD.decode(text(raw)?.as_ref()).ok()?.into()),
     })
+}
+
+/// The double that is nearest to a JSON number.
+fn double(raw: &str) -> Option<f64> {
+    raw.parse().ok().filter(|n: &f64| n.is_finite())
+}
+
+fn text(raw: &str) -> Option<Cow<'_, str>> {
+    #[derive(Deserialize)]
+    struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+    Some(serde_json::from_str::<Text<'_>>(raw).ok()?.0)
+}
+
+/// Reads a double exactly, for fields of answers.
+pub fn exact<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
+    let raw = Option::<Box<RawValue>>::deserialize(deserializer)?;
+    raw.map(|raw| {
+        let not_a_number = || serde::de::Error::custom(format!("{raw} is not a number"));
+        double(raw.get()).ok_or_else(not_a_number)
+    })
+    .transpose()
 }
 
 #[cfg(test)]
@@ -172,8 +200,7 @@ mod tests {
     fn a_document_is_read_back_as_it_was_written() {
         for data in [&b""[..], b"1", b"12", b"123"] {
             let written = segment(Cell::text("/ä/{id}"), data);
-            let source: Map<String, serde_json::Value> =
-                serde_json::from_str(&line(&written)).unwrap();
+            let source: Source = serde_json::from_str(&line(&written)).unwrap();
             assert_eq!(cells(&written.model, &source).unwrap(), written.cells);
         }
     }
@@ -239,7 +266,7 @@ mod tests {
                 let mut written = vec![Cell::text(name.as_str()); model.entity_columns.len()];
                 written.extend(function.to_cells(&value, 20_200_915));
                 let row = Row { model, id: "id".to_owned(), time_bucket: 20_200_915, cells: written };
-                let source: Map<String, serde_json::Value> = serde_json::from_str(&line(&row)).unwrap();
+                let source: Source = serde_json::from_str(&line(&row)).unwrap();
                 let read = cells(&row.model, &source).unwrap();
                 prop_assert_eq!(read[0].as_text(), Some(name.as_str()));
                 let read = function.from_cells(&read[row.model.entity_columns.len()..]);
@@ -249,11 +276,41 @@ mod tests {
     }
 
     #[test]
+    fn a_number_is_read_to_its_last_bit() {
+        for digits in ["0.1", "3.0e2", "-7", "1.7976931348623157e308", "5e-324"] {
+            let want: f64 = digits.parse().unwrap();
+            assert_eq!(cell(ColumnType::Double, digits), Some(Cell::Double(want)));
+        }
+        for (raw, want) in [
+            ("12", Some(12)),
+            ("12.9", Some(12)),
+            ("9223372036854775807", Some(i64::MAX)),
+            ("\"12\"", None),
+            ("true", None),
+            ("[1]", None),
+        ] {
+            assert_eq!(cell(ColumnType::Long, raw), want.map(Cell::Long), "{raw}");
+        }
+        for raw in ["1e999", "\"1\"", "{}"] {
+            assert_eq!(cell(ColumnType::Double, raw), None, "{raw}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_double_comes_back_out_of_a_document(number in any::<f64>()) {
+            prop_assume!(number.is_finite());
+            let mut out = vec![];
+            append_cell(&mut out, &Cell::Double(number)).unwrap();
+            let read = cell(ColumnType::Double, std::str::from_utf8(&out).unwrap());
+            prop_assert_eq!(read, Some(Cell::Double(number)));
+        }
+    }
+
+    #[test]
     fn a_column_of_another_type_is_damage() {
         let model = row("service_traffic", 0, vec![]).model;
-        let serde_json::Value::Object(source) = serde_json::json!({"name": 7}) else {
-            panic!("no object")
-        };
+        let source: Source = serde_json::from_str(r#"{"name": 7}"#).unwrap();
         let error = cells(&model, &source).unwrap_err();
         assert!(error.to_string().contains("column name"), "{error}");
     }

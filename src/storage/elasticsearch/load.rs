@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::client::Cause;
+use super::document::Source;
 use super::names::{Names, day_of_index};
 use super::search::{Completeness, Found, search};
 use super::stored_id::stored_id;
@@ -23,8 +24,6 @@ const MAX_IDS: usize = 1000;
 const MULTI_GET: &str = "/_mget?filter_path=error,status,docs.found,docs._index,docs._source,docs.error.type,docs.error.reason";
 /// Requests in flight.
 const SLOTS: usize = 4;
-
-pub(super) type Source = Map<String, Value>;
 
 #[derive(Debug, Deserialize)]
 struct MultiGet {
@@ -187,7 +186,7 @@ pub(super) fn to_row(
     let day = day_of_index(index);
     let stored = source
         .get("time_bucket")
-        .and_then(Value::as_u64)
+        .and_then(|raw| raw.get().parse().ok())
         .unwrap_or(0);
     let time_bucket = if names.first_day(day_of(stored)) == names.first_day(day) || day == 0 {
         stored
@@ -214,22 +213,13 @@ mod tests {
         let schema = Schema::build(&[], &[], &[], false);
         let names = Names::new("sw").unwrap();
         for (model, bucket, want) in [
-            (
-                "endpoint_traffic",
-                json!(202_009_151_059_u64),
-                202_009_151_059,
-            ),
-            (
-                "endpoint_traffic",
-                json!(202_009_141_059_u64),
-                202_009_150_000,
-            ),
-            ("service_traffic", Value::Null, 202_009_150_000),
+            ("endpoint_traffic", "202009151059", 202_009_151_059),
+            ("endpoint_traffic", "202009141059", 202_009_150_000),
+            ("service_traffic", "null", 202_009_150_000),
         ] {
             let model = schema.model(model).unwrap();
-            let mut source = Source::new();
-            source.insert("time_bucket".to_owned(), bucket);
-            source.insert("name".to_owned(), "n".into());
+            let document = format!(r#"{{"time_bucket":{bucket},"name":"n"}}"#);
+            let source: Source = serde_json::from_str(&document).unwrap();
             let row = to_row(&names, model, "id".to_owned(), "sw_x-20200915", &source).unwrap();
             assert_eq!(row.time_bucket, want);
             assert_eq!(row.cell("name"), &Cell::text("n"));

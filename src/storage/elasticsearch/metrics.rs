@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::json;
 
+use super::document::exact;
 use super::search::{Completeness, Found, all_of, direction, search, term, within};
 use super::{Answer, Elasticsearch};
 use crate::model::schema::{ColumnType, Model, QueryFunction, ValueColumn};
@@ -19,6 +20,7 @@ const ENTITIES_AT_ONCE: usize = 1000;
 
 #[derive(Debug, Deserialize)]
 struct Number {
+    #[serde(default, deserialize_with = "exact")]
     value: Option<f64>,
 }
 

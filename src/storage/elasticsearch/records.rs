@@ -7,7 +7,8 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::load::{Source, to_row};
+use super::document::Source;
+use super::load::to_row;
 use super::search::{Completeness, Found, Hit, all_of, direction, search, term, within};
 use super::{Answer, Elasticsearch};
 use crate::model::row::{Cell, Row};

@@ -8,7 +8,8 @@ use serde::de::IgnoredAny;
 use serde_json::json;
 
 use super::client::parse;
-use super::load::{Source, to_row};
+use super::document::Source;
+use super::load::to_row;
 use super::names::{Names, day_of_index};
 use super::search::Hit;
 use super::{Answer, Elasticsearch};
