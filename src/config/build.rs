@@ -7,8 +7,8 @@ use super::telemetry::read_log;
 use super::{
     AnalyzerSettings, Arguments, ClusterSettings, ConfigError, CoreSettings, DynamicSettings,
     EmbeddedSettings, Environment, EnvoySettings, EsSettings, JavaOpts, Notice, Problem,
-    QuerySettings, ReceiverSettings, Settings, SharingSettings, StorageSettings, TelemetrySettings,
-    time_zone,
+    QuerySettings, ReceiverSettings, RunMode, Settings, SharingSettings, StorageSettings,
+    TelemetrySettings, time_zone,
 };
 
 /// Types and checks what the file, the environment and `JAVA_OPTS` say.
@@ -27,6 +27,7 @@ pub fn settings(
     };
     let (log, problems) = read_log(environment);
     builder.findings.problems.extend(problems);
+    let mode = builder.mode(java);
     let time_zone = builder.time_zone(java, environment);
     let (without_effect, unknown) = builder.check_modules();
     let core = builder.module("core", |s| CoreSettings::read(s, &arguments.data_dir));
@@ -65,7 +66,7 @@ pub fn settings(
         }
     }
     let settings = Settings {
-        mode: java.mode(),
+        mode,
         time_zone,
         memory_budget: java.max_heap_bytes,
         log,
@@ -90,6 +91,19 @@ struct Builder<'a> {
 }
 
 impl Builder<'_> {
+    /// The original takes any other value as none, so that a server that was to create nothing created everything.
+    fn mode(&mut self, java: &JavaOpts) -> RunMode {
+        java.mode().unwrap_or_else(|value| {
+            self.findings.problems.push(Problem {
+                path: "-Dmode".to_owned(),
+                value: Some(value.to_owned()),
+                origin: "JAVA_OPTS".to_owned(),
+                expected: "init, no-init or default".to_owned(),
+            });
+            RunMode::Normal
+        })
+    }
+
     /// Name of the time zone, which must exist.
     fn time_zone(&mut self, java: &JavaOpts, environment: &Environment) -> Option<String> {
         let of_java = java

@@ -40,16 +40,14 @@ impl JavaOpts {
             .map(|(_, value)| value.as_str())
     }
 
-    /// `-Dmode`; any other value is the normal mode.
-    pub fn mode(&self) -> RunMode {
-        match self
-            .property("mode")
-            .map(str::to_ascii_lowercase)
-            .as_deref()
-        {
-            Some("init") => RunMode::Init,
-            Some("no-init") => RunMode::NoInit,
-            _ => RunMode::Normal,
+    /// `-Dmode`, in whatever case; without one, the normal mode. `Err` is a value that is none.
+    pub fn mode(&self) -> Result<RunMode, &str> {
+        let value = self.property("mode").unwrap_or_default();
+        match value.to_ascii_lowercase().as_str() {
+            "init" => Ok(RunMode::Init),
+            "no-init" => Ok(RunMode::NoInit),
+            "" | "default" => Ok(RunMode::Normal),
+            _ => Err(value),
         }
     }
 }
@@ -91,15 +89,20 @@ mod tests {
                 others: vec!["-Xms2g".to_owned(), "-XX:+UseG1GC".to_owned()],
             }
         );
-        assert_eq!(opts.mode(), RunMode::NoInit);
+        assert_eq!(opts.mode(), Ok(RunMode::NoInit));
     }
 
     #[test]
     fn the_last_property_of_a_name_counts() {
-        let opts = JavaOpts::parse("-Dmode=init -Dmode=other");
-        assert_eq!(opts.mode(), RunMode::Normal);
-        assert_eq!(JavaOpts::parse("-Dmode=Init").mode(), RunMode::Init);
-        assert_eq!(JavaOpts::parse("").mode(), RunMode::Normal);
+        for (options, mode) in [
+            ("-Dmode=no-init -Dmode=Init", Ok(RunMode::Init)),
+            ("-Dmode=init -Dmode=DEFAULT", Ok(RunMode::Normal)),
+            ("-Dmode=", Ok(RunMode::Normal)),
+            ("", Ok(RunMode::Normal)),
+            ("-Dmode=init -Dmode=Bogus", Err("Bogus")),
+        ] {
+            assert_eq!(JavaOpts::parse(options).mode(), mode, "{options}");
+        }
     }
 
     #[test]

@@ -287,12 +287,14 @@ fn every_problem_is_listed_with_path_value_and_expectation() {
             ("OAP_LOG_FORMAT", "xml"),
             ("OAP_LOG", "oap=loud"),
             ("TZ", "Mars/Base"),
+            ("JAVA_OPTS", "-Xmx1g -Dmode=bogus"),
         ],
     );
     insta::assert_snapshot!(lines.join("\n"), @r#"
     telemetry.selector is "so11y" (from SW_TELEMETRY), expected one of none, prometheus, or - for none
     OAP_LOG_FORMAT is "xml", expected plain or json
     OAP_LOG is "oap=loud", expected levels as info or info,oap::storage=debug
+    -Dmode is "bogus" (from JAVA_OPTS), expected init, no-init or default
     TZ is "Mars/Base", expected a time zone such as UTC or Asia/Shanghai
     cluster.selector is "kubernetes" (from SW_CLUSTER), expected standalone, this server has no other
     receiver_zipkin.selector is "default" (from SW_RECEIVER_ZIPKIN), expected -, this server does not have the module
