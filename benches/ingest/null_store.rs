@@ -18,8 +18,8 @@ fn nothing<T>() -> Page<T> {
 }
 
 impl Backend for NullStore {
-    async fn install(&self, _: &Schema) -> Answer<()> {
-        Ok(())
+    async fn install(&self, _: &Schema) -> Answer<Vec<String>> {
+        Ok(vec![])
     }
 
     async fn write(&self, rows: &[Row]) -> Answer<Vec<WriteOutcome>> {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -127,11 +127,18 @@ pub(super) async fn create(
     let mut waiting = Waiting::default();
     loop {
         let created = match storage.install(schema).await {
-            Ok(()) => add_templates(storage, templates).await,
+            Ok(obstacles) => {
+                let added = add_templates(storage, templates).await;
+                added.map(|()| obstacles)
+            }
             Err(error) => Err(error),
         };
         match created {
-            Ok(()) => return Ok(()),
+            Ok(obstacles) if obstacles.is_empty() => return Ok(()),
+            Ok(obstacles) => bail!(
+                "not all structures of the store could be created: {}",
+                obstacles.join("; ")
+            ),
             Err(error @ StorageError::Unavailable(_)) if Instant::now() < end => {
                 waiting.pause(&error).await;
             }
@@ -201,7 +208,8 @@ impl Keeper {
                     return;
                 }
                 tokio::time::sleep(INSTALL_PERIOD).await;
-                kept = storage.install(&self.schema).await;
+                // The store says itself what is in the way.
+                kept = storage.install(&self.schema).await.map(drop);
             } else {
                 tokio::time::sleep(LONGEST_PAUSE).await;
             }

@@ -13,8 +13,9 @@ type Answer<T> = Result<T, StorageError>;
 /// A store. Reads see a write at the latest one refresh interval after it was acknowledged, except [`Backend::load`],
 /// which sees it at once.
 pub trait Backend: Send + Sync {
-    /// Creates what is missing (templates, indices, files) for every model; repeatable, safe to race with other nodes.
-    fn install(&self, schema: &Schema) -> impl Future<Output = Answer<()>> + Send;
+    /// Creates what is missing (templates, indices, files) for every model; repeatable, safe to race with other nodes. Says what
+    /// is in the way of some models, whose rows cannot be stored until it is gone; the others are complete.
+    fn install(&self, schema: &Schema) -> impl Future<Output = Answer<Vec<String>>> + Send;
 
     /// Writes rows; one outcome per row, in order. `Err` means nothing is known to be stored. Of several versions of
     /// a row only the last is stored, and its outcome is that of all: an earlier one written again later would undo it.

@@ -23,6 +23,7 @@ mod options;
 mod records;
 mod scroll;
 mod search;
+mod shadows;
 mod stored_id;
 mod template;
 mod topology;
@@ -39,6 +40,7 @@ use counters::Counters;
 use inspect::Reported;
 use names::Names;
 use search::Freshened;
+use shadows::Shadows;
 
 use super::backend::Backend;
 use super::query::*;
@@ -61,6 +63,7 @@ pub struct Elasticsearch {
     /// Epoch milliseconds; tells nodes apart where they should not all do the same at the same time.
     started_ms: i64,
     reported: Reported,
+    shadows: Shadows,
     counters: Counters,
     freshened: Freshened,
 }
@@ -82,6 +85,7 @@ impl Elasticsearch {
             started_ms: clock.now_ms(),
             clock,
             reported: Reported::default(),
+            shadows: Shadows::default(),
         })
     }
 
@@ -97,7 +101,7 @@ impl Elasticsearch {
 }
 
 impl Backend for Elasticsearch {
-    async fn install(&self, schema: &Schema) -> Answer<()> {
+    async fn install(&self, schema: &Schema) -> Answer<Vec<String>> {
         self.create_missing(schema).await
     }
 

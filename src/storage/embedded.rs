@@ -217,10 +217,11 @@ fn management(schema: &Schema) -> Vec<Arc<Model>> {
 
 impl Backend for Embedded {
     /// Tables of day files come into being with their first row, so only those without a day are created here.
-    async fn install(&self, schema: &Schema) -> Answer<()> {
+    async fn install(&self, schema: &Schema) -> Answer<Vec<String>> {
         let models = management(schema);
         self.change(move |writer| writer.ensure(FileKey::Meta, &models))
-            .await
+            .await?;
+        Ok(vec![])
     }
 
     async fn write(&self, rows: &[Row]) -> Answer<Vec<WriteOutcome>> {

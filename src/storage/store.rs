@@ -97,10 +97,10 @@ impl Store {
 }
 
 impl Backend for Store {
-    async fn install(&self, schema: &Schema) -> Answer<()> {
-        pass!(self, install(schema))?;
+    async fn install(&self, schema: &Schema) -> Answer<Vec<String>> {
+        let obstacles = pass!(self, install(schema))?;
         self.is_installed.store(true, Ordering::Release);
-        Ok(())
+        Ok(obstacles)
     }
 
     async fn write(&self, rows: &[Row]) -> Answer<Vec<WriteOutcome>> {

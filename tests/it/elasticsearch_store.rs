@@ -25,7 +25,7 @@ use crate::peers;
 
 const MINUTE: u64 = 202_009_151_050;
 
-fn options(name_space: &str) -> Result<ElasticsearchOptions> {
+pub fn options(name_space: &str) -> Result<ElasticsearchOptions> {
     let node = tokio::task::block_in_place(peers::Elasticsearch::shared);
     let (user, password) = node.credentials().context("the shared node is open")?;
     Ok(ElasticsearchOptions {
@@ -47,7 +47,7 @@ fn schema() -> Schema {
 }
 
 /// Some of the built-in models, and metrics.
-fn schema_of(names: &[&str], metrics: &[MetricDefinition]) -> Schema {
+pub fn schema_of(names: &[&str], metrics: &[MetricDefinition]) -> Schema {
     let all = Schema::build(&[], &[], &[], false);
     let others: Vec<String> = all
         .models()
@@ -86,7 +86,7 @@ async fn a_wrong_password_is_told_from_a_lost_server() -> Result<()> {
     let rows = [endpoint(&schema, "/a", MINUTE)?];
     let answers = [
         impostor.ping().await,
-        impostor.install(&schema).await,
+        impostor.install(&schema).await.map(drop),
         impostor.write(&rows).await.map(drop),
     ];
     for answer in answers {

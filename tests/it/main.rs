@@ -18,6 +18,7 @@ mod es_console;
 mod es_days;
 mod es_layout;
 mod es_modes;
+mod es_obstacles;
 mod es_tls;
 mod every_metric;
 mod failures;

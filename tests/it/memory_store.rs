@@ -85,8 +85,8 @@ fn key(row: &Row) -> Key {
 }
 
 impl Backend for MemoryStore {
-    async fn install(&self, _: &Schema) -> Answer<()> {
-        Ok(())
+    async fn install(&self, _: &Schema) -> Answer<Vec<String>> {
+        Ok(vec![])
     }
 
     async fn write(&self, rows: &[Row]) -> Answer<Vec<WriteOutcome>> {

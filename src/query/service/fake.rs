@@ -58,8 +58,9 @@ fn page<T>(mut items: Vec<T>, limit: usize) -> Page<T> {
 }
 
 impl Backend for FakeStore {
-    async fn install(&self, _: &Schema) -> Answer<()> {
-        self.check().await
+    async fn install(&self, _: &Schema) -> Answer<Vec<String>> {
+        self.check().await?;
+        Ok(vec![])
     }
 
     async fn write(&self, rows: &[Row]) -> Answer<Vec<WriteOutcome>> {

@@ -2,7 +2,7 @@
 //!
 //! Every action is `index` with the id of the row, so a request may be repeated. Retrying over time is for the caller.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io::Write as _;
 
 use bytes::Bytes;
@@ -41,12 +41,20 @@ impl Elasticsearch {
         let mut records = VecDeque::new();
         let mut settings = VecDeque::new();
         let newest = newest_versions(rows);
+        let refused = self.create_shadowed(rows).await?;
+        let reason_of = |row| match refused.is_empty() {
+            true => None,
+            false => refused.get(&self.index_of(row)),
+        };
         for (i, (row, outcome)) in rows.iter().zip(&mut outcomes).enumerate() {
             match unfit(row) {
                 Some(reason) => *outcome = Some(WriteOutcome::Rejected(reason)),
                 None if newest.get(&key(row)) != Some(&i) => {}
                 None if row.model.kind == ModelKind::Management => settings.push_back(i),
-                None => records.push_back(i),
+                None => match reason_of(row) {
+                    Some(reason) => *outcome = Some(WriteOutcome::Retry(reason.clone())),
+                    None => records.push_back(i),
+                },
             }
             if row.id.len() > MAX_BYTES {
                 self.counters.shortened_ids.inc();
@@ -202,22 +210,23 @@ impl Elasticsearch {
     /// Creates indices that documents did not find: they were deleted, or must not come into being by themselves
     /// (`action.auto_create_index`). Their rows are written again in any case, so a failure needs no answer here.
     async fn create_lacking(&self, rows: &[Row], positions: &[usize], items: &[Item]) {
-        let lacking: BTreeSet<String> = positions
+        let lacking: BTreeMap<String, &Row> = positions
             .iter()
             .zip(items)
             .filter(|(_, item)| item.lacks_index())
             .filter_map(|(i, _)| rows.get(*i))
-            .map(|row| self.index_of(row))
+            .map(|row| (self.index_of(row), row))
             .collect();
-        for index in lacking {
-            match self.create_index(&index, None).await {
+        for (index, row) in lacking {
+            let body = self.body_if_shadowed(&index, &row.model);
+            match self.create_index(&index, body.as_ref()).await {
                 Ok(()) => self.counters.created_indices.inc(),
                 Err(error) => tracing::debug!(%error, "index that is lacking was not created"),
             }
         }
     }
 
-    fn index_of(&self, row: &Row) -> String {
+    pub(super) fn index_of(&self, row: &Row) -> String {
         let model = &row.model.name;
         match row.model.kind {
             ModelKind::Management => self.names.alias(model),

@@ -8,6 +8,15 @@ use crate::storage::{StorageError, WriteOutcome};
 /// Makes answers short: per document only what decides its outcome.
 pub const FILTER: &str = "filter_path=error,status,errors,items.*.status,items.*.error";
 
+/// Refusals that say that the index is not there and cannot come into being (its alias is the name of another index, the
+/// cluster has no room for its shards), or that it is closed or has no primary shard.
+const OF_THE_INDEX: [&str; 4] = [
+    "unavailable_shards_exception",
+    "invalid_alias_name_exception",
+    "validation_exception",
+    "index_closed_exception",
+];
+
 /// Result of one action.
 #[derive(Debug, Deserialize)]
 pub struct Item {
@@ -60,7 +69,12 @@ impl Item {
             // A block, missing rights or an index that must not be created are mended by an operator, not by losing data.
             401 | 403 | 408 | 409 | 429 | 500.. => WriteOutcome::Retry(reason()),
             404 if self.lacks_index() => WriteOutcome::Retry(reason()),
-            _ if self.ty() == "unavailable_shards_exception" => WriteOutcome::Retry(reason()),
+            // Closed on purpose, as one that is read-only.
+            _ if self.ty() == "index_closed_exception" && is_of_past_day => {
+                WriteOutcome::Rejected(reason())
+            }
+            // There is nothing wrong with the document, but with its index.
+            _ if OF_THE_INDEX.contains(&self.ty()) => WriteOutcome::Retry(reason()),
             _ => WriteOutcome::Rejected(reason()),
         }
     }

@@ -1,5 +1,5 @@
 //! Looks at what is stored beside or instead of this server's layout, and says what an operator should know of it:
-//! templates that differ from the settings, composable templates that replace ours, indices that were made without them.
+//! templates that differ from the settings, indices that were made without them.
 
 use std::collections::HashMap;
 use std::sync::atomic::AtomicBool;
@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::client::{accepted, parse, refusal};
-use super::difference::{Difference, Differences, merged, of_mappings, of_templates, some_of};
+use super::difference::{Difference, Differences, merged, of_mappings, of_templates};
 use super::template::template;
 use super::{Answer, Elasticsearch};
 use crate::model::schema::{Model, ModelKind, Schema};
@@ -22,20 +22,32 @@ const MAX_LINES: usize = 20;
 pub struct Reported {
     /// Whether the layout was inspected.
     pub layout: AtomicBool,
-    /// The last texts about composable templates and about tomorrow's indices.
+    /// The last texts about composable templates, tomorrow's indices, what is in the way, and what has no alias.
     shadows: Mutex<String>,
     tomorrow: Mutex<String>,
+    obstacles: Mutex<String>,
+    lost: Mutex<String>,
 }
 
 impl Reported {
     /// True if the text about composable templates is another one than the last.
-    fn is_news_of_shadows(&self, text: &str) -> bool {
+    pub fn is_news_of_shadows(&self, text: &str) -> bool {
         is_news(&self.shadows, text)
     }
 
     /// True if the text about tomorrow is another one than the last.
     pub fn is_news_of_tomorrow(&self, text: &str) -> bool {
         is_news(&self.tomorrow, text)
+    }
+
+    /// True if the text about what is in the way is another one than the last.
+    pub fn is_news_of_obstacles(&self, text: &str) -> bool {
+        is_news(&self.obstacles, text)
+    }
+
+    /// True if the text about indices without alias is another one than the last.
+    pub fn is_news_of_lost(&self, text: &str) -> bool {
+        is_news(&self.lost, text)
     }
 }
 
@@ -47,23 +59,6 @@ fn is_news(last: &Mutex<String>, text: &str) -> bool {
 }
 
 #[derive(Deserialize)]
-struct ComposableTemplates {
-    #[serde(default)]
-    index_templates: Vec<Composable>,
-}
-
-#[derive(Deserialize)]
-struct Composable {
-    name: String,
-    index_template: Patterns,
-}
-
-#[derive(Deserialize)]
-struct Patterns {
-    index_patterns: Vec<String>,
-}
-
-#[derive(Deserialize)]
 struct StoredIndex {
     #[serde(default)]
     aliases: HashMap<String, Value>,
@@ -71,7 +66,7 @@ struct StoredIndex {
     mappings: Value,
 }
 
-fn daily_models(schema: &Schema) -> impl Iterator<Item = &Model> {
+pub(super) fn daily_models(schema: &Schema) -> impl Iterator<Item = &Model> {
     let models = schema.models().iter().map(|model| &**model);
     models.filter(|model| model.kind != ModelKind::Management)
 }
@@ -133,49 +128,6 @@ impl Elasticsearch {
         Ok(())
     }
 
-    /// Whether composable templates match indices of this server, which makes Elasticsearch 7.8 and later ignore all
-    /// legacy templates for them (storage 4.2). Each is named in the log.
-    pub(super) async fn is_shadowed(&self, schema: &Schema, day: u64) -> Answer<bool> {
-        let path = "/_index_template?filter_path=index_templates.name,index_templates.index_template.index_patterns";
-        let reply = self.client.ask(path).await?;
-        let templates = match reply.status {
-            200 => parse::<ComposableTemplates>(&reply.body)?.index_templates,
-            // Older servers have none; a user without the right to look is not told.
-            400 | 403 | 404 | 405 => vec![],
-            _ => return Err(refusal(&reply)),
-        };
-        let indices: Vec<String> = daily_models(schema)
-            .map(|model| self.names.daily(&model.name, day))
-            .collect();
-        let mut text = String::new();
-        let mut lines = vec![];
-        for Composable {
-            name,
-            index_template: Patterns { index_patterns },
-        } in templates
-        {
-            let is_match = |index: &&String| index_patterns.iter().any(|p| matches(p, index));
-            let matched: Vec<String> = indices.iter().filter(is_match).cloned().collect();
-            if !matched.is_empty() {
-                text += &format!("{name} {index_patterns:?}\n");
-                lines.push((name, index_patterns.join(", "), some_of(&matched)));
-            }
-        }
-        if self.reported.is_news_of_shadows(&text) {
-            for (template, patterns, indices) in &lines {
-                tracing::warn!(
-                    template,
-                    patterns,
-                    indices,
-                    "a composable index template replaces this server's templates for new indices, which lack mappings and \
-                     aliases then: put its settings into a legacy template (PUT _template, order 1 or more) and delete it \
-                     (DELETE _index_template); until then this server creates each index with all it needs"
-                );
-            }
-        }
-        Ok(!lines.is_empty())
-    }
-
     /// Reports indices of a day that were created without their template.
     pub(super) async fn check_indices(&self, schema: &Schema, day: u64) -> Answer<()> {
         let path = format!(
@@ -227,49 +179,5 @@ fn report(differences: &Differences, mut line: impl FnMut(&str, &str)) {
     let more = differences.iter().skip(MAX_LINES).count();
     if more > 0 {
         line(&format!("and {more} more"), "…");
-    }
-}
-
-/// Whether a name is like a pattern, in which `*` stands for anything.
-fn matches(pattern: &str, name: &str) -> bool {
-    let Some((start, rest)) = pattern.split_once('*') else {
-        return pattern == name;
-    };
-    let Some(mut name) = name.strip_prefix(start) else {
-        return false;
-    };
-    let mut parts: Vec<&str> = rest.split('*').collect();
-    let end = parts.pop().unwrap_or_default();
-    for part in parts {
-        let Some((_, after)) = name.split_once(part) else {
-            return false;
-        };
-        name = after;
-    }
-    name.ends_with(end)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::matches;
-
-    #[test]
-    fn patterns_match_as_in_elasticsearch() {
-        let index = "skywalking_segment-20200915";
-        for pattern in [
-            "*",
-            "skywalking_*",
-            "*segment*",
-            "sky*_seg*-*",
-            index,
-            "*0915",
-            "**",
-        ] {
-            assert!(matches(pattern, index), "{pattern}");
-        }
-        for pattern in ["skywalking", "segment*", "*-2020091", "sky*x*", "", "a*"] {
-            assert!(!matches(pattern, index), "{pattern}");
-        }
-        assert!(!matches("aa*aa", "aaa"));
     }
 }

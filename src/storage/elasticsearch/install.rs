@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::de::IgnoredAny;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::client::{accepted, parse, refusal};
 use super::difference::some_of;
@@ -25,10 +25,19 @@ const LEAD_MS: i64 = 20 * MINUTE_MS;
 /// ... or earlier by up to this much, different for each node.
 const LEAD_SPREAD_MS: i64 = 20 * MINUTE_MS;
 const MINUTE_MS: i64 = 60_000;
+/// Lines about what is in the way; each says how many there are.
+const MAX_OBSTACLES: usize = 5;
+
+/// What came of creating indices.
+struct Created {
+    count: usize,
+    /// Why some could not be created.
+    obstacles: Vec<String>,
+}
 
 impl Elasticsearch {
-    /// Templates first, then indices.
-    pub(super) async fn create_missing(&self, schema: &Schema) -> Answer<()> {
+    /// Templates first, then indices. Returns what is in the way of some of these, in words; the others exist then.
+    pub(super) async fn create_missing(&self, schema: &Schema) -> Answer<Vec<String>> {
         let now_ms = self.clock.now_ms();
         let today = self.zone.day(now_ms).ok_or_else(|| {
             StorageError::InvalidQuery("the clock is outside the years 1970 to 9999".to_owned())
@@ -38,7 +47,15 @@ impl Elasticsearch {
         if is_first {
             self.compare_templates(schema).await?;
         }
-        let created_indices = self.create_indices(schema, today, SLOTS).await?;
+        self.look_for_shadows(schema, today).await?;
+        let Created {
+            count: created_indices,
+            obstacles,
+        } = self.create_indices(schema, today, SLOTS).await?;
+        self.say_obstacles(&obstacles);
+        if self.shadows.is_any() {
+            self.look_for_lost(schema).await?;
+        }
         if is_first {
             self.check_indices(schema, today).await?;
             self.reported.layout.store(true, Ordering::Release);
@@ -51,7 +68,24 @@ impl Elasticsearch {
             );
         }
         self.prepare_tomorrow(schema, now_ms, today).await;
-        Ok(())
+        Ok(obstacles)
+    }
+
+    fn say_obstacles(&self, obstacles: &[String]) {
+        let is_news = self.reported.is_news_of_obstacles(&obstacles.join("\n"));
+        if !is_news {
+            return;
+        }
+        for obstacle in obstacles.iter().take(MAX_OBSTACLES) {
+            tracing::warn!(
+                obstacle,
+                obstacles = obstacles.len(),
+                "an index cannot be created, its rows wait until it can"
+            );
+        }
+        if obstacles.is_empty() {
+            tracing::info!("nothing is in the way of indices any more");
+        }
     }
 
     /// Creates tomorrow's indices one by one if it is time. A failure is no reason not to go on today.
@@ -63,14 +97,15 @@ impl Elasticsearch {
             return;
         };
         let error = match self.create_indices(schema, tomorrow, 1).await {
-            Ok(0) => String::new(),
-            Ok(created) => {
-                tracing::info!(
-                    day = tomorrow,
-                    indices.created = created,
-                    "indices of tomorrow exist"
-                );
-                String::new()
+            Ok(Created { count, obstacles }) => {
+                if count > 0 {
+                    tracing::info!(
+                        day = tomorrow,
+                        indices.created = count,
+                        "indices of tomorrow exist"
+                    );
+                }
+                obstacles.join("; ")
             }
             Err(error) => error.to_string(),
         };
@@ -110,8 +145,8 @@ impl Elasticsearch {
         Ok(created)
     }
 
-    /// Creates the indices of a day, and those without days; how many were missing.
-    async fn create_indices(&self, schema: &Schema, day: u64, slots: usize) -> Answer<usize> {
+    /// Creates the indices of a day, and those without days. One that is refused does not keep the others.
+    async fn create_indices(&self, schema: &Schema, day: u64, slots: usize) -> Answer<Created> {
         let stored = self.index_names(day).await?;
         let missing: Vec<(String, Arc<Model>)> = schema
             .models()
@@ -125,30 +160,41 @@ impl Elasticsearch {
             })
             .filter(|(index, _)| !stored.contains(index))
             .collect();
-        let created = missing.len();
-        if created == 0 {
-            return Ok(0);
-        }
-        let is_shadowed = self.is_shadowed(schema, day).await?;
-        stream::iter(missing)
+        let count = missing.len();
+        let obstacles: Vec<Option<String>> = stream::iter(missing)
             .map(|(index, model)| async move {
-                let is_whole = is_shadowed && model.kind != ModelKind::Management;
-                let body = is_whole.then(|| self.index_body(&model));
-                self.create_index(&index, body.as_ref()).await
+                let body = self.body_if_shadowed(&index, &model);
+                match self.create_index(&index, body.as_ref()).await {
+                    Ok(()) => Ok(None),
+                    Err(StorageError::Refused(reason)) => {
+                        Ok(Some(self.obstacle(&model, reason).await?))
+                    }
+                    Err(error) => Err(error),
+                }
             })
             .buffer_unordered(slots)
-            .try_collect::<()>()
+            .try_collect()
             .await?;
-        Ok(created)
+        let mut obstacles: Vec<String> = obstacles.into_iter().flatten().collect();
+        obstacles.sort();
+        Ok(Created {
+            count: count - obstacles.len(),
+            obstacles,
+        })
     }
 
-    /// What an index gets from its template, for where that does not apply.
-    fn index_body(&self, model: &Model) -> Value {
-        let template = template(model, &self.names, &self.options);
-        json!({
-            "settings": template["settings"],
-            "mappings": template["mappings"],
-            "aliases": template["aliases"],
+    /// Why an index was refused, with the remedy if it is known.
+    async fn obstacle(&self, model: &Model, reason: String) -> Answer<String> {
+        let alias = self.names.alias(&model.name);
+        // Answers with the name of the index itself if there is one, with those behind the alias else.
+        let named = self.keys(&format!("/{alias}/_alias")).await?;
+        let is_taken = model.kind != ModelKind::Management && named.contains(&alias);
+        Ok(match is_taken {
+            true => format!(
+                "{reason}; there is an index {alias}, and an alias of this name is needed: copy its documents elsewhere if they \
+                 are (POST _reindex), then delete it (DELETE /{alias})"
+            ),
+            false => reason,
         })
     }
 
@@ -162,7 +208,7 @@ impl Elasticsearch {
     }
 
     /// The indices of a day, and those without days.
-    async fn index_names(&self, day: u64) -> Answer<HashSet<String>> {
+    pub(super) async fn index_names(&self, day: u64) -> Answer<HashSet<String>> {
         let prefix = self.names.prefix();
         let day = self.names.first_day(day);
         let path =
