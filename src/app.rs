@@ -31,7 +31,7 @@ use crate::model::time_bucket::Zone;
 use crate::storage::{Backend, Store};
 use crate::telemetry::Registry;
 use crate::util::clock::Clock;
-use stages::{Program, Stages};
+use stages::{Program, Purpose, Stages};
 use task::Tasks;
 
 /// How long a shutdown may take in all; the chart gives a pod 30 s.
@@ -76,7 +76,7 @@ pub async fn start_with(configuration: Configuration, clock: Clock) -> anyhow::R
     let program = Program::compile(&configuration)?;
     let files = files::read(&configuration)?;
     let registry = Registry::new(&settings.core.grpc_host, settings.core.grpc_port);
-    let storage = Arc::new(stages::store(&settings, &zone, &clock).await?);
+    let storage = Arc::new(stages::store(&settings, &zone, &clock, Purpose::ToWrite).await?);
     storage.register(registry.prometheus())?;
     let shared = Shared {
         settings,
@@ -142,7 +142,7 @@ pub async fn init(configuration: Configuration) -> anyhow::Result<()> {
     let zone = zone(&settings)?;
     let program = Program::compile(&configuration)?;
     let schema = program.schema(&settings);
-    let storage = stages::store(&settings, &zone, &clock).await?;
+    let storage = stages::store(&settings, &zone, &clock, Purpose::ToWrite).await?;
     keeper::create(&storage, &schema, &answers::templates(&configuration)?).await?;
     tracing::info!("the structures of the store exist, which is all that -Dmode=init asks for");
     Ok(())

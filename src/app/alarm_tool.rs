@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail, ensure};
 
-use super::stages::{self, Program};
+use super::stages::{self, Program, Purpose};
 use super::storage_tool::existing_folder;
 use super::zone;
 use crate::alarm::entity::{AlarmEntity, EntityKind};
@@ -57,7 +57,7 @@ pub async fn explain(
     let rules = selected(&program.alarms.rules, selection)?;
     let (schema, zone) = (program.schema(settings), zone(settings)?);
     existing_folder(settings)?;
-    let store = stages::store(settings, &zone, &Clock::System).await?;
+    let store = stages::store(settings, &zone, &Clock::System, Purpose::ToRead).await?;
     store.refresh().await?;
     for note in &program.alarms.notes {
         writeln!(out, "alarm-settings.yml, {note}")?;

@@ -174,16 +174,29 @@ impl Program {
     }
 }
 
+/// What a store is opened for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    ToWrite,
+    /// Nothing in an embedded store is changed then.
+    ToRead,
+}
+
 /// Opens the selected store; an Elasticsearch need not be there yet.
 pub(super) async fn store(
     settings: &Settings,
     zone: &Zone,
     clock: &Clock,
+    purpose: Purpose,
 ) -> anyhow::Result<Store> {
     let kind = match &settings.storage {
         StorageSettings::Embedded(embedded) => {
             let dir = embedded.dir.clone();
-            let opened = tokio::task::spawn_blocking(move || Embedded::open(&dir)).await?;
+            let open = match purpose {
+                Purpose::ToWrite => Embedded::open,
+                Purpose::ToRead => Embedded::open_to_read,
+            };
+            let opened = tokio::task::spawn_blocking(move || open(&dir)).await?;
             StoreKind::Embedded(opened.context("failed to open the embedded store")?)
         }
         StorageSettings::Elasticsearch(es) => {

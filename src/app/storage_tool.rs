@@ -10,11 +10,12 @@ use std::time::Duration;
 use anyhow::{Context, bail, ensure};
 use tokio::time::Instant;
 
-use super::stages::{self, Program};
+use super::stages::{self, Program, Purpose};
 use super::zone;
 use crate::config::{Configuration, Selection, Settings, StorageCommand, StorageSettings};
 use crate::model::row::Row;
-use crate::model::schema::{Model, Schema};
+use crate::model::schema::{Model, ModelKind, Schema};
+use crate::model::time_bucket::{DAY_MS, day_of};
 use crate::storage::elasticsearch::Elasticsearch;
 use crate::storage::embedded::Embedded;
 use crate::storage::transfer::{LineError, Tally, append_line, read_line};
@@ -31,6 +32,9 @@ const PROGRESS: Duration = Duration::from_secs(2);
 /// How often a store that puts rows off is asked again, and how long after the first time.
 const ATTEMPTS: u32 = 8;
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
+/// What a server takes that lies furthest ahead: a profile task that begins in a day has the time of its end, a quarter of
+/// an hour later. Days beyond would have files or indices until they come, and then as long as their TTL says.
+const MAX_AHEAD_MS: i64 = DAY_MS + 15 * 60 * 1000;
 /// Rows that are left out are named up to this number.
 const NAMED: u64 = 10;
 
@@ -53,19 +57,22 @@ pub async fn run(
         StorageCommand::Check => check(settings, &schema).await,
         StorageCommand::Export(selection) => {
             existing_folder(settings)?;
-            let store = open(settings).await?;
+            let store = open(settings, Purpose::ToRead).await?;
             export(&store, &schema, selection, std::io::stdout().lock()).await
         }
         StorageCommand::Import => {
-            let store = open(settings).await?;
+            let store = open(settings, Purpose::ToWrite).await?;
             store.install(&schema).await?;
-            Import::new(&store, &schema).run(std::io::stdin()).await
+            let latest = zone(settings)?.day(Clock::System.now_ms() + MAX_AHEAD_MS);
+            let latest = latest.context("the clock is outside the years 1970 to 9999")?;
+            let import = Import::new(&store, &schema, latest);
+            import.run(std::io::stdin()).await
         }
     }
 }
 
-async fn open(settings: &Settings) -> anyhow::Result<Store> {
-    stages::store(settings, &zone(settings)?, &Clock::System).await
+async fn open(settings: &Settings, purpose: Purpose) -> anyhow::Result<Store> {
+    stages::store(settings, &zone(settings)?, &Clock::System, purpose).await
 }
 
 /// A wrong `--data` shall not look like an empty store.
@@ -184,22 +191,27 @@ async fn export(
 struct Import<'a> {
     store: &'a Store,
     schema: &'a Schema,
+    /// The last day (`yyyyMMdd`) that rows may be of.
+    latest: u64,
     rows: Vec<(u64, Row)>,
     bytes: usize,
     stored: Progress,
     unknown: Tally,
+    ahead: Tally,
     rejected: Tally,
 }
 
 impl<'a> Import<'a> {
-    fn new(store: &'a Store, schema: &'a Schema) -> Import<'a> {
+    fn new(store: &'a Store, schema: &'a Schema, latest: u64) -> Import<'a> {
         Import {
             store,
             schema,
+            latest,
             rows: vec![],
             bytes: 0,
             stored: Progress::new("stored"),
             unknown: Tally::default(),
+            ahead: Tally::default(),
             rejected: Tally::default(),
         }
     }
@@ -222,6 +234,15 @@ impl<'a> Import<'a> {
                 continue;
             }
             match read_line(self.schema, &line) {
+                Ok(row) if self.is_ahead(&row) => {
+                    if self.ahead.total() < NAMED {
+                        eprintln!(
+                            "line {number}: {} {}: the day of {} has not come",
+                            row.model.name, row.id, row.time_bucket
+                        );
+                    }
+                    self.ahead.add(&row.model.name);
+                }
                 Ok(row) => {
                     self.bytes += line.len();
                     self.rows.push((number, row));
@@ -241,21 +262,28 @@ impl<'a> Import<'a> {
         self.write().await?;
         self.store.refresh().await?;
         self.stored.finish();
+        let ahead = format!("of days after {}, which have not come", self.latest);
         for (tally, why) in [
             (
                 &self.unknown,
                 "of models that the scripts here do not define",
             ),
+            (&self.ahead, ahead.as_str()),
             (&self.rejected, "that the store refused"),
         ] {
             if tally.total() > 0 {
                 eprintln!("left out {} rows {why}: {tally}", tally.total());
             }
         }
-        match self.unknown.total() + self.rejected.total() {
+        match self.unknown.total() + self.ahead.total() + self.rejected.total() {
             0 => Ok(Verdict::Well),
             _ => Ok(Verdict::Problems),
         }
+    }
+
+    fn is_ahead(&self, row: &Row) -> bool {
+        let is_dated = row.model.kind != ModelKind::Management;
+        is_dated && day_of(row.time_bucket) > self.latest
     }
 
     /// Writes what was read, and again what the store puts off.

@@ -76,11 +76,28 @@ impl Embedded {
         files.set_damaged_aside(|_| {})?;
         let mut writer = Writer::new(Arc::clone(&files));
         ensure_meta(&mut writer)?;
-        Ok(Embedded {
+        Ok(Embedded::with(writer, files))
+    }
+
+    /// Opens the store in a directory only to read: nothing in it is changed, and a damaged file is an error that names it
+    /// wherever it is met. Blocks on file I/O.
+    pub fn open_to_read(dir: &Path) -> Answer<Embedded> {
+        let files = Arc::new(Files::scan_to_read(dir)?);
+        if files.path(FileKey::Meta).exists() {
+            files.add(FileKey::Meta);
+        }
+        for key in files.all() {
+            files.open_reader(key)?;
+        }
+        Ok(Embedded::with(Writer::new(Arc::clone(&files)), files))
+    }
+
+    fn with(writer: Writer, files: Arc<Files>) -> Embedded {
+        Embedded {
             pool: Arc::new(ReadPool::new(files)),
             readers: Arc::new(Semaphore::new(READERS as usize)),
             writer: Arc::new(Mutex::new(writer)),
-        })
+        }
     }
 
     /// Looks at every file of a directory that no other process uses; changes nothing. Blocks on file I/O.
@@ -158,7 +175,7 @@ impl Embedded {
 
     /// The answer, after what was found damaged on the way is set aside.
     async fn heal<T>(&self, answer: Answer<T>) -> Answer<T> {
-        if self.pool.files.has_damaged() {
+        if self.pool.files.has_damaged() && !self.pool.files.is_read_only() {
             self.set_damaged_aside().await?;
         }
         answer

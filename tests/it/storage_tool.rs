@@ -1,5 +1,7 @@
 //! `oap storage check`, `export` and `import` as an operator runs them, on the embedded store.
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
@@ -130,9 +132,22 @@ async fn lines_that_cannot_be_stored_are_named() -> Result<()> {
             &["stored 1 rows", "left out 1 rows", "telepathy 1"],
         ),
         (
-            format!("{good}\n{}\n", traffic("99999999")),
+            format!("{good}\n{}\n", traffic("20251399")),
             2,
             &["line 2", "no date", "left out 1 rows"],
+        ),
+        (
+            format!(
+                "{}\n{good}\n{}\n",
+                traffic("20991231"),
+                traffic("209912312359")
+            ),
+            2,
+            &[
+                "line 1: service_traffic YQ==.1: the day of 20991231 has not come",
+                "stored 1 rows",
+                "left out 2 rows of days after ",
+            ],
         ),
         (
             format!("{good}\n{{\"model\":"),
@@ -147,6 +162,60 @@ async fn lines_that_cannot_be_stored_are_named() -> Result<()> {
             ensure!(ended.stderr.contains(word), "{word}: {ended:?}");
         }
     }
+    let files = std::fs::read_dir(folder.path().join("data"))?.collect::<Result<Vec<_>, _>>()?;
+    let names: Vec<_> = files.iter().map(|file| file.file_name()).collect();
+    let is_ahead = |name: &OsString| name.to_string_lossy().contains("2099");
+    ensure!(!names.iter().any(is_ahead), "{names:?}");
+    Ok(())
+}
+
+/// Names and contents of a folder.
+fn contents(folder: &Path) -> Result<BTreeMap<OsString, Vec<u8>>> {
+    let files = folder.read_dir()?.collect::<Result<Vec<_>, _>>()?;
+    let files = files.iter().map(|file| {
+        let contents = std::fs::read(file.path())?;
+        anyhow::Ok((file.file_name(), contents))
+    });
+    files.collect()
+}
+
+#[tokio::test]
+async fn an_export_changes_nothing_and_names_what_is_damaged() -> Result<()> {
+    let (folder, [yesterday, today]) = filled().await?;
+    let data = folder.path().join("data");
+    let before = contents(&data)?;
+    let ended = tool(folder.path(), "export").run().await?;
+    ensure_code(&ended, 0)?;
+    ensure!(
+        ended.stdout.contains(r#""model":"ui_template""#),
+        "{ended:?}"
+    );
+    ensure!(contents(&data)? == before);
+
+    let damaged = format!("records-{yesterday}.db");
+    std::fs::write(data.join(&damaged), "nonsense ".repeat(999))?;
+    let before = contents(&data)?;
+    for arguments in [
+        "export",
+        "export",
+        &format!("export --from {today}"),
+        "alarm",
+    ] {
+        let ended = match arguments {
+            "alarm" => {
+                let command = OapCommand::new(folder.path()).argument("alarm");
+                command.argument("explain").run().await?
+            }
+            _ => tool(folder.path(), arguments).run().await?,
+        };
+        ensure_code(&ended, 1)?;
+        ensure!(ended.stderr.contains(&damaged), "{arguments}: {ended:?}");
+        ensure!(contents(&data)? == before, "{arguments}");
+    }
+    std::fs::remove_file(data.join(&damaged))?;
+    let ended = tool(folder.path(), "export --model segment").run().await?;
+    ensure_code(&ended, 0)?;
+    ensure!(ended.stdout.lines().count() == 3, "{ended:?}");
     Ok(())
 }
 

@@ -98,6 +98,8 @@ impl FileKey {
 #[derive(Debug)]
 pub(super) struct Files {
     dir: PathBuf,
+    /// Whether nothing may be changed.
+    is_read_only: bool,
     known: RwLock<BTreeSet<FileKey>>,
     /// Found damaged, with what was wrong.
     damaged: Mutex<BTreeMap<FileKey, String>>,
@@ -134,9 +136,17 @@ fn lock(dir: &Path) -> Result<File, StorageError> {
 impl Files {
     /// Creates the directory if needed and lists its files. Files with other names are left alone.
     pub(super) fn scan(dir: &Path) -> Result<Files, StorageError> {
-        let failed =
-            |e: std::io::Error| StorageError::Unavailable(format!("{}: {e}", dir.display()));
-        std::fs::create_dir_all(dir).map_err(failed)?;
+        std::fs::create_dir_all(dir).map_err(|e| unavailable(dir, &e))?;
+        Files::list(dir, false)
+    }
+
+    /// Lists the files of a directory, none of which is changed: not even write-ahead logs are folded in.
+    pub(super) fn scan_to_read(dir: &Path) -> Result<Files, StorageError> {
+        Files::list(dir, true)
+    }
+
+    fn list(dir: &Path, is_read_only: bool) -> Result<Files, StorageError> {
+        let failed = |e: std::io::Error| unavailable(dir, &e);
         let lock = lock(dir)?;
         let mut known = BTreeSet::new();
         for entry in std::fs::read_dir(dir).map_err(failed)? {
@@ -145,10 +155,15 @@ impl Files {
         }
         Ok(Files {
             dir: dir.to_owned(),
+            is_read_only,
             known: RwLock::new(known),
             damaged: Mutex::default(),
             _lock: lock,
         })
+    }
+
+    pub(super) fn is_read_only(&self) -> bool {
+        self.is_read_only
     }
 
     pub(super) fn dir(&self) -> &Path {
@@ -202,8 +217,12 @@ impl Files {
     /// Opens a file to write, creating it if needed.
     pub(super) fn open_writer(&self, key: FileKey) -> Result<Connection, StorageError> {
         let path = self.path(key);
-        let mut conn =
-            open(&path, OpenFlags::SQLITE_OPEN_CREATE).map_err(|e| self.failure(key, &e))?;
+        if self.is_read_only {
+            let text = format!("{}: opened to be read only", path.display());
+            return Err(StorageError::Refused(text));
+        }
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
+        let mut conn = open(&path, flags).map_err(|e| self.failure(key, &e))?;
         let version = format::version(&conn, &path).inspect_err(|e| self.note(key, e))?;
         format::bring_up_to_date(&mut conn, version).map_err(|e| self.failure(key, &e))?;
         let tune = || {
@@ -219,9 +238,8 @@ impl Files {
 
     /// Opens an existing file to read.
     pub(super) fn open_reader(&self, key: FileKey) -> Result<Connection, StorageError> {
-        let path = self.path(key);
-        let conn = open(&path, OpenFlags::empty()).map_err(|e| self.failure(key, &e))?;
-        self.as_reader(key, conn)
+        let conn = self.open_to_read(&self.path(key));
+        self.as_reader(key, conn.map_err(|e| self.failure(key, &e))?)
     }
 
     /// Opens an existing file to read while nobody else has it open. Unlike [`Files::open_reader`] this needs no space on
@@ -231,10 +249,35 @@ impl Files {
         let exclusive = |conn: &Connection| {
             conn.pragma_update_and_check(None, "locking_mode", "EXCLUSIVE", |_| Ok(()))
         };
-        let conn = open(&path, OpenFlags::empty())
+        let conn = self
+            .open_to_read(&path)
             .and_then(|conn| exclusive(&conn).map(|()| conn))
             .map_err(|e| self.failure(key, &e))?;
         self.as_reader(key, conn)
+    }
+
+    /// Readers open for writing too: the last one to close a file then folds its write-ahead log in. Where nothing may be
+    /// changed, a file without such a log is opened so that SQLite makes no files beside it.
+    fn open_to_read(&self, path: &Path) -> rusqlite::Result<Connection> {
+        if !self.is_read_only {
+            return open(path, OpenFlags::SQLITE_OPEN_READ_WRITE);
+        }
+        let log = std::fs::metadata(with_suffix(path, LOG_SUFFIX));
+        if log.is_ok_and(|log| log.len() > 0) {
+            return open(path, OpenFlags::SQLITE_OPEN_READ_ONLY);
+        }
+        let mut uri = "file:".to_owned();
+        for byte in path.as_os_str().as_encoded_bytes() {
+            match byte {
+                b'/' | b'.' | b'-' | b'_' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => {
+                    uri.push(char::from(*byte));
+                }
+                other => uri += &format!("%{other:02X}"),
+            }
+        }
+        uri += "?immutable=1";
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
+        open(Path::new(&uri), flags)
     }
 
     fn as_reader(&self, key: FileKey, conn: Connection) -> Result<Connection, StorageError> {
@@ -314,7 +357,9 @@ impl Files {
 }
 
 /// A database file and what SQLite keeps beside it.
-pub(super) const SUFFIXES: [&str; 3] = ["", "-wal", "-shm"];
+pub(super) const SUFFIXES: [&str; 3] = ["", LOG_SUFFIX, "-shm"];
+/// Of the write-ahead log.
+pub(super) const LOG_SUFFIX: &str = "-wal";
 
 /// A path with a suffix.
 pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
@@ -327,8 +372,7 @@ fn delete(path: &Path) -> Result<(), StorageError> {
     for suffix in SUFFIXES {
         match std::fs::remove_file(with_suffix(path, suffix)) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                let text = format!("{}: {e}", path.display());
-                return Err(StorageError::Unavailable(text));
+                return Err(unavailable(path, &e));
             }
             _ => {}
         }
@@ -336,10 +380,13 @@ fn delete(path: &Path) -> Result<(), StorageError> {
     Ok(())
 }
 
-/// Readers open for writing too: the last one to close a file then folds its write-ahead log in. Nothing is read yet.
-fn open(path: &Path, extra: OpenFlags) -> rusqlite::Result<Connection> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | extra;
-    let conn = Connection::open_with_flags(path, flags)?;
+fn unavailable(path: &Path, error: &std::io::Error) -> StorageError {
+    StorageError::Unavailable(format!("{}: {error}", path.display()))
+}
+
+/// Nothing is read yet.
+fn open(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
+    let conn = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     conn.busy_timeout(LOCK_WAIT)?;
     conn.set_prepared_statement_cache_capacity(STATEMENTS);
     Ok(conn)

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use rusqlite::Connection;
 
-use super::file::{FileKey, Files};
+use super::file::{FileKey, Files, LOG_SUFFIX, with_suffix};
 use super::table::quoted;
 use super::{aside, format};
 use crate::storage::StorageError;
@@ -15,7 +15,7 @@ const TOLD: usize = 5;
 
 /// Looks at every file of a folder that no other process uses. Blocks on file I/O.
 pub(super) fn inspect(dir: &Path) -> Result<Inspection, StorageError> {
-    let files = Files::scan(dir)?;
+    let files = Files::scan_to_read(dir)?;
     let mut inspection = Inspection::default();
     let mut keys = files.all();
     if files.path(FileKey::Meta).exists() {
@@ -29,7 +29,13 @@ pub(super) fn inspect(dir: &Path) -> Result<Inspection, StorageError> {
             .and_then(|conn| look(&conn, &path).map_err(|e| files.failure(key, &e)));
         match looked {
             Ok(look) => {
-                let mib = size(&path)? as f64 / f64::from(1 << 20);
+                let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+                let log = size(&with_suffix(&path, LOG_SUFFIX)).unwrap_or(0);
+                let in_log = match log {
+                    0 => String::new(),
+                    log => format!(" ({:.1} MiB of them in its write-ahead log)", mib(log)),
+                };
+                let mib = mib(size(&path)? + log);
                 let (version, rows) = (look.version, look.rows);
                 let state = match (look.complaints.is_empty(), version < format::VERSION) {
                     (false, _) => "damaged",
@@ -37,7 +43,7 @@ pub(super) fn inspect(dir: &Path) -> Result<Inspection, StorageError> {
                     (true, false) => "ok",
                 };
                 let line = format!(
-                    "{}: format {version}, {rows} rows, {mib:.1} MiB, {state}",
+                    "{}: format {version}, {rows} rows, {mib:.1} MiB{in_log}, {state}",
                     file()
                 );
                 inspection.found.push(line);
@@ -95,6 +101,34 @@ mod tests {
     use super::super::testing::{metric, schema};
     use super::super::{Backend, Embedded};
     use super::*;
+
+    /// As after a process was killed.
+    #[tokio::test]
+    async fn what_lies_in_a_write_ahead_log_counts_and_stays_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let copy = tempfile::tempdir().unwrap();
+        let schema = schema();
+        let cpm = schema.model("service_cpm").unwrap();
+        let store = Embedded::open(dir.path()).unwrap();
+        let rows: Vec<_> = (0..900)
+            .map(|n| metric(cpm, &format!("{n:0>40}"), 202_009_130_000, 1))
+            .collect();
+        store.write(&rows).await.unwrap();
+        for name in names(dir.path()) {
+            std::fs::copy(dir.path().join(&name), copy.path().join(&name)).unwrap();
+        }
+        let log = copy.path().join("metrics-20200913.db-wal");
+        let before = std::fs::read(&log).unwrap();
+        assert!(before.len() > 50_000, "{}", before.len());
+        let inspection = inspect(copy.path()).unwrap();
+        assert!(inspection.problems.is_empty(), "{inspection:?}");
+        let line = inspection.found.iter().find(|l| l.contains("20200913"));
+        assert!(
+            line.is_some_and(|l| l.contains("900 rows") && l.contains("in its write-ahead log")),
+            "{inspection:?}"
+        );
+        assert!(std::fs::read(&log).unwrap() == before);
+    }
 
     #[tokio::test]
     async fn every_file_is_told_with_what_is_wrong() {
