@@ -42,6 +42,31 @@ pub struct StreamOptions {
     pub max_metadata: usize,
 }
 
+/// Longest pause between two looks where each costs little, so that what is reported is stored within two seconds.
+const PROMPT: Duration = Duration::from_millis(1500);
+/// How old a change of a minute value may become where each write costs as much as many changes together. With the time that
+/// writing takes it can be seen within 15 s.
+const GATHERED: Duration = Duration::from_secs(12);
+
+impl StreamOptions {
+    /// For a store to which few rows cost little, with the pause of the settings.
+    pub fn prompt(period: Duration) -> StreamOptions {
+        StreamOptions {
+            flush_interval: period.min(PROMPT),
+            ..StreamOptions::default()
+        }
+    }
+
+    /// For a store to which every row costs much, with the pause of the settings.
+    pub fn gathering(period: Duration) -> StreamOptions {
+        StreamOptions {
+            flush_interval: period,
+            minute_delay: GATHERED.saturating_sub(period),
+            ..StreamOptions::default()
+        }
+    }
+}
+
 impl Default for StreamOptions {
     fn default() -> StreamOptions {
         StreamOptions {

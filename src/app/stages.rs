@@ -50,10 +50,6 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How long rows for Elasticsearch may wait for company; `flushInterval` can only shorten it.
 const MAX_LINGER: Duration = Duration::from_secs(1);
 
-/// How old a change of a minute value may become before it goes to Elasticsearch: each time costs as much there as many
-/// changes together. With the time that writing takes it can be seen within 15 s.
-const MINUTE_AGE: Duration = Duration::from_secs(12);
-
 /// The running inner stages.
 #[derive(Debug)]
 pub(super) struct Stages {
@@ -272,18 +268,15 @@ pub(super) fn start(
         budget,
         (&mut tasks, stop),
     )?;
+    let period = settings.core.persistent_period;
     let options = StreamOptions {
-        flush_interval: settings.core.persistent_period,
         with_hours: settings.core.downsampling_hour,
         with_days: settings.core.downsampling_day,
-        minute_delay: match &settings.storage {
-            StorageSettings::Embedded(_) => Duration::ZERO,
-            StorageSettings::Elasticsearch(_) => {
-                MINUTE_AGE.saturating_sub(settings.core.persistent_period)
-            }
-        },
         max_rows: (budget / 2) as usize / BYTES_PER_ROW / cores,
-        ..StreamOptions::default()
+        ..match &settings.storage {
+            StorageSettings::Embedded(_) => StreamOptions::prompt(period),
+            StorageSettings::Elasticsearch(_) => StreamOptions::gathering(period),
+        }
     };
     let shard_metrics = ShardMetrics::new(registry)?;
     let mut shards = Vec::new();

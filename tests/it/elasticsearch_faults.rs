@@ -1,10 +1,13 @@
 //! Writers and readers against an Elasticsearch that does what a healthy one does not: nothing is lost, all is counted, and
 //! work goes on when it is well again.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use axum::Router;
+use axum::http::Uri;
+use bytes::Bytes;
 use futures_util::future::try_join_all;
 use oap::config::Secret;
 use oap::model::row::{Cell, Row, RowKey};
@@ -12,11 +15,14 @@ use oap::model::schema::Schema;
 use oap::model::time_bucket::Zone;
 use oap::storage::elasticsearch::{Elasticsearch, ElasticsearchOptions};
 use oap::storage::writer::{WriterMetrics, lane};
-use oap::storage::{Backend, DeadLetters, StorageError};
+use oap::storage::{Backend, DeadLetters, StorageError, WriteOutcome};
 use oap::util::clock::Clock;
 use prometheus::Registry;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio::sync::Barrier;
+use tokio::time::timeout;
 
 use crate::fake_es::{Asked, FakeEs, Fault};
 use crate::lanes::count;
@@ -256,5 +262,46 @@ async fn a_question_to_a_sick_cluster_fails_in_time_and_says_why() -> Result<()>
         ensure!(store.load(&[key]).await?[0].is_none());
         ensure!(store.endpoints("b3JkZXI=.1", "", 10).await?.is_empty());
     }
+    Ok(())
+}
+
+/// Two requests that wait for each other: one at a time would wait for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_are_in_flight_together_and_ask_for_no_refresh() -> Result<()> {
+    let both = Arc::new(Barrier::new(2));
+    let asked: Arc<Mutex<Vec<String>>> = Arc::default();
+    let log = Arc::clone(&asked);
+    let router = Router::new().fallback(async move |uri: Uri, body: Bytes| {
+        log.lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(uri.to_string());
+        both.wait().await;
+        let documents = body.split(|b| *b == b'\n').count() / 2;
+        let items = vec![json!({"index": {"status": 201}}); documents];
+        json!({"errors": false, "items": items}).to_string()
+    });
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let options = ElasticsearchOptions {
+        cluster_nodes: vec![listener.local_addr()?.to_string()],
+        bulk_actions: 10,
+        concurrent_requests: 2,
+        ..ElasticsearchOptions::default()
+    };
+    let server = tokio::spawn(async move { axum::serve(listener, router).await });
+    let store = Elasticsearch::new(options, Zone::utc(), Clock::System)?;
+    let rows = (0..40).map(|id| row(id, 1, MINUTE));
+    let rows = rows.collect::<Result<Vec<_>>>()?;
+    let outcomes = timeout(Duration::from_secs(60), store.write(&rows)).await??;
+    server.abort();
+    ensure!(
+        outcomes.iter().all(|o| *o == WriteOutcome::Stored),
+        "{outcomes:?}"
+    );
+    let asked = asked.lock().unwrap_or_else(PoisonError::into_inner);
+    ensure!(asked.len() == 4, "{asked:?}");
+    ensure!(
+        !asked.iter().any(|uri| uri.contains("refresh")),
+        "{asked:?}"
+    );
     Ok(())
 }

@@ -29,8 +29,11 @@ struct Write {
     row: Row,
 }
 
+/// `persistentPeriod` if nobody sets it.
+const PERIOD: Duration = Duration::from_secs(3);
+
 /// A request a second to each of three services for ten minutes; every row that was written, in order.
-async fn written() -> Result<Vec<Write>> {
+async fn written(options: StreamOptions) -> Result<Vec<Write>> {
     let fixture = Fixture::new(BEGIN_MS);
     let writes: Arc<Mutex<Vec<Write>>> = Arc::default();
     let began = Instant::now() + OFFSET;
@@ -44,11 +47,6 @@ async fn written() -> Result<Vec<Write>> {
         });
         WriteOutcome::Stored
     });
-    let options = StreamOptions {
-        // As for Elasticsearch with its defaults.
-        minute_delay: Duration::from_secs(9),
-        ..StreamOptions::default()
-    };
     let mut process = Aggregation::start(2, &fixture, options)?;
     // Between two looks at what changed.
     tokio::time::sleep(OFFSET).await;
@@ -84,7 +82,7 @@ fn of_original(metrics: usize, period_s: u64) -> usize {
 
 #[tokio::test(start_paused = true)]
 async fn a_steady_stream_costs_a_part_of_what_it_costs_the_original() -> Result<()> {
-    let writes = written().await?;
+    let writes = written(StreamOptions::gathering(PERIOD)).await?;
     let mut metrics = BTreeSet::new();
     for Write { row, .. } in &writes {
         let minute = format!("{}_", row.time_bucket);
@@ -107,8 +105,15 @@ async fn a_steady_stream_costs_a_part_of_what_it_costs_the_original() -> Result<
 
 #[tokio::test(start_paused = true)]
 async fn no_change_waits_longer_than_it_may() -> Result<()> {
+    // Of 15 s on Elasticsearch and 2 s on the embedded store, and of 60 s for hours and days, the rest is for the writer and
+    // the refresh of the index for a question.
+    check_ages(StreamOptions::gathering(PERIOD), 13.0).await?;
+    check_ages(StreamOptions::prompt(PERIOD), 1.8).await
+}
+
+async fn check_ages(options: StreamOptions, most_of_minutes_s: f64) -> Result<()> {
     let mut versions: BTreeMap<u64, Vec<(f64, i64)>> = BTreeMap::new();
-    for Write { at_s, row } in written().await? {
+    for Write { at_s, row } in written(options).await? {
         if row.model.name == "service_cpm" && row.id.ends_with(SHOP) {
             let total = row.cell("total").as_long().context("no total")?;
             versions
@@ -122,9 +127,8 @@ async fn no_change_waits_longer_than_it_may() -> Result<()> {
         "ten minutes, an hour, a day: {versions:?}"
     );
     for (bucket, versions) in versions {
-        // Of 15 s and 60 s the rest is for the writer and the refresh of the index for a question.
         let (first, most_s) = match Downsampling::of(bucket) {
-            Some(Downsampling::Minute) => ((bucket - 202_009_151_040) * 60, 13.0),
+            Some(Downsampling::Minute) => ((bucket - 202_009_151_040) * 60, most_of_minutes_s),
             _ => (0, 55.0),
         };
         let last = versions.last().context("never written")?.1 as u64;
