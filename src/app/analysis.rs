@@ -147,7 +147,7 @@ impl Analysis {
         }
         if !facts.records.is_empty() {
             let records = std::mem::take(&mut facts.records);
-            self.records.write_or_shed(records).await;
+            self.records.write_when_room(records).await;
         }
     }
 

@@ -45,8 +45,8 @@ use crate::util::clock::Clock;
 const DEFAULT_BUDGET: u64 = 256 << 20;
 /// Lots of facts that may wait for one shard.
 const SHARD_INBOX: usize = 32;
-/// How long a receiver waits for room.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a receiver waits for room: a little less than agents wait for an answer (30 s).
+const PATIENCE: Duration = Duration::from_secs(25);
 /// How long rows for Elasticsearch may wait for company; `flushInterval` can only shorten it.
 const MAX_LINGER: Duration = Duration::from_secs(1);
 

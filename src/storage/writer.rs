@@ -1,60 +1,52 @@
 //! Between the stages and a store: bounded lanes that write rows in order and try again until they are stored.
 //!
 //! A lane writes one batch at a time, so a later version of a row never overtakes an earlier one. A store that is away
-//! keeps the lane waiting; whoever fills lanes decides what to do when one is full.
+//! keeps the lane waiting; whoever fills lanes decides what to do when one is full. Rows that a store refuses while it takes
+//! others wait aside and are tried again beside the lane.
 
+mod lane;
 mod metrics;
 mod put_off;
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::dead_letters::{DeadLetter, DeadLetters};
-use super::{Backend, WriteOutcome};
+use super::{Backend, StorageError, WriteOutcome};
 use crate::model::row::{Cell, Row};
 use crate::model::schema::Model;
+use crate::model::time_bucket::day_of;
 use crate::telemetry::Throttle;
 use crate::util::clock::Clock;
+pub use lane::Lane;
 pub use metrics::WriterMetrics;
-use put_off::{PutOff, Wait, waited};
+use put_off::{PutOff, Refusal, Sent};
 
 enum Order {
     Write(Vec<Row>, usize),
-    Notify(oneshot::Sender<()>),
+    Notify(oneshot::Sender<()>, Until),
 }
 
-/// The way into one lane. Cheap to clone.
-#[derive(Clone)]
-pub struct Lane {
-    name: &'static str,
-    orders: mpsc::Sender<Order>,
-    queued: Arc<AtomicUsize>,
-    /// Told whenever rows have left the lane.
-    drained: Arc<Notify>,
-    is_away: Arc<AtomicBool>,
-    max_bytes: usize,
-    metrics: WriterMetrics,
-    shed_log: Arc<Throttle>,
+/// What someone waits for.
+#[derive(Debug, Clone, Copy)]
+enum Until {
+    Stored,
+    /// Stored, given up, or waiting aside.
+    Settled,
 }
 
-impl std::fmt::Debug for Lane {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Lane")
-            .field("name", &self.name)
-            .finish_non_exhaustive()
-    }
-}
+/// What was tried again, and what came of it.
+type Tried = (Vec<Sent>, Result<Vec<WriteOutcome>, StorageError>);
 
 /// What is left to do after a write.
 struct Settled {
-    again: Vec<Row>,
-    /// Why the first of them was put off.
-    why_again: Option<String>,
+    again: Vec<(Row, Option<Refusal>)>,
     rejected: Vec<DeadLetter>,
 }
 
@@ -68,7 +60,10 @@ pub struct LaneWriter<S> {
     storage: Arc<S>,
     linger: Duration,
     max_bytes: usize,
-    put_off: PutOff,
+    put_off: Arc<Mutex<PutOff>>,
+    /// Of the queued bytes those that wait aside, as of the last look.
+    held: usize,
+    trying: Option<JoinHandle<Tried>>,
     /// Batches written so far.
     batches: u64,
     metrics: WriterMetrics,
@@ -87,18 +82,11 @@ impl<S> std::fmt::Debug for LaneWriter<S> {
 
 /// A bound for the memory of many small orders; about as many segments as fit into a lane's bytes.
 const MAX_ORDERS: usize = 65_536;
-/// Room kept so that those who saw it at the same time can all use it.
-const SPARE_ORDERS: usize = 256;
 /// Rows that go to the store in one write.
 const MAX_ROWS_PER_WRITE: usize = 5000;
-/// How long a full lane of a working store may hold up whoever fills it.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// How often a store that takes others may put off the same row, about a quarter of an hour. Then it is given up: it keeps
-/// its shard from forgetting what is stored.
-const MAX_REFUSALS: u32 = 100;
-/// After so many refusals, about three seconds, rows wait aside and others are tried.
-const REFUSALS_IN_LINE: u32 = 6;
-/// The part of a lane's bytes that may wait aside; beyond, the lane waits for them.
+/// After so many refusals, about three seconds, rows of a model and day are taken as refused by themselves if others are not.
+const REFUSALS_OF_A_PART: u32 = 6;
+/// The part of a lane's bytes that rows which are refused by themselves may take; the oldest beyond are given up.
 const PUT_OFF_PART: usize = 4;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
@@ -118,6 +106,7 @@ pub fn lane<S: Backend>(
         queued: Arc::default(),
         drained: Arc::default(),
         is_away: Arc::default(),
+        put_off: Arc::default(),
         max_bytes,
         metrics: metrics.clone(),
         shed_log: Arc::new(Throttle::new(Clock::System)),
@@ -131,7 +120,9 @@ pub fn lane<S: Backend>(
         storage,
         linger,
         max_bytes,
-        put_off: PutOff::new(),
+        put_off: Arc::clone(&lane.put_off),
+        held: 0,
+        trying: None,
         batches: 0,
         metrics,
         dead_letters: None,
@@ -141,179 +132,154 @@ pub fn lane<S: Backend>(
     (lane, writer)
 }
 
-impl Lane {
-    /// Whether the lane is below its bounds.
-    pub fn has_room(&self) -> bool {
-        self.queued.load(Ordering::Relaxed) < self.max_bytes
-            && self.orders.capacity() > SPARE_ORDERS
-    }
-
-    /// Waits until the lane is below its bounds.
-    pub async fn room(&self) {
-        loop {
-            let drained = self.drained.notified();
-            if self.has_room() {
-                return;
-            }
-            drained.await;
-        }
-    }
-
-    /// Queues rows whatever the bound: for whoever asks [`Lane::has_room`] first.
-    pub async fn write(&self, rows: Vec<Row>) {
-        if rows.is_empty() {
-            return;
-        }
-        let bytes = rows.iter().map(row_bytes).sum();
-        self.queued.fetch_add(bytes, Ordering::Relaxed);
-        let gauge = self.metrics.queued.with_label_values(&[self.name]);
-        gauge.set(self.queued.load(Ordering::Relaxed) as i64);
-        if self.orders.send(Order::Write(rows, bytes)).await.is_err() {
-            tracing::error!(lane = self.name, "writer is gone, rows are lost");
-        }
-    }
-
-    /// Queues rows if there is room. Waits for room while the store works; rows that find none are shed and counted.
-    pub async fn write_or_shed(&self, rows: Vec<Row>) {
-        let mut waited = Duration::ZERO;
-        while !self.has_room() {
-            if self.is_away.load(Ordering::Relaxed) || waited >= PATIENCE {
-                for row in &rows {
-                    let model = row.model.name.as_str();
-                    self.metrics.shed.with_label_values(&[model]).inc();
-                }
-                if let Some(held_back) = self.shed_log.admit() {
-                    tracing::warn!(
-                        lane = self.name,
-                        rows = rows.len(),
-                        held_back,
-                        "rows given up, the store does not keep up and the memory budget (-Xmx) has no more room for them"
-                    );
-                }
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-            waited += Duration::from_millis(20);
-        }
-        self.write(rows).await;
-    }
-
-    /// Answers when everything queued before is stored.
-    pub async fn notify(&self, done: oneshot::Sender<()>) {
-        if self.orders.send(Order::Notify(done)).await.is_err() {
-            tracing::error!(lane = self.name, "writer is gone");
-        }
-    }
-
-    /// Waits until everything queued before is stored.
-    pub async fn drained(&self) {
-        let (done, is_done) = oneshot::channel();
-        self.notify(done).await;
-        if is_done.await.is_err() {
-            tracing::error!(lane = self.name, "writer is gone");
-        }
-    }
-}
-
-impl<S: Backend> LaneWriter<S> {
+impl<S: Backend + 'static> LaneWriter<S> {
     /// Keeps what the store refuses for good; without this it is only counted and logged.
     pub fn with_dead_letters(mut self, letters: Arc<DeadLetters>) -> LaneWriter<S> {
         self.dead_letters = Some(letters);
         self
     }
 
+    fn put_off(&self) -> MutexGuard<'_, PutOff> {
+        locked(&self.put_off)
+    }
+
     /// Works until every [`Lane`] is dropped and all is written.
     pub async fn run(mut self) {
         loop {
-            let order = match self.put_off.next_try() {
-                None => self.orders.recv().await,
-                Some(at) if at <= Instant::now() => {
-                    self.write_put_off().await;
+            let next_try = self.put_off().next_try();
+            let order = tokio::select! {
+                tried = ended(&mut self.trying) => {
+                    self.tried(tried).await;
                     continue;
                 }
-                Some(at) => match tokio::time::timeout_at(at, self.orders.recv()).await {
-                    Ok(order) => order,
-                    Err(_) => continue,
-                },
+                () = at(next_try), if self.trying.is_none() => {
+                    self.try_again();
+                    continue;
+                }
+                order = self.orders.recv() => order,
             };
             match order {
-                Some(Order::Notify(done)) => self.put_off.listen(self.batches, done),
+                Some(Order::Notify(done, until)) => self.notify(done, until),
                 Some(Order::Write(rows, bytes)) => {
                     let (rows, bytes, waiting) = self.gather(rows, bytes).await;
                     self.write_batch(rows, bytes).await;
-                    if let Some(done) = waiting {
-                        self.put_off.listen(self.batches, done);
+                    if let Some((done, until)) = waiting {
+                        self.notify(done, until);
                     }
                 }
                 None => break,
             }
         }
-        while let Some(at) = self.put_off.next_try() {
-            tokio::time::sleep_until(at).await;
-            self.write_put_off().await;
+        self.finish().await;
+    }
+
+    /// Writes what waits aside, or gives it up after some more refusals: nobody will be there to write it later.
+    async fn finish(&mut self) {
+        self.put_off().hurry(Instant::now());
+        loop {
+            let refused = self.put_off().refused(REFUSALS_OF_A_PART);
+            self.give_up(refused, "when the server stopped").await;
+            let next_try = self.put_off().next_try();
+            if self.trying.is_none() && next_try.is_none() {
+                return;
+            }
+            tokio::select! {
+                tried = ended(&mut self.trying) => self.tried(tried).await,
+                () = at(next_try), if self.trying.is_none() => self.try_again(),
+            }
+        }
+    }
+
+    fn notify(&self, done: oneshot::Sender<()>, until: Until) {
+        match until {
+            Until::Stored => self.put_off().listen(self.batches, done),
+            // Whoever asked may have given up.
+            Until::Settled => done.send(()).unwrap_or_default(),
         }
     }
 
     async fn write_batch(&mut self, rows: Vec<Row>, bytes: usize) {
         self.batches += 1;
-        let before = self.put_off.bytes();
-        let waits = self.put_off.replaced_by(&rows);
-        self.metrics.replaced.inc_by(waits.len() as u64);
-        let refused = self.store(rows).await;
-        let first = Wait {
-            batch: self.batches,
-            refusals: REFUSALS_IN_LINE,
+        let (blocked, rows) = {
+            let put_off = self.put_off();
+            let is_blocked = |row: &Row| !put_off.is_empty() && put_off.is_blocked(row);
+            rows.into_iter().partition::<Vec<Row>, _>(is_blocked)
         };
-        let replaced = self.put_off.add(refused, &waits, first);
+        let blocked = blocked.into_iter().map(|row| (row, None)).collect();
+        let mut replaced = self.put_off().add(blocked, self.batches);
+        if !rows.is_empty() {
+            let refused = self.store(rows).await;
+            replaced += self.put_off().add(refused, self.batches);
+        }
         self.metrics.replaced.inc_by(replaced);
-        self.settled(before + bytes);
+        self.settled(bytes).await;
     }
 
-    /// Tries again what waits aside.
-    async fn write_put_off(&mut self) {
-        let before = self.put_off.bytes();
-        let (rows, waits) = self.put_off.take();
-        let offered = rows.len();
-        let again = match self.storage.write(&rows).await {
+    /// Starts to try again what is due of what waits aside, beside what else the lane writes.
+    fn try_again(&mut self) {
+        let sent = self.put_off().due(Instant::now());
+        let storage = Arc::clone(&self.storage);
+        self.trying = Some(tokio::spawn(async move {
+            let rows: Vec<Row> = sent.iter().map(|sent| sent.row.clone()).collect();
+            let outcome = storage.write(&rows).await;
+            (sent, outcome)
+        }));
+    }
+
+    async fn tried(&mut self, (sent, outcome): Tried) {
+        match outcome {
             Ok(outcomes) => {
-                let outcomes = rows.iter().zip(outcomes).map(|(row, outcome)| {
-                    let wait = waited(&waits, row);
-                    match wait.is_some_and(|wait| wait.refusals >= MAX_REFUSALS) {
-                        true => given_up(outcome),
-                        false => outcome,
-                    }
-                });
-                let outcomes = outcomes.collect();
-                let settled = self.settle(rows, outcomes);
+                let rows = sent.iter().map(|sent| sent.row.clone()).collect();
+                let settled = self.settle(rows, outcomes.clone());
                 self.bury(settled.rejected).await;
-                if settled.again.len() < offered {
+                if settled.again.len() < sent.len() {
                     self.note_away(false, "");
                 }
-                if let Some(reason) = settled.why_again {
-                    self.say_waiting(settled.again.len(), &reason);
+                if let Some((_, Some(refusal))) = settled.again.first() {
+                    let rows = self.put_off().rows();
+                    self.say_waiting(rows, &refusal.reason);
                 }
-                settled.again
+                let outcomes: Vec<_> = sent.into_iter().zip(outcomes).collect();
+                let replaced = self.put_off().settle(&outcomes, Instant::now());
+                self.metrics.replaced.inc_by(replaced);
             }
             Err(error) => {
                 self.metrics.failed.inc();
-                self.say_waiting(rows.len(), &error.to_string());
-                rows
+                self.say_waiting(sent.len(), &error.to_string());
+                self.put_off().failed(&sent, Instant::now());
             }
-        };
-        // A store that takes nothing at all says nothing about these rows.
-        let refusals = u32::from(!self.is_away.load(Ordering::Relaxed));
-        self.put_off.add_again(again, &waits, refusals);
-        self.settled(before);
+        }
+        self.settled(0).await;
     }
 
-    /// Of so many bytes only what waits aside is still held.
-    fn settled(&mut self, bytes: usize) {
-        let freed = bytes.saturating_sub(self.put_off.bytes());
+    /// So many bytes of a batch are stored, or wait aside, which has a bound too.
+    async fn settled(&mut self, bytes: usize) {
+        let beyond = self.put_off().beyond(self.max_bytes / PUT_OFF_PART);
+        self.give_up(beyond, "and there was no more room for what waits")
+            .await;
+        let (rows, held) = {
+            let put_off = self.put_off();
+            (put_off.rows(), put_off.bytes())
+        };
+        let freed = (self.held + bytes).saturating_sub(held);
+        self.held = held;
         self.queued.fetch_sub(freed, Ordering::Relaxed);
+        let queued = self.queued.load(Ordering::Relaxed);
         let gauge = self.metrics.queued.with_label_values(&[self.name]);
-        gauge.set(self.queued.load(Ordering::Relaxed) as i64);
+        gauge.set(queued as i64);
+        let gauge = self.metrics.put_off.with_label_values(&[self.name]);
+        gauge.set(rows as i64);
         self.drained.notify_waiters();
-        self.put_off.answer();
+    }
+
+    async fn give_up(&self, rows: Vec<(Row, String)>, when: &str) {
+        let letters = rows.into_iter().map(|(row, reason)| {
+            let model = row.model.name.as_str();
+            self.metrics.rejected.with_label_values(&[model]).inc();
+            let reason = format!("refused again and again {when}: {reason}");
+            DeadLetter { row, reason }
+        });
+        self.bury(letters.collect()).await;
     }
 
     /// Adds what else comes within the linger time, until someone waits for what was queued so far.
@@ -321,7 +287,7 @@ impl<S: Backend> LaneWriter<S> {
         &mut self,
         mut rows: Vec<Row>,
         mut bytes: usize,
-    ) -> (Vec<Row>, usize, Option<oneshot::Sender<()>>) {
+    ) -> (Vec<Row>, usize, Option<(oneshot::Sender<()>, Until)>) {
         let deadline = Instant::now() + self.linger;
         while rows.len() < MAX_ROWS_PER_WRITE {
             match tokio::time::timeout_at(deadline, self.orders.recv()).await {
@@ -329,58 +295,47 @@ impl<S: Backend> LaneWriter<S> {
                     rows.extend(more);
                     bytes += more_bytes;
                 }
-                Ok(Some(Order::Notify(done))) => return (rows, bytes, Some(done)),
+                Ok(Some(Order::Notify(done, until))) => return (rows, bytes, Some((done, until))),
                 Ok(None) | Err(_) => break,
             }
         }
         (rows, bytes, None)
     }
 
-    /// Writes rows until each is stored, refused for good, or refused again and again by a store that answers; returns
-    /// those.
-    async fn store(&self, mut rows: Vec<Row>) -> Vec<Row> {
+    /// Writes rows as soon as the store answers; returns those that it does not take now.
+    async fn store(&self, rows: Vec<Row>) -> Vec<(Row, Option<Refusal>)> {
         let mut pause = FIRST_PAUSE;
-        let mut refusals = 0;
-        let mut takes_others = false;
-        while !rows.is_empty() {
-            let offered = rows.len();
-            let refusal = match self.storage.write(&rows).await {
+        loop {
+            match self.storage.write(&rows).await {
                 Ok(outcomes) => {
-                    debug_assert_eq!(outcomes.len(), offered, "one outcome per row");
-                    refusals += 1;
-                    let outcomes = if refusals < MAX_REFUSALS || !takes_others {
-                        outcomes
-                    } else {
-                        outcomes.into_iter().map(given_up).collect()
-                    };
+                    debug_assert_eq!(outcomes.len(), rows.len(), "one outcome per row");
+                    let offered = rows.len();
                     let settled = self.settle(rows, outcomes);
-                    rows = settled.again;
                     self.bury(settled.rejected).await;
-                    settled.why_again
+                    let refusal = settled.again.first().and_then(|(_, r)| r.as_ref());
+                    let reason = refusal.map(|refusal| refusal.reason.as_str());
+                    let takes_some = settled.again.len() < offered;
+                    if takes_some {
+                        self.put_off().others_were_taken();
+                    }
+                    // A store that answers but takes nothing is as good as none.
+                    let is_news = self.note_away(!takes_some, reason.unwrap_or_default());
+                    if let Some(reason) = reason.filter(|_| !is_news) {
+                        self.say_waiting(settled.again.len(), reason);
+                    }
+                    return settled.again;
                 }
                 Err(error) => {
                     self.metrics.failed.inc();
-                    takes_others = false;
-                    Some(error.to_string())
+                    let reason = error.to_string();
+                    if !self.note_away(true, &reason) {
+                        self.say_waiting(rows.len(), &reason);
+                    }
                 }
-            };
-            let reason = refusal.as_deref().unwrap_or_default();
-            takes_others |= rows.len() < offered;
-            // A store that answers but takes nothing is as good as none.
-            let is_news = self.note_away(!takes_others, reason);
-            if !is_news && !rows.is_empty() {
-                self.say_waiting(rows.len(), reason);
             }
-            let has_room = self.put_off.bytes() <= self.max_bytes / PUT_OFF_PART;
-            if has_room && refusals >= REFUSALS_IN_LINE {
-                break;
-            }
-            if !rows.is_empty() {
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(LONGEST_PAUSE);
-            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
         }
-        rows
     }
 
     /// Remembers whether the store takes anything, and says when it no longer does; whether it said that.
@@ -417,8 +372,15 @@ impl<S: Backend> LaneWriter<S> {
     /// Counts outcomes.
     fn settle(&self, rows: Vec<Row>, outcomes: Vec<WriteOutcome>) -> Settled {
         let mut again = Vec::new();
-        let mut why_again = None;
         let mut rejected = Vec::new();
+        let part = |row: &Row| (row.model.name.clone(), day_of(row.time_bucket));
+        let is_put_off = |outcome: &WriteOutcome| matches!(outcome, WriteOutcome::Retry(_));
+        let mut taken = HashSet::new();
+        if outcomes.iter().any(is_put_off) {
+            let rows = rows.iter().zip(&outcomes);
+            let rows = rows.filter(|(_, outcome)| !is_put_off(outcome));
+            taken.extend(rows.map(|(row, _)| part(row)));
+        }
         let mut stored: HashMap<*const Model, (Arc<Model>, u64), foldhash::fast::FixedState> =
             HashMap::default();
         for (row, outcome) in rows.into_iter().zip(outcomes) {
@@ -428,8 +390,8 @@ impl<S: Backend> LaneWriter<S> {
                     count.or_insert_with(|| (row.model, 0)).1 += 1;
                 }
                 WriteOutcome::Retry(reason) => {
-                    why_again.get_or_insert(reason);
-                    again.push(row);
+                    let is_of_all = !taken.contains(&part(&row));
+                    again.push((row, Some(Refusal { reason, is_of_all })));
                 }
                 WriteOutcome::Rejected(reason) => {
                     let model = row.model.name.as_str();
@@ -443,11 +405,7 @@ impl<S: Backend> LaneWriter<S> {
             counter.with_label_values(&[&model.name]).inc_by(*count);
         }
         self.metrics.retried.inc_by(again.len() as u64);
-        Settled {
-            again,
-            why_again,
-            rejected,
-        }
+        Settled { again, rejected }
     }
 
     async fn bury(&self, rejected: Vec<DeadLetter>) {
@@ -470,13 +428,29 @@ impl<S: Backend> LaneWriter<S> {
     }
 }
 
-fn given_up(outcome: WriteOutcome) -> WriteOutcome {
-    match outcome {
-        WriteOutcome::Retry(reason) => {
-            WriteOutcome::Rejected(format!("refused {MAX_REFUSALS} times: {reason}"))
-        }
-        other => other,
+fn locked(put_off: &Mutex<PutOff>) -> MutexGuard<'_, PutOff> {
+    put_off.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Waits for an instant; for ever if there is none.
+async fn at(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => tokio::time::sleep_until(instant).await,
+        None => std::future::pending().await,
     }
+}
+
+/// Waits for the try under way; for ever if there is none.
+async fn ended(trying: &mut Option<JoinHandle<Tried>>) -> Tried {
+    let Some(running) = trying else {
+        return std::future::pending().await;
+    };
+    let tried = running.await;
+    *trying = None;
+    tried.unwrap_or_else(|error| {
+        let reason = format!("storage work did not finish: {error}");
+        (vec![], Err(StorageError::Unavailable(reason)))
+    })
 }
 
 fn row_bytes(row: &Row) -> usize {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::model::row::{Row, RowKey};
 use crate::model::time_bucket::day_of;
+use crate::storage::writer::Lane;
 use crate::storage::{Backend, StorageError};
 
 /// What became of a key.
@@ -24,12 +25,30 @@ impl From<Option<Row>> for Found {
 /// So many parts that cannot be read one after the other mean that the store is away.
 const MAX_FAILURES: usize = 3;
 
-/// Reads rows, in the order of their keys. If that fails, each day of a model is read by itself: one that cannot be read
-/// does not keep the others. `Err` if no part can be read.
-pub(super) async fn read_back<S: Backend>(
+/// Rows in the order of their keys: what a lane still holds is newer than what is stored, the rest is read.
+pub(super) async fn held_or_stored<S: Backend>(
+    lane: &Lane,
     storage: &S,
     keys: &[RowKey],
 ) -> Result<Vec<Found>, StorageError> {
+    // Looked at before reading: what leaves the lane later is stored by then.
+    let mut found: Vec<Option<Found>> = keys
+        .iter()
+        .map(|key| lane.held(key).map(Found::Row))
+        .collect();
+    let missing = keys.iter().zip(&found).filter(|(_, held)| held.is_none());
+    let missing: Vec<RowKey> = missing.map(|(key, _)| key.clone()).collect();
+    let mut read = read_back(storage, &missing).await?.into_iter();
+    for slot in found.iter_mut().filter(|held| held.is_none()) {
+        *slot = read.next();
+    }
+    let found = found.into_iter();
+    Ok(found.map(|found| found.unwrap_or(Found::Unread)).collect())
+}
+
+/// Reads rows, in the order of their keys. If that fails, each day of a model is read by itself: one that cannot be read
+/// does not keep the others. `Err` if no part can be read.
+async fn read_back<S: Backend>(storage: &S, keys: &[RowKey]) -> Result<Vec<Found>, StorageError> {
     let first = match storage.load(keys).await {
         Ok(rows) => return Ok(rows.into_iter().map(Found::from).collect()),
         Err(error) => error,

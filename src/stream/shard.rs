@@ -12,7 +12,7 @@ use super::StreamOptions;
 use super::addresses::AddressBook;
 use super::metadata::Metadata;
 use super::plan::{ApdexThresholds, Plan};
-use super::read_back::{Found, read_back};
+use super::read_back::{Found, held_or_stored};
 use super::rows::{Due, Horizon, Key, KeyMap, Missing, Now, Ready, Rows};
 pub use super::shard_metrics::ShardMetrics;
 use crate::model::fact::{Fact, MeterValue};
@@ -334,10 +334,11 @@ impl<S: Backend + 'static> Shard<S> {
             return;
         }
         let storage = Arc::clone(&self.deps.storage);
+        let lane = self.deps.lane.clone();
         let metadata_keys = metadata.clone();
         let found = Box::pin(async move {
-            let rows = read_back(&*storage, &keys);
-            futures_util::try_join!(rows, read_back(&*storage, &metadata_keys))
+            let rows = held_or_stored(&lane, &*storage, &keys);
+            futures_util::try_join!(rows, held_or_stored(&lane, &*storage, &metadata_keys))
         });
         self.loading = Some(Loading {
             rows,
@@ -440,7 +441,7 @@ impl<S: Backend + 'static> Shard<S> {
             }
         }
         let (done, answer) = oneshot::channel();
-        self.deps.lane.notify(done).await;
+        self.deps.lane.notify_settled(done).await;
         self.storing = Some((pass, answer));
     }
 

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use oap::model::row::{Cell, Row};
+use oap::model::row::{Cell, Row, RowKey};
 use oap::model::schema::{Model, Schema};
 use oap::storage::WriteOutcome;
 use oap::storage::writer::{Lane, WriterMetrics, lane};
@@ -101,7 +101,9 @@ async fn the_last_version_of_each_row_stays_whatever_is_put_off() -> Result<()> 
     }
     fixture.lane.drained().await;
     ensure!(fixture.count("storage_retried_rows_total") > 0);
-    ensure!(fixture.count("storage_stored_rows_total") == 2000);
+    let stored = fixture.count("storage_stored_rows_total");
+    let replaced = fixture.count("storage_replaced_rows_total");
+    ensure!(stored + replaced == 2000, "{stored} {replaced}");
     let expected: Vec<_> = (0..100).map(|id| (id, 20)).collect();
     ensure!(fixture.finish().await? == expected);
     Ok(())
@@ -144,10 +146,10 @@ async fn a_refused_row_is_counted_and_the_others_are_stored() -> Result<()> {
     });
     let rows = (0..10).map(|id| fixture.row(id, 1)).collect();
     fixture.lane.write(rows).await;
-    fixture.lane.drained().await;
-    ensure!(fixture.count("storage_rejected_rows_total") == 2);
+    let registry = fixture.registry.clone();
     let expected = [0, 1, 2, 4, 6, 7, 8, 9].map(|id| (id, 1));
     ensure!(fixture.finish().await? == expected);
+    ensure!(count(&registry, "storage_rejected_rows_total") == 2);
     Ok(())
 }
 
@@ -173,6 +175,8 @@ async fn a_full_lane_sheds_and_counts_while_the_store_is_away() -> Result<()> {
         );
         ensure!(!fixture.lane.has_room());
         let shed = fixture.count("storage_shed_rows_total");
+        let text = prometheus::TextEncoder::new().encode_to_string(&fixture.registry.gather())?;
+        ensure!(text.contains(r#"reason="store_away""#), "{text}");
         ensure!((1000..2000).contains(&shed), "{shed} shed");
         fixture.store.set_away(false);
         fixture.store.judge_by(|_, _| WriteOutcome::Stored);
@@ -256,7 +260,7 @@ async fn rows_that_are_not_taken_for_long_do_not_hold_up_the_others() -> Result<
 async fn what_waits_aside_is_written_before_the_end_and_given_up_at_last() -> Result<()> {
     let fixture = fixture(usize::MAX)?;
     fixture.store.judge_by(|write, row| match row.id.as_str() {
-        "1" if write < 20 => WriteOutcome::Retry("for some time".into()),
+        "1" if write < 10 => WriteOutcome::Retry("for some time".into()),
         "2" => WriteOutcome::Retry("for ever".into()),
         _ => WriteOutcome::Stored,
     });
@@ -286,5 +290,142 @@ async fn a_store_that_refuses_everything_for_hours_loses_nothing_that_has_room()
     ensure!(fixture.count("storage_rejected_rows_total") == 0);
     let expected: Vec<_> = (0..100).map(|id| (id, 1)).collect();
     ensure!(fixture.finish().await? == expected);
+    Ok(())
+}
+
+/// A blocked index: none of its rows are taken, whatever else is.
+fn blocked(fixture: &Fixture, model: &'static str) -> Arc<AtomicBool> {
+    let is_blocked = Arc::new(AtomicBool::new(true));
+    let blocked = Arc::clone(&is_blocked);
+    fixture.store.judge_by(move |_, row| {
+        match row.model.name == model && blocked.load(Ordering::SeqCst) {
+            true => WriteOutcome::Retry("403 index blocked".into()),
+            false => WriteOutcome::Stored,
+        }
+    });
+    is_blocked
+}
+
+/// A service, of another model than the rows of the fixture.
+fn service(id: usize, version: usize) -> Result<Row> {
+    let schema = Schema::build(&[], &[], &[], false);
+    let model = schema.model("service_traffic").context("no model")?;
+    Ok(Row {
+        model: Arc::clone(model),
+        id: id.to_string(),
+        time_bucket: MINUTE,
+        cells: vec![Cell::text(version.to_string()), Cell::Long(0)],
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_blocked_index_costs_the_others_nothing() -> Result<()> {
+    let fixture = fixture(usize::MAX)?;
+    let is_blocked = blocked(&fixture, MODEL);
+    let began = Instant::now();
+    for version in 1..=50 {
+        let rows = (0..100).map(|id| fixture.row(id, version));
+        let rows: Vec<Row> = rows.chain([service(version, version)?]).collect();
+        fixture.lane.write(rows).await;
+        let (done, is_done) = tokio::sync::oneshot::channel();
+        fixture.lane.notify_settled(done).await;
+        is_done.await?;
+    }
+    // Each batch was held up for more than three seconds when it was tried again in line.
+    let took = began.elapsed();
+    ensure!(took < Duration::from_secs(2), "{took:?}");
+    ensure!(fixture.store.rows().len() == 50);
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    // Asked now and then, with few rows, and nothing of today is given up.
+    let writes = fixture.store.writes();
+    ensure!((300..500).contains(&writes), "{writes}");
+    ensure!(fixture.count("storage_rejected_rows_total") == 0);
+    ensure!(fixture.count("storage_retried_rows_total") < 10_000);
+    // Whoever looks for the row finds the version that waits.
+    let key = |id: &str, time_bucket| RowKey {
+        model: Arc::clone(&fixture.model),
+        id: id.to_owned(),
+        time_bucket,
+    };
+    for bucket in [Some(MINUTE), Some(20_200_915), None] {
+        let held = fixture.lane.held(&key("7", bucket)).context("not held")?;
+        ensure!(held.cells[1].as_text() == Some("50"), "{held:?}");
+    }
+    for key in [key("7", Some(20_200_914)), key("no", Some(MINUTE))] {
+        ensure!(fixture.lane.held(&key).is_none());
+    }
+    is_blocked.store(false, Ordering::SeqCst);
+    fixture.lane.drained().await;
+    ensure!(fixture.lane.held(&key("7", Some(MINUTE))).is_none());
+    let stored = fixture.count("storage_stored_rows_total");
+    let replaced = fixture.count("storage_replaced_rows_total");
+    ensure!(stored + replaced == 5050, "{stored} {replaced}");
+    ensure!(fixture.store.row(MODEL, "7").context("no row")?.cells[1].as_text() == Some("50"));
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_a_blocked_index_is_bounded_and_the_oldest_goes() -> Result<()> {
+    const MAX_BYTES: usize = 400_000;
+    let fixture = fixture(MAX_BYTES)?;
+    blocked(&fixture, MODEL);
+    for id in 0..3000 {
+        fixture.lane.room().await;
+        let rows = vec![fixture.row(id, 1), service(id, 1)?];
+        fixture.lane.write(rows).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let registry = fixture.registry.clone();
+    let rejected = count(&registry, "storage_rejected_rows_total");
+    ensure!((1000..2900).contains(&rejected), "{rejected}");
+    ensure!(fixture.lane.has_room());
+    let newest = RowKey {
+        model: Arc::clone(&fixture.model),
+        id: "2999".to_owned(),
+        time_bucket: Some(MINUTE),
+    };
+    ensure!(fixture.lane.held(&newest).is_some());
+    let oldest = RowKey {
+        id: "0".to_owned(),
+        ..newest
+    };
+    ensure!(fixture.lane.held(&oldest).is_none());
+    // At the end what is still refused is given up too: nothing is dropped without being counted.
+    drop(fixture.lane);
+    fixture.writer.await?;
+    ensure!(fixture.store.rows().len() == 3000);
+    ensure!(count(&registry, "storage_rejected_rows_total") == 3000);
+    ensure!(count(&registry, "storage_shed_rows_total") == 0);
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_store_holds_up_whoever_brings_rows_and_nothing_is_shed() -> Result<()> {
+    let fixture = fixture(20_000)?;
+    fixture.store.set_delay(Duration::from_secs(8));
+    let began = Instant::now();
+    for id in 0..1000 {
+        fixture.lane.write_when_room(vec![fixture.row(id, 1)]).await;
+    }
+    // Far longer than who must not wait has patience.
+    ensure!(
+        began.elapsed() > Duration::from_secs(30),
+        "{:?}",
+        began.elapsed()
+    );
+    ensure!(fixture.count("storage_shed_rows_total") == 0);
+    let patient = Instant::now();
+    fixture
+        .lane
+        .write_or_shed((0..100).map(|id| fixture.row(id, 2)).collect())
+        .await;
+    ensure!(
+        patient.elapsed() <= Duration::from_secs(6),
+        "{:?}",
+        patient.elapsed()
+    );
+    fixture.store.set_delay(Duration::ZERO);
+    let versions = fixture.finish().await?;
+    ensure!(versions.len() == 1000, "{}", versions.len());
     Ok(())
 }

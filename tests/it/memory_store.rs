@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use oap::model::row::{Row, RowKey};
 use oap::model::schema::{Model, Schema};
@@ -21,6 +22,8 @@ pub struct MemoryStore {
     judge: Mutex<Option<Judge>>,
     writes: AtomicU32,
     is_away: AtomicBool,
+    /// How long a write takes.
+    delay: Mutex<Duration>,
     failing_loads: AtomicU32,
     /// A model that cannot be read.
     unreadable: Mutex<Option<&'static str>>,
@@ -49,6 +52,11 @@ impl MemoryStore {
     /// Whether every call fails.
     pub fn set_away(&self, is_away: bool) {
         self.is_away.store(is_away, Ordering::SeqCst);
+    }
+
+    /// How long each write takes from now on.
+    pub fn set_delay(&self, delay: Duration) {
+        *locked(&self.delay) = delay;
     }
 
     /// The next loads that fail.
@@ -91,6 +99,8 @@ impl Backend for MemoryStore {
 
     async fn write(&self, rows: &[Row]) -> Answer<Vec<WriteOutcome>> {
         let number = self.writes.fetch_add(1, Ordering::SeqCst) + 1;
+        let delay = *locked(&self.delay);
+        tokio::time::sleep(delay).await;
         if self.is_away.load(Ordering::SeqCst) {
             return away();
         }

@@ -27,6 +27,7 @@ use crate::lanes::count;
 use crate::memory_store::MemoryStore;
 use crate::segments::{Served, bytes};
 
+mod blocked;
 mod steps;
 
 /// 2020-09-15 10:59:30 UTC: the next minutes are in another hour.
