@@ -13,6 +13,7 @@ mod files;
 mod keeper;
 mod pods;
 mod profile;
+mod repair;
 mod secrets;
 mod stages;
 pub mod storage_tool;
@@ -78,6 +79,7 @@ pub async fn start_with(configuration: Configuration, clock: Clock) -> anyhow::R
     let registry = Registry::new(&settings.core.grpc_host, settings.core.grpc_port);
     let storage = Arc::new(stages::store(&settings, &zone, &clock, Purpose::ToWrite).await?);
     storage.register(registry.prometheus())?;
+    repair::hours_and_days(&storage, &program, &program.schema(&settings)).await;
     let shared = Shared {
         settings,
         zone,

@@ -27,8 +27,8 @@ use crate::dsl::meter::{self, MeterRule};
 use crate::dsl::oal::{self, OalProgram};
 use crate::dsl::prometheus::{self, FetchRules};
 use crate::journal::{Intake, Limits};
-use crate::model::metrics::MeterDefinition;
-use crate::model::schema::Schema;
+use crate::model::metrics::{Function, MeterDefinition};
+use crate::model::schema::{Model, Schema};
 use crate::model::scope::Scope;
 use crate::model::time_bucket::{DAY_MS, Zone};
 use crate::storage::elasticsearch::{Elasticsearch, ElasticsearchOptions};
@@ -161,6 +161,20 @@ impl Program {
     pub(super) fn scope(&self, metric: &str) -> Option<Scope> {
         let found = self.oal.metrics.iter().find(|m| m.name == metric);
         found.map(|metric| metric.scope)
+    }
+
+    /// Models whose hours and days are made of minutes, with what merges them.
+    pub(super) fn downsampled(&self, schema: &Schema) -> Vec<(Arc<Model>, Function)> {
+        let meters = self.meters();
+        let metrics = self.oal.metrics.iter().map(|m| (&m.name, m.function));
+        let meters = meters.iter().map(|m| (&m.name, m.function));
+        let relations = schema.relations().iter();
+        let relations = relations.map(|r| (&r.model.name, Function::Component));
+        metrics
+            .chain(meters)
+            .chain(relations)
+            .filter_map(|(name, function)| Some((Arc::clone(schema.model(name)?), function)))
+            .collect()
     }
 
     /// The storage models.

@@ -2,6 +2,7 @@
 
 mod columns;
 mod definition;
+mod fullness;
 mod meter;
 mod percentile;
 

@@ -26,6 +26,7 @@ mod testing;
 mod tests;
 mod text;
 mod topology;
+mod unclean;
 mod write;
 
 use std::collections::BTreeSet;
@@ -103,6 +104,23 @@ impl Embedded {
     /// Looks at every file of a directory that no other process uses; changes nothing. Blocks on file I/O.
     pub fn inspect(dir: &Path) -> Answer<Inspection> {
         inspect::inspect(dir)
+    }
+
+    /// Days (`yyyyMMdd`) of metrics that a killed process left: what was about to be written to them is missing.
+    pub fn unclean_days(&self) -> Vec<u64> {
+        self.pool.files.unclean.left()
+    }
+
+    /// Nothing is missing from these any more.
+    pub fn forget_unclean_days(&self) {
+        self.pool.files.unclean.repaired();
+    }
+
+    /// The newest minute (`yyyyMMddHHmm`) that a model has values of on a day.
+    pub async fn newest_minute(&self, model: &Arc<Model>, day: u64) -> Answer<Option<u64>> {
+        let model = Arc::clone(model);
+        self.read(move |pool| unclean::newest_minute(pool, &model, day))
+            .await
     }
 
     /// What is stored of models that the schema does not have.
@@ -203,6 +221,12 @@ impl Embedded {
         let mut writer = Arc::clone(&self.writer).lock_owned().await;
         let answer = blocking(move || work(&mut writer)).await;
         self.heal(answer).await
+    }
+}
+
+impl Drop for Embedded {
+    fn drop(&mut self) {
+        self.pool.files.unclean.closed();
     }
 }
 

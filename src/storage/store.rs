@@ -85,6 +85,29 @@ impl Store {
         pass!(self, days(model))
     }
 
+    /// Days (`yyyyMMdd`) of metrics that a killed process left; only the embedded store knows.
+    pub fn unclean_days(&self) -> Vec<u64> {
+        match &self.kind {
+            StoreKind::Embedded(backend) => backend.unclean_days(),
+            StoreKind::Elasticsearch(_) => vec![],
+        }
+    }
+
+    /// The newest minute (`yyyyMMddHHmm`) that a model has values of on one of [`Store::unclean_days`].
+    pub async fn newest_minute(&self, model: &Arc<Model>, day: u64) -> Answer<Option<u64>> {
+        match &self.kind {
+            StoreKind::Embedded(backend) => backend.newest_minute(model, day).await,
+            StoreKind::Elasticsearch(_) => Ok(None),
+        }
+    }
+
+    /// Nothing is missing from [`Store::unclean_days`] any more.
+    pub fn forget_unclean_days(&self) {
+        if let StoreKind::Embedded(backend) = &self.kind {
+            backend.forget_unclean_days();
+        }
+    }
+
     /// What is stored of models that the schema does not have.
     pub async fn unknown_models(&self, schema: &Schema) -> Answer<BTreeSet<String>> {
         pass!(self, unknown_models(schema))

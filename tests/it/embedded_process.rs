@@ -96,6 +96,32 @@ impl Stored {
     }
 }
 
+/// All calls were of one minute: its hour and its day must have what it has.
+fn check_levels(data: &Path) -> Result<()> {
+    let metrics = databases(data)?.into_iter().find(|path| {
+        let name = path.file_name().unwrap_or_default();
+        name.to_string_lossy().starts_with("metrics-")
+    });
+    let conn = opened(&metrics.context("no metrics")?)?;
+    for (table, column) in [
+        ("service_cpm", "total"),
+        ("service_resp_time", "summation"),
+        ("service_percentile", "dataset"),
+        ("endpoint_sla", "total"),
+        ("service_apdex", "total_num"),
+    ] {
+        let sql = format!("SELECT length(time_bucket), {column} FROM {table} ORDER BY 1");
+        let mut rows = conn.prepare(&sql)?;
+        let rows = rows.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let rows = rows.collect::<Result<Vec<(i64, rusqlite::types::Value)>, _>>()?;
+        let levels: Vec<i64> = rows.iter().map(|(level, _)| *level).collect();
+        ensure!(levels == [8, 10, 12], "{table}: {rows:?}");
+        let is_equal = rows.iter().all(|(_, value)| *value == rows[0].1);
+        ensure!(is_equal, "{table}: {rows:?}");
+    }
+    Ok(())
+}
+
 /// A number below `end` that is another one in each run.
 fn any_below(end: u64) -> u64 {
     RandomState::new().build_hasher().finish() % end
@@ -151,6 +177,13 @@ async fn what_was_stored_survives_a_kill_at_any_moment() -> Result<()> {
     let minute = buckets_from(now, "UTC", "MINUTE")?;
     let count = trace_count(&graphql, "shop", &minute).await?;
     ensure!(count == earlier.segments.len() as u64, "{count} segments");
+    let is_repaired = process.log().contains("hours and days have again");
+    ensure!(is_repaired, "{}", process.log());
+    process.stop().await?;
+    check_levels(&data)?;
+    let process = command.start().await?;
+    let log = process.log();
+    ensure!(!log.contains("was killed"), "it ended by itself: {log}");
     process.stop().await
 }
 

@@ -143,6 +143,12 @@ impl Labels {
         added.fold(true, |all, one| all & one)
     }
 
+    /// Numbers that were added, over all labels.
+    pub(super) fn count(&self) -> i64 {
+        let counts = self.0.values().map(|(_, count)| *count);
+        counts.fold(0, i64::wrapping_add)
+    }
+
     pub(super) fn to_cells(&self) -> Vec<Cell> {
         let column = |number: fn(i64, i64) -> i64| {
             let items: Vec<String> = self

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
+use super::unclean::Unclean;
 use super::{aside, format};
 use crate::model::schema::ModelKind;
 use crate::model::time_bucket::{Downsampling, day_of, start_of};
@@ -103,6 +104,7 @@ pub(super) struct Files {
     known: RwLock<BTreeSet<FileKey>>,
     /// Found damaged, with what was wrong.
     damaged: Mutex<BTreeMap<FileKey, String>>,
+    pub(super) unclean: Unclean,
     /// Locked as long as it is open.
     _lock: File,
 }
@@ -158,6 +160,7 @@ impl Files {
             is_read_only,
             known: RwLock::new(known),
             damaged: Mutex::default(),
+            unclean: Unclean::read(dir),
             _lock: lock,
         })
     }

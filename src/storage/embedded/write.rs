@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 
-use super::file::{FileKey, Files};
+use super::file::{Family, FileKey, Files};
 use super::table;
 use crate::model::row::Row;
 use crate::model::schema::Model;
@@ -131,11 +131,17 @@ impl Writer {
     ) -> Result<T, StorageError> {
         let mut file = match self.open.iter().position(|file| file.key == key) {
             Some(at) => self.open.remove(at),
-            None => OpenFile {
-                key,
-                conn: self.files.open_writer(key)?,
-                ready: HashMap::new(),
-            },
+            None => {
+                let conn = self.files.open_writer(key)?;
+                if let FileKey::Day(Family::Metrics, day) = key {
+                    self.files.unclean.used(day);
+                }
+                OpenFile {
+                    key,
+                    conn,
+                    ready: HashMap::new(),
+                }
+            }
         };
         let done = work(&mut file).map_err(|e| self.files.failure(key, &e));
         if done.is_err() {
