@@ -16,6 +16,8 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LOOK_TIMEOUT: Duration = Duration::from_secs(30);
 /// What is said of a value that is refused.
 const MAX_MISTAKES: usize = 10;
+/// Between two failures that are said while a centre stays away: some say something else each time, such as the time.
+const SAY_AGAIN_MS: i64 = 10 * 60 * 1000;
 
 /// Knows what values mean.
 pub trait Apply {
@@ -78,6 +80,14 @@ struct Item {
     refused: Option<String>,
 }
 
+/// A failure that was said.
+#[derive(Debug)]
+struct Said {
+    reason: String,
+    /// Epoch milliseconds.
+    at_ms: i64,
+}
+
 /// Watches the keys of one centre.
 #[derive(Debug)]
 pub struct Watch<A> {
@@ -87,8 +97,9 @@ pub struct Watch<A> {
     apply: A,
     metrics: DynamicMetrics,
     clock: Clock,
-    /// The last failure that was said; empty before the first look, `None` after one that succeeded.
-    said: Option<String>,
+    has_read: bool,
+    /// `None` after a look that succeeded.
+    said: Option<Said>,
 }
 
 impl<A: Apply> Watch<A> {
@@ -119,7 +130,8 @@ impl<A: Apply> Watch<A> {
             apply,
             metrics,
             clock,
-            said: Some(String::new()),
+            has_read: false,
+            said: None,
         }
     }
 
@@ -166,29 +178,42 @@ impl<A: Apply> Watch<A> {
             Ok(values) => {
                 let last = self.metrics.last_success.with_label_values(&[provider]);
                 last.set(self.clock.now_ms() / 1000);
-                if self.said.take().is_some() {
+                if self.said.take().is_some() || !self.has_read {
                     tracing::info!(
                         provider,
                         keys = values.len(),
                         "the configuration centre is read"
                     );
                 }
+                self.has_read = true;
                 self.take(values);
                 true
             }
             Err(error) => {
                 let reason = error.to_string();
-                if self.said.as_ref() != Some(&reason) {
+                if self.is_news(&reason) {
                     tracing::warn!(
                         provider,
                         reason,
                         "the configuration centre cannot be read, what is in use stays"
                     );
-                    self.said = Some(reason);
                 }
                 false
             }
         }
+    }
+
+    /// Whether a failure is to be said, which it then counts as.
+    fn is_news(&mut self, reason: &str) -> bool {
+        let at_ms = self.clock.now_ms();
+        let is_news = self.said.as_ref().is_none_or(|said| {
+            said.reason != reason && at_ms.abs_diff(said.at_ms) >= SAY_AGAIN_MS.unsigned_abs()
+        });
+        if is_news {
+            let reason = reason.to_owned();
+            self.said = Some(Said { reason, at_ms });
+        }
+        is_news
     }
 
     /// A blank value is as none: nobody means one.

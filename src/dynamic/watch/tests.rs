@@ -1,5 +1,8 @@
 //! What is new, what is refused, and what an absence means.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
 use super::*;
 use crate::config::CenterSettings;
 
@@ -86,6 +89,28 @@ fn only_what_is_new_is_handed_on() {
         (changes("taken"), changes("removed"), changes("refused")),
         (3, 2, 4)
     );
+}
+
+#[test]
+fn a_failure_is_said_once_also_if_it_says_something_else_each_time() {
+    let now_ms = Arc::new(AtomicI64::new(0));
+    let mut watch = Watch {
+        clock: Clock::Fixed(Arc::clone(&now_ms)),
+        ..watch(&Registry::new("h", 1))
+    };
+    for (at_ms, reason, is_news) in [
+        (0, "away", true),
+        (SAY_AGAIN_MS, "away", false),
+        (SAY_AGAIN_MS, "at 10:00", true),
+        (SAY_AGAIN_MS + 5000, "at 10:05", false),
+        (SAY_AGAIN_MS * 2 - 1, "away", false),
+        (SAY_AGAIN_MS * 2, "away", true),
+    ] {
+        now_ms.store(at_ms, Ordering::Relaxed);
+        assert_eq!(watch.is_news(reason), is_news, "{at_ms} {reason}");
+    }
+    watch.said = None;
+    assert!(watch.is_news("away"));
 }
 
 #[tokio::test(start_paused = true)]
