@@ -18,6 +18,8 @@ const MAX_BYTES: usize = 8 << 20;
 #[derive(Debug)]
 pub struct Dcs {
     client: ConfigurationServiceClient<Channel>,
+    /// `host:port`
+    address: String,
     cluster: String,
 }
 
@@ -27,13 +29,15 @@ impl Dcs {
             true => format!("[{host}]"),
             false => host.to_owned(),
         };
-        let endpoint = Endpoint::new(format!("http://{host}:{port}"))
-            .map_err(|_| CenterError(format!("{host}:{port} is no address")))?
+        let address = format!("{host}:{port}");
+        let endpoint = Endpoint::new(format!("http://{address}"))
+            .map_err(|_| CenterError(format!("{address} is no address")))?
             .connect_timeout(CONNECT_TIMEOUT)
             .timeout(TIMEOUT);
         let client = ConfigurationServiceClient::new(endpoint.connect_lazy());
         Ok(Dcs {
             client: client.max_decoding_message_size(MAX_BYTES),
+            address,
             cluster: cluster.to_owned(),
         })
     }
@@ -48,7 +52,8 @@ impl Dcs {
         let answer = answer.map_err(|status| {
             let (code, cause) = (status.code(), std::error::Error::source(&status));
             let cause = cause.map(|cause| format!(": {}", CenterError::because(cause)));
-            let message = format!("answered {code:?}: {}", status.message());
+            let (address, text) = (&self.address, status.message());
+            let message = format!("{address}: answered {code:?}: {text}");
             CenterError(message + &cause.unwrap_or_default())
         })?;
         let table = answer.into_inner().config_table.into_iter();

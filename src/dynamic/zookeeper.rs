@@ -30,7 +30,10 @@ impl ZooKeeper {
             .with_connection_timeout(TIMEOUT)
             .with_fail_eagerly()
             .connect(&self.servers);
-        let client = connecting.await.map_err(|e| CenterError::because(&e))?;
+        let client = connecting.await.map_err(|error| {
+            let servers = &self.servers;
+            CenterError(format!("{servers}: {}", CenterError::because(&error)))
+        })?;
         let failed = |error: Error| {
             let path = &self.path;
             CenterError(format!("{path}: {}", CenterError::because(&error)))
