@@ -44,6 +44,7 @@ const ISTIO_REPORTS: [&str; 1] = ["HandleMetricRequest"];
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=agent");
     println!("cargo:rerun-if-changed=alarm");
+    println!("cargo:rerun-if-changed=cluster");
     println!("cargo:rerun-if-changed=configuration");
     println!("cargo:rerun-if-changed=envoy");
     println!("cargo:rerun-if-changed=health.proto");
@@ -94,5 +95,14 @@ fn main() -> Result<(), Box<dyn Error>> {
             .out_dir(&folder)
             .compile_fds(protox::compile([format!("{name}/{name}.proto")], ["."])?)?;
     }
+
+    let cluster = out.join("cluster");
+    fs::create_dir_all(&cluster)?;
+    tonic_prost_build::configure()
+        .out_dir(&cluster)
+        .compile_fds(protox::compile(
+            ["cluster/exchange.proto", "cluster/remote.proto"],
+            ["."],
+        )?)?;
     Ok(())
 }

@@ -5,9 +5,12 @@
 //! for buckets that began before this process could see all of them.
 
 pub mod addresses;
+pub mod increments;
 pub mod metadata;
+pub mod partitions;
 pub mod plan;
 mod read_back;
+pub mod route;
 pub mod rows;
 pub mod shard;
 mod shard_metrics;
@@ -16,7 +19,10 @@ pub mod task_book;
 use std::time::Duration;
 
 pub use addresses::AddressBook;
+pub use increments::{Increment, Increments, Portion};
+pub use partitions::Partitions;
 pub use plan::{ApdexThresholds, Plan};
+pub use route::{Ground, Held, Route};
 pub use shard::{Input, Shard, ShardMetrics};
 pub use task_book::TaskBook;
 

@@ -70,6 +70,16 @@ pub mod configuration {
     include!(concat!(env!("OUT_DIR"), "/configuration/_.rs"));
 }
 
+/// How nodes of a cluster share the aggregation, `/oap.cluster.v1.Exchange/Sync` and `/Push`.
+pub mod cluster {
+    include!(concat!(env!("OUT_DIR"), "/cluster/oap.cluster.v1.rs"));
+
+    /// What nodes of the original send each other, `/RemoteService/call`.
+    pub mod remote {
+        include!(concat!(env!("OUT_DIR"), "/cluster/_.rs"));
+    }
+}
+
 /// The health service, `/grpc.health.v1.Health/Check` and `/Watch`.
 pub mod health {
     include!(concat!(env!("OUT_DIR"), "/grpc.health.v1.rs"));

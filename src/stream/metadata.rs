@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::partitions::{Partitions, of_address, of_entity};
 use super::read_back::Found;
 use crate::model::entity::{Entity, EntityField};
 use crate::model::fact::AddressAlias;
@@ -203,6 +204,17 @@ impl Metadata {
             self.property_bytes = self.known.values().map(Known::property_bytes).sum();
         }
         is_room(self)
+    }
+
+    /// Forgets what another node writes.
+    pub(super) fn forget(&mut self, gone: Partitions) {
+        self.known.retain(|_, known| match &known.content {
+            Content::Address(alias) => !gone.contains(of_address(&alias.address)),
+            Content::Service(entity)
+            | Content::Endpoint(entity)
+            | Content::Instance { entity, .. } => !gone.contains(of_entity(entity)),
+        });
+        self.property_bytes = self.known.values().map(Known::property_bytes).sum();
     }
 
     /// What must be read before it can be written, at most `limit`.

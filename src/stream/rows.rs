@@ -1,5 +1,7 @@
 //! The metric rows of a shard: minute, hour and day values by entity, with what is read, changed and written of each.
 
+mod tenure;
+
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};

@@ -1,5 +1,7 @@
 //! One shard: a task that owns the values of its entities, takes facts in and hands rows to the writer.
 
+mod tenure;
+
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -10,7 +12,9 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use super::StreamOptions;
 use super::addresses::AddressBook;
+use super::increments::Portion;
 use super::metadata::Metadata;
+use super::partitions::Partitions;
 use super::plan::{ApdexThresholds, Plan};
 use super::read_back::{Found, held_or_stored};
 use super::rows::{Due, Horizon, Key, KeyMap, Missing, Now, Ready, Rows};
@@ -31,8 +35,14 @@ use crate::util::clock::Clock;
 #[derive(Debug)]
 pub enum Input {
     Facts(Vec<Fact>),
+    /// What was collected elsewhere.
+    Portion(Portion),
     /// Write everything that was taken in before, then answer.
     Flush(oneshot::Sender<()>),
+    /// There are entities from now on that another node wrote.
+    Acquire,
+    /// Another node writes these; everything about them is stored.
+    Forget(Partitions, oneshot::Sender<()>),
 }
 
 /// What a shard needs from the others.
@@ -150,6 +160,13 @@ impl<S: Backend + 'static> Shard<S> {
             tokio::select! {
                 input = inbox.recv() => match input {
                     Some(Input::Facts(facts)) => self.absorb(facts),
+                    Some(Input::Portion(portion)) => self.take_in(portion),
+                    Some(Input::Acquire) => self.acquire(),
+                    Some(Input::Forget(partitions, done)) => {
+                        self.forget(partitions);
+                        // Whoever asked may have given up.
+                        done.send(()).unwrap_or_default();
+                    }
                     Some(Input::Flush(done)) => {
                         self.waiting.push(done);
                         self.flush().await;

@@ -1,0 +1,176 @@
+//! The way into the shards: facts of entities that this node writes go there, the others to whoever sends them on.
+//!
+//! Alone, a node writes everything. In a cluster it writes some partitions; which, changes while facts come in. What is on
+//! its way into a shard when that happens has arrived there before the change goes on.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use tokio::sync::{RwLock, mpsc, oneshot};
+
+use super::Input;
+use super::increments::Portion;
+use super::partitions::{Partitions, of_fact};
+use crate::model::fact::Fact;
+use crate::storage::Backend;
+
+/// The partitions that this node writes now. Who reads it keeps them from changing.
+pub type Held = Arc<RwLock<Partitions>>;
+
+/// Aggregation has ended, or a stage before its time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("aggregation is gone")]
+pub struct Gone;
+
+/// Where facts go. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Route {
+    shards: Vec<mpsc::Sender<Input>>,
+    elsewhere: Option<Elsewhere>,
+}
+
+#[derive(Debug, Clone)]
+struct Elsewhere {
+    held: Held,
+    facts: mpsc::Sender<Vec<Fact>>,
+}
+
+impl Route {
+    /// Everything to the shards.
+    pub fn new(shards: Vec<mpsc::Sender<Input>>) -> Route {
+        Route {
+            shards,
+            elsewhere: None,
+        }
+    }
+
+    /// What is not `held` goes to `facts`.
+    pub fn sending_on(self, held: Held, facts: mpsc::Sender<Vec<Fact>>) -> Route {
+        Route {
+            elsewhere: Some(Elsewhere { held, facts }),
+            ..self
+        }
+    }
+
+    /// How many shards there are.
+    pub fn shards(&self) -> usize {
+        self.shards.len()
+    }
+
+    /// Hands facts to their shard, or on; waits for room.
+    pub async fn send(&self, shard: usize, facts: Vec<Fact>) -> Result<(), Gone> {
+        let Some(elsewhere) = &self.elsewhere else {
+            return self.to_shard(shard, facts).await;
+        };
+        let held = elsewhere.held.read().await;
+        let (own, others): (Vec<_>, Vec<_>) = facts
+            .into_iter()
+            .partition(|fact| held.contains(of_fact(fact)));
+        if !own.is_empty() {
+            self.to_shard(shard, own).await?;
+        }
+        // Whoever sends on may be waiting for the lock.
+        drop(held);
+        if others.is_empty() {
+            return Ok(());
+        }
+        elsewhere.facts.send(others).await.map_err(|_| Gone)
+    }
+
+    async fn to_shard(&self, shard: usize, facts: Vec<Fact>) -> Result<(), Gone> {
+        let shard = self.shards.get(shard).ok_or(Gone)?;
+        shard.send(Input::Facts(facts)).await.map_err(|_| Gone)
+    }
+
+    /// Writes everything that was handed to the shards before, and waits for it.
+    pub async fn flush(&self) -> Result<(), Gone> {
+        flush(&self.shards).await
+    }
+}
+
+async fn flush(shards: &[mpsc::Sender<Input>]) -> Result<(), Gone> {
+    for shard in shards {
+        let (done, is_done) = oneshot::channel();
+        shard.send(Input::Flush(done)).await.map_err(|_| Gone)?;
+        is_done.await.map_err(|_| Gone)?;
+    }
+    Ok(())
+}
+
+type Refresh = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = bool> + Send>> + Send + Sync>;
+
+/// The shards for whoever decides what this node writes. Cheap to clone.
+#[derive(Clone)]
+pub struct Ground {
+    shards: Vec<mpsc::Sender<Input>>,
+    refresh: Refresh,
+}
+
+impl std::fmt::Debug for Ground {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ground").finish_non_exhaustive()
+    }
+}
+
+impl Ground {
+    pub fn new<S: Backend + 'static>(shards: Vec<mpsc::Sender<Input>>, storage: Arc<S>) -> Ground {
+        let refresh = move || {
+            let storage = Arc::clone(&storage);
+            let refreshing = async move { storage.refresh().await.is_ok() };
+            Box::pin(refreshing) as Pin<Box<dyn Future<Output = bool> + Send>>
+        };
+        Ground {
+            shards,
+            refresh: Arc::new(refresh),
+        }
+    }
+
+    /// Hands over what belongs to partitions that this node writes; waits for room.
+    pub async fn take_in(&self, portion: Portion) -> Result<(), Gone> {
+        let count = self.shards.len();
+        let mut parts: Vec<Portion> = (0..count).map(|_| Portion::default()).collect();
+        // As analysis sorts facts.
+        let shard = |hash: u64| (hash >> 32) as usize % count.max(1);
+        for increment in portion.increments {
+            if let Some(part) = parts.get_mut(shard(increment.entity.hash_code())) {
+                part.increments.push(increment);
+            }
+        }
+        for fact in portion.known {
+            if let Some(part) = parts.get_mut(shard(fact.hash())) {
+                part.known.push(fact);
+            }
+        }
+        for (shard, part) in self.shards.iter().zip(parts) {
+            if !part.is_empty() {
+                shard.send(Input::Portion(part)).await.map_err(|_| Gone)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// From now on this node writes these partitions too: what another one stored of them is read before.
+    pub async fn acquire(&self) -> Result<(), Gone> {
+        for shard in &self.shards {
+            shard.send(Input::Acquire).await.map_err(|_| Gone)?;
+        }
+        Ok(())
+    }
+
+    /// Writes everything there is of these partitions, waits until others can find it in the store, and forgets it. Nothing
+    /// of them may be handed in while this runs.
+    pub async fn release(self, partitions: Partitions) -> Result<(), Gone> {
+        flush(&self.shards).await?;
+        if !(self.refresh)().await {
+            tracing::debug!("the store could not be refreshed, others see metadata later");
+        }
+        for shard in &self.shards {
+            let (done, is_done) = oneshot::channel();
+            let forget = Input::Forget(partitions, done);
+            shard.send(forget).await.map_err(|_| Gone)?;
+            is_done.await.map_err(|_| Gone)?;
+        }
+        Ok(())
+    }
+}

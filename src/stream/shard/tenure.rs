@@ -1,0 +1,57 @@
+//! A shard in a cluster: what comes from other nodes, and entities that come to this one or go to another.
+
+use std::sync::Arc;
+
+use super::{AHEAD_MS, Key, Shard, horizon};
+use crate::model::entity::Entity;
+use crate::storage::Backend;
+use crate::stream::increments::{Portion, merge};
+use crate::stream::partitions::{Partitions, of_entity};
+
+impl<S: Backend + 'static> Shard<S> {
+    /// Merges what was collected elsewhere.
+    pub(super) fn take_in(&mut self, portion: Portion) {
+        let now_ms = self.deps.clock.now_ms();
+        let today = self.deps.zone.day(now_ms).unwrap_or(0);
+        let increments = portion.increments;
+        self.deps.metrics.facts.inc_by(increments.len() as u64);
+        let (mut unfit, mut homeless) = (0, 0);
+        for increment in increments {
+            let key = Key {
+                entity: Arc::clone(&increment.entity),
+                bucket: increment.minute,
+            };
+            let items = self.deps.plan.items(increment.entity.scope).len();
+            let values = self
+                .pending
+                .entry(key)
+                .or_insert_with(|| std::iter::repeat_with(|| None).take(items).collect());
+            unfit += merge(&self.deps.plan, &increment.entity, values, increment.values);
+            let has_room = !increment.is_seen || { &mut self.metadata }.touch(
+                &increment.entity,
+                increment.minute,
+                today,
+            );
+            homeless += u64::from(!has_room);
+        }
+        self.unfit(unfit);
+        self.shed("metadata_full", homeless);
+        self.absorb(portion.known);
+    }
+
+    /// Another node may have written any bucket until now, or until as far as clocks may be ahead.
+    pub(super) fn acquire(&mut self) {
+        let now_ms = self.deps.clock.now_ms();
+        self.rows
+            .read_back_until(horizon(&self.deps.zone, now_ms + AHEAD_MS));
+    }
+
+    /// Forgets all about entities that another node will write. They must be stored.
+    pub(super) fn forget(&mut self, partitions: Partitions) {
+        let is_gone = |entity: &Entity| partitions.contains(of_entity(entity));
+        self.pending.retain(|key, _| !is_gone(&key.entity));
+        self.rows.forget(is_gone);
+        self.metadata.forget(partitions);
+        self.count();
+    }
+}
