@@ -24,7 +24,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::journal::Intake;
-pub use grpc::{GrpcOptions, GrpcServer};
+pub use grpc::{GrpcOptions, GrpcServer, Port};
 use handover::Handover;
 pub use http::HttpOptions;
 pub use listen::bind;

@@ -78,6 +78,26 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// After all calls are answered, how long peers have to close their connections.
 const CLOSING: Duration = Duration::from_secs(1);
 
+/// A port whose server has ended.
+#[derive(Debug)]
+pub struct Port {
+    listener: Arc<TcpListener>,
+    server: Server,
+}
+
+impl Port {
+    /// Serves these until `end`; connections break then.
+    pub async fn serve(self, routes: Routes, end: CancellationToken) -> Result<(), ReceiveError> {
+        let incoming = listen::connections(self.listener, HANDSHAKE_TIMEOUT, end.clone());
+        let mut server = self.server;
+        server
+            .add_routes(routes)
+            .serve_with_incoming_shutdown(incoming, end.cancelled_owned())
+            .await
+            .map_err(ReceiveError::Serve)
+    }
+}
+
 /// A server that is ready to be put on a listener.
 #[derive(Debug)]
 pub struct GrpcServer {
@@ -85,6 +105,8 @@ pub struct GrpcServer {
     tasks: Arc<dyn ProfileTasks>,
     options: GrpcOptions,
     identity: Option<Identity>,
+    /// Services of others, without a token.
+    also: Routes,
 }
 
 impl GrpcServer {
@@ -99,7 +121,13 @@ impl GrpcServer {
             tasks,
             options,
             identity,
+            also: Routes::default(),
         })
+    }
+
+    /// Also serves these.
+    pub fn with(self, also: Routes) -> Self {
+        Self { also, ..self }
     }
 
     /// Serves until `shutdown` is cancelled and the last call is answered. Connections are told to go away at once;
@@ -110,17 +138,34 @@ impl GrpcServer {
         listener: TcpListener,
         shutdown: CancellationToken,
     ) -> Result<(), ReceiveError> {
+        self.run(Arc::new(listener), shutdown).await.map(drop)
+    }
+
+    /// The same, but the port stays open, for those services that must go on.
+    pub async fn serve_first(
+        self,
+        listener: TcpListener,
+        shutdown: CancellationToken,
+    ) -> Result<Port, ReceiveError> {
+        let listener = Arc::new(listener);
+        let server = self.run(Arc::clone(&listener), shutdown).await?;
+        Ok(Port { listener, server })
+    }
+
+    async fn run(
+        self,
+        listener: Arc<TcpListener>,
+        shutdown: CancellationToken,
+    ) -> Result<Server, ReceiveError> {
         let cut = CancellationToken::new();
         let severed = CancellationToken::new();
         let grace = self.options.grace;
         let routes = self.routes(&shutdown, &cut);
-        let serving = self
-            .server()?
-            .add_routes(routes)
-            .serve_with_incoming_shutdown(
-                listen::connections(listener, HANDSHAKE_TIMEOUT, severed.clone()),
-                shutdown.clone().cancelled_owned(),
-            );
+        let mut server = self.server()?;
+        let serving = server.add_routes(routes).serve_with_incoming_shutdown(
+            listen::connections(listener, HANDSHAKE_TIMEOUT, severed.clone()),
+            shutdown.clone().cancelled_owned(),
+        );
         let ending = async {
             shutdown.cancelled().await;
             tokio::time::sleep(grace).await;
@@ -130,7 +175,7 @@ impl GrpcServer {
             std::future::pending().await
         };
         tokio::select! {
-            outcome = serving => outcome.map_err(ReceiveError::Serve),
+            outcome = serving => outcome.map(|()| server).map_err(ReceiveError::Serve),
             never = ending => never,
         }
     }
@@ -160,7 +205,7 @@ impl GrpcServer {
         let max_message_bytes = self.options.max_message_bytes.unwrap_or(MAX_MESSAGE_BYTES);
         let rejected = &self.handover.metrics.rejected_calls;
         let check = TokenCheck::new(self.options.token.clone(), rejected.clone());
-        let mut routes = RoutesBuilder::default();
+        let mut routes = RoutesBuilder::from(self.also.clone());
 
         macro_rules! add {
             ($service:expr, $($server:path),+) => {

@@ -4,6 +4,7 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -37,7 +38,7 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Accepted connections, without end. Each breaks when `severed` is cancelled, or if its peer does not say within
 /// `opening` which protocol it speaks: until then no timeout of the protocols holds.
 pub(super) fn connections(
-    listener: TcpListener,
+    listener: Arc<TcpListener>,
     opening: Duration,
     severed: CancellationToken,
 ) -> impl Stream<Item = io::Result<Connection>> + Send {

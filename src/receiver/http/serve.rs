@@ -1,6 +1,7 @@
 //! Serves routes on a listener over HTTP/1.1 and cleartext HTTP/2, and ends without waiting for idle peers.
 
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -47,7 +48,7 @@ pub async fn serve(
     let open = TaskTracker::new();
     {
         let mut connections = pin!(listen::connections(
-            listener,
+            Arc::new(listener),
             timeouts.idle,
             severed.clone()
         ));
