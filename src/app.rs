@@ -6,6 +6,7 @@ pub mod alarm_tool;
 mod alarms;
 mod analysis;
 mod answers;
+mod cluster;
 mod doors;
 mod dynamic;
 mod fetchers;
@@ -88,7 +89,7 @@ pub async fn start_with(configuration: Configuration, clock: Clock) -> anyhow::R
         storage,
     };
     let stop = CancellationToken::new();
-    let (stages, intake) = stages::start(&shared, &program, &files, &stop)?;
+    let (mut stages, intake) = stages::start(&shared, &program, &files, &stop)?;
     let context = answers::context(&shared, &stages, &files, &configuration)?;
     let tasks = Arc::new(profile::Tasks::new(&shared, &stages));
     // A store of our own is whole before anyone can ask it; if it cannot be, the keeper goes on trying.
@@ -97,7 +98,15 @@ pub async fn start_with(configuration: Configuration, clock: Clock) -> anyhow::R
     {
         tracing::debug!(%error, "the store is not whole yet");
     }
-    let (mut doors, grpc, http) = doors::open(&shared, &intake, context, tasks, &stop).await?;
+    let (mut doors, grpc, http) = doors::open(
+        &shared,
+        &intake,
+        context,
+        tasks,
+        stages.services.take(),
+        &stop,
+    )
+    .await?;
     fetchers::start(&shared, &program.fetcher, &intake, &mut doors, &stop)?;
     dynamic::start(&shared, &program, &stages.inlets, &mut doors, &stop)?;
     let written = CancellationToken::new();

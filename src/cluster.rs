@@ -1,4 +1,18 @@
-//! What the surroundings of a node know: who else runs in the cluster.
+//! Other nodes and what the surroundings know: members of the cluster, what they share, pods of Kubernetes.
 
+mod codec;
 pub mod config_maps;
+mod exchange;
 pub mod kubernetes;
+mod membership;
+mod metrics;
+mod peer;
+mod relay;
+mod remote;
+mod view;
+
+pub use exchange::connect;
+pub use membership::Membership;
+pub use metrics::ClusterMetrics;
+pub use peer::PeerOptions;
+pub use relay::{Dependencies, Relay, RelayOptions};

@@ -8,6 +8,7 @@ pub mod cli;
 
 mod analyzer;
 mod build;
+mod cluster;
 mod core;
 mod document;
 mod dynamic;
@@ -30,6 +31,7 @@ mod zone;
 
 pub use analyzer::{AnalyzerSettings, SlowThresholds};
 pub use cli::{AlarmSelection, Arguments, Command, Selection, StorageCommand, UsageError};
+pub use cluster::ClusterSettings;
 pub use core::{CoreSettings, Role, TlsSettings};
 pub use document::{Place, Report};
 pub use dynamic::{CenterSettings, DynamicSettings, EtcdApi};
@@ -39,7 +41,7 @@ pub use files::{ConfigDirs, ConfigFile, FETCHER_RULES, FileSource, METER_RULES};
 pub use java_opts::JavaOpts;
 pub use receiver::{EnvoySettings, ReceiverSettings, SharingSettings};
 pub use secret::Secret;
-pub use settings::{ClusterSettings, QuerySettings, RunMode, Settings};
+pub use settings::{QuerySettings, RunMode, Settings};
 pub use storage::{EmbeddedSettings, EsProtocol, EsSettings, StorageSettings};
 pub use telemetry::TelemetrySettings;
 pub use zone::time_zone;

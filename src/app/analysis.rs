@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, watch};
 use crate::analyzer::{Analyzer, AnalyzerSettings, Facts, Reject};
 use crate::journal::{Batch, Message, Work};
 use crate::storage::writer::Lane;
-use crate::stream::Input;
+use crate::stream::Route;
 use crate::telemetry::Throttle;
 use crate::telemetry::registry::LATENCY_BUCKETS;
 use crate::util::clock::Clock;
@@ -88,7 +88,7 @@ pub(super) struct Analysis {
     pub(super) analyzer: Analyzer,
     /// The settings of the analyzer, which may change while it works.
     pub(super) settings: watch::Receiver<Arc<AnalyzerSettings>>,
-    pub(super) shards: Vec<mpsc::Sender<Input>>,
+    pub(super) route: Route,
     pub(super) records: Lane,
     pub(super) metrics: AnalysisMetrics,
     pub(super) log: Arc<RejectLog>,
@@ -97,7 +97,7 @@ pub(super) struct Analysis {
 impl Analysis {
     /// Works until the inbox closes.
     pub(super) async fn run(mut self, mut inbox: mpsc::Receiver<Work>) -> anyhow::Result<()> {
-        let mut facts = Facts::new(self.shards.len());
+        let mut facts = Facts::new(self.route.shards());
         while let Some(work) = inbox.recv().await {
             match work {
                 Work::Batch(batch) => self.analyze(batch, &mut facts).await,
@@ -136,11 +136,11 @@ impl Analysis {
     }
 
     async fn hand_over(&self, facts: &mut Facts) {
-        for (shard, mut facts) in self.shards.iter().zip(facts.take_shards()) {
+        for (shard, mut facts) in facts.take_shards().enumerate() {
             while !facts.is_empty() {
                 let rest = facts.split_off(facts.len().min(MAX_LOT));
                 let lot = std::mem::replace(&mut facts, rest);
-                if shard.send(Input::Facts(lot)).await.is_err() {
+                if self.route.send(shard, lot).await.is_err() {
                     tracing::error!("aggregation is gone, facts are lost");
                 }
             }

@@ -7,6 +7,7 @@ use anyhow::Context;
 use axum::Router;
 use tokio_util::sync::CancellationToken;
 
+use super::cluster::Services;
 use super::task::Tasks;
 use super::{GRACE, Shared, store_name};
 use crate::config::{Secret, Settings, TelemetrySettings};
@@ -27,6 +28,8 @@ struct Opening<'a> {
     receivers: Receivers,
     on: Enabled,
     tasks: Tasks,
+    /// What other nodes call, for the core port.
+    peers: Option<Services>,
     stop: &'a CancellationToken,
 }
 
@@ -36,6 +39,7 @@ pub(super) async fn open(
     intake: &Intake,
     context: Arc<QueryContext<Store>>,
     tasks: Arc<dyn ProfileTasks>,
+    peers: Option<Services>,
     stop: &CancellationToken,
 ) -> anyhow::Result<(Tasks, SocketAddr, SocketAddr)> {
     let metrics = ReceiverMetrics::new(&shared.registry)?;
@@ -44,6 +48,7 @@ pub(super) async fn open(
         receivers: Receivers::new(intake.clone(), metrics).giving(tasks),
         on: enabled(&shared.settings),
         tasks: Tasks::new(stop),
+        peers,
         stop,
     };
     let grpc = opening.grpc_ports().await?;
@@ -181,8 +186,21 @@ impl Opening<'_> {
         let listener = receiver::bind(&format!("{host}:{port}")).await?;
         let address = listener.local_addr()?;
         let stop = self.stop.clone();
-        let serving = async move { Ok(server.serve(listener, stop).await?) };
-        self.tasks.spawn("grpc", serving);
+        match self.peers.take() {
+            None => {
+                let serving = async move { Ok(server.serve(listener, stop).await?) };
+                self.tasks.spawn("grpc", serving);
+            }
+            Some(Services { routes, port }) => {
+                let server = server.with(routes);
+                self.tasks.spawn("grpc", async move {
+                    let open = server.serve_first(listener, stop).await?;
+                    // Nobody takes it if the relay has failed, which has been said.
+                    port.send(open).ok();
+                    Ok(())
+                });
+            }
+        }
         Ok(address)
     }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -59,6 +60,7 @@ pub(super) fn start(
         schema: Arc::clone(&stages.schema),
         addresses: Arc::clone(&stages.addresses),
         profile_tasks: Arc::clone(&stages.profile_tasks),
+        is_first: stages.is_first.clone(),
     };
     let layout = keeper.clone();
     let written = written.clone();
@@ -194,6 +196,8 @@ struct Keeper {
     schema: Arc<Schema>,
     addresses: Arc<AddressBook>,
     profile_tasks: Arc<TaskBook>,
+    /// Days are deleted by one node.
+    is_first: watch::Receiver<bool>,
 }
 
 impl Keeper {
@@ -281,6 +285,9 @@ impl Keeper {
         let mut announced = None;
         loop {
             tokio::time::sleep(core.data_keeper_execute_period).await;
+            if !*self.is_first.borrow() {
+                continue;
+            }
             let now = self.shared.clock.now_ms();
             let day = |ms: i64| self.shared.zone.day(ms).unwrap_or(0);
             let days_ago = |ttl: u32| now - i64::from(ttl) * DAY_MS;

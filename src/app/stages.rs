@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::Shared;
 use super::alarms::{self, AlarmInlets};
 use super::analysis::{Analysis, AnalysisMetrics, RejectLog};
+use super::cluster;
 use super::dynamic::Inlets;
 use super::files::Files;
 use super::task::Tasks;
@@ -37,7 +38,7 @@ use crate::storage::writer::{Lane, WriterMetrics, lane};
 use crate::storage::{DeadLetters, Store, StoreKind};
 use crate::stream::shard::Dependencies;
 use crate::stream::{
-    AddressBook, BYTES_PER_ROW, Input, Plan, Shard, ShardMetrics, StreamOptions, TaskBook,
+    AddressBook, BYTES_PER_ROW, Plan, Route, Shard, ShardMetrics, StreamOptions, TaskBook,
 };
 use crate::util::clock::Clock;
 
@@ -60,7 +61,11 @@ pub(super) struct Stages {
     pub(super) pods: Option<Arc<PodMap>>,
     /// What may change while the stages run.
     pub(super) inlets: Inlets,
-    shards: Vec<mpsc::Sender<Input>>,
+    /// What other nodes call.
+    pub(super) services: Option<cluster::Services>,
+    /// Whether this node does what one node does for all.
+    pub(super) is_first: watch::Receiver<bool>,
+    route: Route,
     lanes: Vec<Lane>,
     tasks: Tasks,
 }
@@ -68,14 +73,7 @@ pub(super) struct Stages {
 impl Stages {
     /// Writes everything that was analysed and waits for it.
     pub(super) async fn flush(&self) -> anyhow::Result<()> {
-        for shard in &self.shards {
-            let (done, is_done) = oneshot::channel();
-            shard
-                .send(Input::Flush(done))
-                .await
-                .context("aggregation is gone")?;
-            is_done.await.context("aggregation is gone")?;
-        }
+        self.route.flush().await?;
         for lane in &self.lanes {
             lane.drained().await;
         }
@@ -85,12 +83,12 @@ impl Stages {
     /// Lets every stage see its inbox close and waits until the last row is written.
     pub(super) async fn ended(self) {
         let Stages {
-            shards,
+            route,
             lanes,
             tasks,
             ..
         } = self;
-        drop(shards);
+        drop(route);
         drop(lanes);
         tasks.ended().await;
     }
@@ -316,6 +314,13 @@ pub(super) fn start(
         });
         shards.push(sender);
     }
+    let parts = cluster::Parts {
+        shards,
+        plan: &plan,
+        addresses: &addresses,
+        budget,
+    };
+    let connection = cluster::start(shared, parts, &mut tasks, stop)?;
     let limits = Limits {
         queued_bytes: (budget / 8) as usize,
         patience: PATIENCE,
@@ -362,7 +367,7 @@ pub(super) fn start(
             .knowing_tasks(Arc::clone(&profile_tasks))
             .with_meters(Arc::clone(&meters)),
             settings,
-            shards: shards.clone(),
+            route: connection.route.clone(),
             records: records_lane.clone(),
             metrics: analysis_metrics.clone(),
             log: Arc::clone(&reject_log),
@@ -379,7 +384,9 @@ pub(super) fn start(
             plan,
             alarms: alarms.map(|AlarmInlets { program, .. }| program),
         },
-        shards,
+        services: connection.services,
+        is_first: connection.is_first,
+        route: connection.route,
         lanes,
         tasks,
     };

@@ -6,7 +6,7 @@ use kube::core::Request;
 use kube::core::params::ListParams;
 use serde::Deserialize;
 
-use super::kubernetes::{ClientHandle, KubernetesError, ListMeta, ask, connect};
+use super::kubernetes::{ClientHandle, KubernetesError, ListMeta, READ_TIMEOUT, ask, connect};
 
 /// Maps of one answer; each has up to 1 MiB.
 const PAGE: u32 = 4;
@@ -67,7 +67,7 @@ impl ConfigMapReader {
     pub async fn read(&mut self) -> Result<Vec<ConfigMap>, KubernetesError> {
         let ClientHandle(client) = match self.client.take() {
             Some(handle) => handle,
-            None => ClientHandle(connect(None).await?),
+            None => ClientHandle(connect(None, READ_TIMEOUT).await?),
         };
         let path = format!("/api/v1/namespaces/{}/configmaps", self.namespace);
         let mut page = ListParams::default().limit(PAGE);

@@ -3,6 +3,8 @@
 //! The client is the usual one: `KUBECONFIG` or `~/.kube/config`, else the service account of the own pod. Answers are read
 //! into the few fields that are looked at, so a page of large pods needs little memory.
 
+mod members;
+
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
@@ -13,8 +15,10 @@ use kube::{Client, Config};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+pub use members::{MemberWatcher, PodSelection};
+
 /// As long as the original waits for an answer.
-const READ_TIMEOUT: Duration = Duration::from_secs(20);
+pub(super) const READ_TIMEOUT: Duration = Duration::from_secs(20);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Pods of one answer.
 const PAGE: u32 = 500;
@@ -39,6 +43,8 @@ pub enum KubernetesError {
     TooMany,
     #[error("there are more than {0} ConfigMaps with these labels")]
     TooManyMaps(usize),
+    #[error("more than a thousand pods have the labels of members")]
+    TooManyMembers,
 }
 
 /// The innermost cause says what happened; what is around it only that it happened in a client.
@@ -163,7 +169,7 @@ impl PodReader {
     pub async fn pods(&mut self) -> Result<Vec<RunningPod>, KubernetesError> {
         let client = match self.client.take() {
             Some(ClientHandle(client)) => client,
-            None => connect(self.config.clone()).await?,
+            None => connect(self.config.clone(), READ_TIMEOUT).await?,
         };
         let mut pods = Vec::new();
         let mut known = std::mem::take(&mut self.replica_sets);
@@ -193,13 +199,16 @@ impl PodReader {
     }
 }
 
-pub(super) async fn connect(config: Option<Config>) -> Result<Client, KubernetesError> {
+pub(super) async fn connect(
+    config: Option<Config>,
+    read_timeout: Duration,
+) -> Result<Client, KubernetesError> {
     let mut config = match config {
         Some(config) => config,
         None => Config::infer().await.map_err(KubernetesError::NoConfig)?,
     };
     config.connect_timeout = Some(CONNECT_TIMEOUT);
-    config.read_timeout = Some(READ_TIMEOUT);
+    config.read_timeout = Some(read_timeout);
     config.reset_reader_on_write = true;
     config.default_retry = false;
     Client::try_from(config).map_err(KubernetesError::Client)

@@ -32,6 +32,7 @@ pub fn settings(
     let (without_effect, unknown) = builder.check_modules();
     let core = builder.module("core", |s| CoreSettings::read(s, &arguments.data_dir));
     let storage = builder.storage(arguments);
+    let cluster = builder.cluster(core.as_ref(), environment);
     let sharing = builder.module("receiver-sharing-server", SharingSettings::read);
     let agent_analyzer = builder.module("agent-analyzer", AnalyzerSettings::read);
     let receivers = builder.receivers();
@@ -70,7 +71,7 @@ pub fn settings(
         time_zone,
         memory_budget: java.max_heap_bytes,
         log,
-        cluster: ClusterSettings::Standalone,
+        cluster,
         core,
         storage,
         agent_analyzer,
@@ -212,6 +213,22 @@ impl Builder<'_> {
             }),
             _ => None,
         }
+    }
+
+    fn cluster(
+        &mut self,
+        core: Option<&CoreSettings>,
+        environment: &Environment,
+    ) -> ClusterSettings {
+        let module = self.raw.modules.get("cluster");
+        let read = match module.map_or("", |module| module.provider.as_str()) {
+            "static" => self.module("cluster", |s| ClusterSettings::read_static(s, core)),
+            "kubernetes" => self.module("cluster", |s| {
+                ClusterSettings::read_kubernetes(s, environment)
+            }),
+            _ => None,
+        };
+        read.unwrap_or(ClusterSettings::Standalone)
     }
 
     fn receivers(&mut self) -> ReceiverSettings {

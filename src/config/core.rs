@@ -98,11 +98,8 @@ impl CoreSettings {
             "restAcceptQueueSize",
             "gRPCThreadPoolSize",
             "gRPCThreadPoolQueueSize",
-            "role",
             "enableDatabaseSession",
             "topNReportPeriod",
-            "remoteTimeout",
-            "gRPCSslTrustedCAPath",
         ]);
         CoreSettings {
             role: Role::read(s),

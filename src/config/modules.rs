@@ -18,8 +18,9 @@ const MODULES: &[(&str, &[(&str, Support)])] = {
             "cluster",
             &[
                 ("standalone", Works),
+                ("static", Works),
+                ("kubernetes", Works),
                 ("zookeeper", Missing),
-                ("kubernetes", Missing),
                 ("consul", Missing),
                 ("etcd", Missing),
                 ("nacos", Missing),

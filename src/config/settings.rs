@@ -1,8 +1,8 @@
 //! All settings of a process in one tree, checked and typed.
 
 use super::{
-    AnalyzerSettings, CoreSettings, DynamicSettings, ReceiverSettings, SharingSettings,
-    StorageSettings, TelemetrySettings,
+    AnalyzerSettings, ClusterSettings, CoreSettings, DynamicSettings, ReceiverSettings,
+    SharingSettings, StorageSettings, TelemetrySettings,
 };
 use crate::telemetry::LogSettings;
 
@@ -43,12 +43,6 @@ pub enum RunMode {
     Init,
     /// Never create them, wait until they exist.
     NoInit,
-}
-
-/// How nodes find each other.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ClusterSettings {
-    Standalone,
 }
 
 /// `query.graphql`.

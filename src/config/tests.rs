@@ -279,7 +279,7 @@ fn every_problem_is_listed_with_path_value_and_expectation() {
             ("SW_STORAGE", "elasticsearch"),
             ("SW_STORAGE_ES_CLUSTER_NODES", "localhost"),
             ("SW_STORAGE_ES_ADVANCED", "[1]"),
-            ("SW_CLUSTER", "kubernetes"),
+            ("SW_CLUSTER", "zookeeper"),
             ("SW_RECEIVER_ZIPKIN", "default"),
             ("SW_RECEIVER_SHARING_SERVER", "-"),
             ("SW_AGENT_ANALYZER", "-"),
@@ -296,7 +296,7 @@ fn every_problem_is_listed_with_path_value_and_expectation() {
     OAP_LOG is "oap=loud", expected levels as info or info,oap::storage=debug
     -Dmode is "bogus" (from JAVA_OPTS), expected init, no-init or default
     TZ is "Mars/Base", expected a time zone such as UTC or Asia/Shanghai
-    cluster.selector is "kubernetes" (from SW_CLUSTER), expected standalone, this server has no other
+    cluster.selector is "zookeeper" (from SW_CLUSTER), expected standalone or static or kubernetes, this server has no other
     receiver_zipkin.selector is "default" (from SW_RECEIVER_ZIPKIN), expected -, this server does not have the module
     module receiver-sharing-server is missing, expected a provider, receiver-register, receiver-trace, receiver-jvm, receiver-clr, receiver-profile, service-mesh, istio-telemetry, envoy-metric needs it
     module agent-analyzer is missing, expected a provider, receiver-trace needs it

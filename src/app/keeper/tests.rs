@@ -42,6 +42,7 @@ async fn keeper(environment: &[(&str, &str)], data: &std::path::Path, clock: Clo
         schema: Arc::new(Schema::build(&[], &[], &[], false)),
         addresses: Arc::new(AddressBook::new(10)),
         profile_tasks: Arc::default(),
+        is_first: watch::channel(true).1,
     }
 }
 

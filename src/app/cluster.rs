@@ -1,0 +1,167 @@
+//! The relay between the nodes of a cluster, if there is one, and the coordinator that knows them.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+use tonic::transport::{Certificate, ClientTlsConfig};
+
+use super::Shared;
+use super::task::Tasks;
+use crate::cluster::kubernetes::{MemberWatcher, PodSelection};
+use crate::cluster::{
+    ClusterMetrics, Dependencies, Membership, PeerOptions, RelayOptions, connect,
+};
+use crate::config::{ClusterSettings, CoreSettings, Role, StorageSettings};
+use crate::receiver::Port;
+use crate::stream::{AddressBook, BYTES_PER_ROW, Ground, Held, Input, Plan, Route};
+use crate::telemetry::Throttle;
+
+/// Lots of facts that may wait for the relay.
+const INBOX: usize = 32;
+
+/// How this node is connected to others.
+#[derive(Debug)]
+pub(super) struct Connection {
+    /// The way of facts.
+    pub(super) route: Route,
+    /// What other nodes call on the core gRPC port.
+    pub(super) services: Option<Services>,
+    /// Whether this node does what one does for all.
+    pub(super) is_first: watch::Receiver<bool>,
+}
+
+/// Services for other nodes, which go on when those for agents have ended.
+#[derive(Debug)]
+pub(super) struct Services {
+    pub(super) routes: Routes,
+    /// Takes the port then.
+    pub(super) port: oneshot::Sender<Port>,
+}
+
+/// What the relay works with.
+pub(super) struct Parts<'a> {
+    pub(super) shards: Vec<mpsc::Sender<Input>>,
+    pub(super) plan: &'a Arc<Plan>,
+    pub(super) addresses: &'a Arc<AddressBook>,
+    /// Bytes that everything may take.
+    pub(super) budget: u64,
+}
+
+/// Starts it. Alone, everything goes to the own shards.
+pub(super) fn start(
+    shared: &Shared,
+    parts: Parts<'_>,
+    tasks: &mut Tasks,
+    stop: &CancellationToken,
+) -> anyhow::Result<Connection> {
+    let settings = &shared.settings;
+    let core = &settings.core;
+    let route = Route::new(parts.shards.clone());
+    let membership = match &settings.cluster {
+        ClusterSettings::Standalone => {
+            let (_, is_first) = watch::channel(true);
+            return Ok(Connection {
+                route,
+                services: None,
+                is_first,
+            });
+        }
+        ClusterSettings::Static { members, own } => {
+            let fixed = Membership::fixed(members, own.as_deref());
+            watch::channel(Some(fixed)).1
+        }
+        ClusterSettings::Kubernetes {
+            namespace,
+            label_selector,
+            uid,
+        } => {
+            let selection = PodSelection {
+                namespace: namespace.clone(),
+                label_selector: label_selector.clone(),
+                uid: uid.clone(),
+                port: core.grpc_port,
+            };
+            let (told, membership) = watch::channel(None);
+            let stop = stop.clone();
+            tasks.spawn("members", async move {
+                tokio::select! {
+                    () = stop.cancelled() => {}
+                    () = MemberWatcher::new(selection, None).keep(told) => {}
+                }
+                Ok(())
+            });
+            membership
+        }
+    };
+    if matches!(settings.storage, StorageSettings::Embedded(_)) {
+        tracing::warn!(
+            "nodes do not share the embedded store: each has only what it writes, a cluster needs Elasticsearch"
+        );
+    }
+    let held = Held::default();
+    let (elsewhere, facts) = mpsc::channel(INBOX);
+    let (first, is_first) = watch::channel(false);
+    let dependencies = Dependencies {
+        plan: Arc::clone(parts.plan),
+        addresses: Arc::clone(parts.addresses),
+        ground: Ground::new(parts.shards, Arc::clone(&shared.storage)),
+        held: Arc::clone(&held),
+        facts,
+        membership,
+        stop: stop.clone(),
+        metrics: ClusterMetrics::new(shared.registry.prometheus())?,
+        is_first: first,
+        log: Throttle::new(shared.clock.clone()),
+    };
+    let options = RelayOptions {
+        receives_only: core.role == Role::Receiver,
+        capacity: usize::try_from(parts.budget / 16).unwrap_or(usize::MAX) / BYTES_PER_ROW,
+        peers: PeerOptions {
+            tls: tls(core)?,
+            timeout: core.remote_timeout,
+        },
+    };
+    let (relay, services) = connect(dependencies, options);
+    let over = CancellationToken::new();
+    let is_over = over.clone();
+    tasks.spawn("cluster", async move {
+        let _over = over.drop_guard();
+        relay.run().await;
+        Ok(())
+    });
+    let (port, handed_over) = oneshot::channel::<Port>();
+    let routes = services.clone();
+    tasks.spawn("cluster-port", async move {
+        match handed_over.await {
+            Ok(port) => Ok(port.serve(routes, is_over).await?),
+            // It could not be opened, which ends the start.
+            Err(_) => Ok(()),
+        }
+    });
+    Ok(Connection {
+        route: route.sending_on(held, elsewhere),
+        services: Some(Services {
+            routes: services,
+            port,
+        }),
+        is_first,
+    })
+}
+
+/// How other nodes are called: as this one wants to be called.
+fn tls(core: &CoreSettings) -> anyhow::Result<Option<ClientTlsConfig>> {
+    let Some(tls) = &core.grpc_ssl else {
+        return Ok(None);
+    };
+    let path = tls.trusted_ca_path.as_ref().context(
+        "core.default.gRPCSslTrustedCAPath is not set: with gRPCSslEnabled nodes of a cluster call each other over TLS and \
+         must know whom to trust",
+    )?;
+    let pem = std::fs::read(path)
+        .with_context(|| format!("failed to read gRPCSslTrustedCAPath {}", path.display()))?;
+    let trusted = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem));
+    Ok(Some(trusted))
+}

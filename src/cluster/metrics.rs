@@ -1,0 +1,78 @@
+//! What a node counts about the others.
+
+use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+
+/// Counters and gauges of the exchange with other nodes.
+#[derive(Debug, Clone)]
+pub struct ClusterMetrics {
+    /// Members as this node sees them, itself among them.
+    pub(super) members: IntGauge,
+    /// Partitions that it writes.
+    pub(super) partitions: IntGauge,
+    /// Increments that wait for their owner.
+    pub(super) waiting: IntGauge,
+    /// Increments that an owner took, and that were taken from others.
+    pub(super) exchanged: IntCounterVec,
+    /// Values given up, by reason.
+    pub(super) shed: IntCounterVec,
+    /// Batches sent again although the first may have been taken, because the other process ended.
+    pub(super) uncertain: IntCounter,
+    /// Members that went without handing over.
+    pub(super) lost_members: IntCounter,
+    /// Calls that failed.
+    pub(super) failures: IntCounterVec,
+}
+
+impl ClusterMetrics {
+    pub fn new(registry: &Registry) -> prometheus::Result<ClusterMetrics> {
+        let metrics = ClusterMetrics {
+            members: IntGauge::new("cluster_members", "Members of the cluster, this one too")?,
+            partitions: IntGauge::new(
+                "cluster_partitions_held",
+                "Partitions of all entities, of 1024, whose rows this node writes",
+            )?,
+            waiting: IntGauge::new(
+                "cluster_increments_waiting",
+                "Increments that wait until the node that writes them can take them",
+            )?,
+            exchanged: IntCounterVec::new(
+                Opts::new(
+                    "cluster_increments_total",
+                    "Increments exchanged with other nodes, by direction (sent, taken, of_java)",
+                ),
+                &["direction"],
+            )?,
+            shed: IntCounterVec::new(
+                Opts::new(
+                    "cluster_shed_total",
+                    "Values given up on their way to other nodes, by reason",
+                ),
+                &["reason"],
+            )?,
+            uncertain: IntCounter::new(
+                "cluster_uncertain_batches_total",
+                "Batches sent again that the process which ended may have stored",
+            )?,
+            lost_members: IntCounter::new(
+                "cluster_lost_members_total",
+                "Members that went without handing over what they held",
+            )?,
+            failures: IntCounterVec::new(
+                Opts::new(
+                    "cluster_failures_total",
+                    "Failed calls of other nodes, by call",
+                ),
+                &["call"],
+            )?,
+        };
+        registry.register(Box::new(metrics.members.clone()))?;
+        registry.register(Box::new(metrics.partitions.clone()))?;
+        registry.register(Box::new(metrics.waiting.clone()))?;
+        registry.register(Box::new(metrics.exchanged.clone()))?;
+        registry.register(Box::new(metrics.shed.clone()))?;
+        registry.register(Box::new(metrics.uncertain.clone()))?;
+        registry.register(Box::new(metrics.lost_members.clone()))?;
+        registry.register(Box::new(metrics.failures.clone()))?;
+        Ok(metrics)
+    }
+}

@@ -1,0 +1,214 @@
+//! Another node as this one knows it: which process answers there, since when it is silent, and the batch on its way to it.
+
+use std::error::Error;
+use std::io;
+use std::time::Duration;
+
+use oap_proto::cluster as proto;
+use proto::exchange_client::ExchangeClient;
+use tokio::time::Instant;
+use tonic::Status;
+use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
+
+use crate::stream::Partitions;
+
+/// After so much silence a node counts as dead.
+const SILENCE: Duration = Duration::from_secs(15);
+/// The same if its machine says that nobody listens.
+const REFUSAL: Duration = Duration::from_secs(3);
+/// How long a node that left the list, or says that it leaves, may take to hand over.
+const HANDING_OVER: Duration = Duration::from_secs(30);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// As for agents; a batch has some MiB.
+pub(super) const MAX_MESSAGE_BYTES: usize = 50 << 20;
+
+/// How nodes call each other.
+#[derive(Debug, Clone, Default)]
+pub struct PeerOptions {
+    /// `None` is clear text.
+    pub tls: Option<ClientTlsConfig>,
+    /// `core.default.remoteTimeout`, for one batch.
+    pub timeout: Duration,
+}
+
+/// What a node says about itself in every message.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Word {
+    pub epoch: u64,
+    pub receives_only: bool,
+    pub is_leaving: bool,
+    /// Leaves and writes nothing now.
+    pub is_empty: bool,
+    /// Has handed over everything for good.
+    pub is_through: bool,
+    /// The last batch of this process that it took; `None` if it does not speak of this process.
+    pub taken: Option<u64>,
+}
+
+/// A batch that has no answer yet.
+#[derive(Debug)]
+pub(super) struct InFlight {
+    pub batch: proto::Batch,
+    pub count: usize,
+    pub is_called: bool,
+    pub again_at: Instant,
+}
+
+/// What becomes of a batch in flight by what its receiver says.
+#[derive(Debug)]
+pub(super) enum Fate {
+    /// Nothing yet.
+    Open,
+    Taken(usize),
+    /// It was not taken; it must go elsewhere.
+    Back(proto::Batch),
+    /// The process ended; nobody can tell.
+    Uncertain(proto::Batch),
+}
+
+/// Another node.
+#[derive(Debug)]
+pub(super) struct Peer {
+    pub client: ExchangeClient<Channel>,
+    /// Its process; 0 if unknown.
+    pub epoch: u64,
+    pub receives_only: bool,
+    pub is_leaving: bool,
+    pub is_empty: bool,
+    pub is_through: bool,
+    /// Since when it is one of the members, or was last heard.
+    heard: Instant,
+    refused: Option<Instant>,
+    pub is_participant: bool,
+    /// Since when it is no participant any more and has not handed over.
+    pub limbo: Option<Instant>,
+    /// What it will not write in the view of now.
+    pub agreed: Partitions,
+    pub is_syncing: bool,
+    pub next_sync: Instant,
+    /// It was told that this node is through.
+    pub knows_through: bool,
+    /// Of the last batch to this process.
+    pub sequence: u64,
+    pub in_flight: Option<InFlight>,
+}
+
+impl Peer {
+    /// At `host:port`. Fails if that is none.
+    pub(super) fn new(
+        address: &str,
+        options: &PeerOptions,
+        now: Instant,
+    ) -> Result<Peer, tonic::transport::Error> {
+        let scheme = if options.tls.is_some() {
+            "https"
+        } else {
+            "http"
+        };
+        let mut endpoint = Endpoint::new(format!("{scheme}://{address}"))?
+            .connect_timeout(CONNECT_TIMEOUT)
+            .tcp_nodelay(true);
+        if let Some(tls) = &options.tls {
+            endpoint = endpoint.tls_config(tls.clone())?;
+        }
+        let client = ExchangeClient::new(endpoint.connect_lazy())
+            .max_decoding_message_size(MAX_MESSAGE_BYTES)
+            .max_encoding_message_size(MAX_MESSAGE_BYTES);
+        Ok(Peer {
+            client,
+            epoch: 0,
+            receives_only: false,
+            is_leaving: false,
+            is_empty: false,
+            is_through: false,
+            heard: now,
+            refused: None,
+            is_participant: false,
+            limbo: None,
+            agreed: Partitions::default(),
+            is_syncing: false,
+            next_sync: now,
+            knows_through: false,
+            sequence: 0,
+            in_flight: None,
+        })
+    }
+
+    /// Whether it must be taken for dead.
+    pub(super) fn is_dead(&self, now: Instant) -> bool {
+        let refused = self.refused.is_some_and(|since| now - since > REFUSAL);
+        now - self.heard > SILENCE || refused && !self.is_leaving
+    }
+
+    /// Whether the wait for what it holds is over.
+    pub(super) fn has_handed_over(&self, now: Instant) -> bool {
+        let is_late = self.limbo.is_some_and(|since| now - since > HANDING_OVER);
+        self.is_empty || is_late || !self.is_leaving && self.is_dead(now)
+    }
+
+    /// A message of it arrived.
+    pub(super) fn hear(&mut self, word: Word, now: Instant) -> Fate {
+        self.heard = now;
+        self.refused = None;
+        self.receives_only = word.receives_only;
+        let before = std::mem::replace(&mut self.epoch, word.epoch);
+        let mut fate = Fate::Open;
+        if before != word.epoch {
+            fate = self.forget_process();
+            self.epoch = word.epoch;
+        }
+        self.is_leaving |= word.is_leaving;
+        // A leaving node writes again when it is the last one.
+        self.is_empty = word.is_empty;
+        self.is_through |= word.is_through;
+        // Who leaves takes nothing any more, so this is final.
+        let last = word.taken.filter(|_| word.is_leaving);
+        if let Some(last) = last
+            && let Some(flight) = self.in_flight.take()
+        {
+            fate = match flight.batch.sequence <= last {
+                true => Fate::Taken(flight.count),
+                false => Fate::Back(flight.batch),
+            };
+        }
+        fate
+    }
+
+    /// The process that was there has ended.
+    pub(super) fn forget_process(&mut self) -> Fate {
+        self.epoch = 0;
+        self.is_leaving = false;
+        self.is_empty = false;
+        self.is_through = false;
+        self.limbo = None;
+        self.knows_through = false;
+        self.agreed = Partitions::default();
+        self.sequence = 0;
+        match self.in_flight.take() {
+            Some(flight) => Fate::Uncertain(flight.batch),
+            None => Fate::Open,
+        }
+    }
+
+    /// A call failed.
+    pub(super) fn fail(&mut self, status: &Status, now: Instant) {
+        if is_refused(status) {
+            self.refused.get_or_insert(now);
+        } else {
+            self.refused = None;
+        }
+    }
+}
+
+/// Whether nobody listens there.
+fn is_refused(status: &Status) -> bool {
+    let mut cause = status.source();
+    while let Some(error) = cause {
+        let io = error.downcast_ref::<io::Error>();
+        if io.is_some_and(|io| io.kind() == io::ErrorKind::ConnectionRefused) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}

@@ -1,0 +1,331 @@
+//! The task between the nodes: collects what others write, brings it there, and settles who writes what.
+//!
+//! Each partition is written by at most one node. One who gives it up stores everything first; one who takes it over asks
+//! all others before, and they agree only if they know of the same members and do not write it. In between, increments wait
+//! here. A batch goes to one process until that process says what became of it, so that nothing is lost or counted twice.
+
+mod delivery;
+mod tenure;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use oap_proto::cluster as proto;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, MissedTickBehavior};
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+
+use super::membership::Membership;
+use super::metrics::ClusterMetrics;
+use super::peer::{Peer, PeerOptions};
+use super::view::View;
+use crate::model::fact::Fact;
+use crate::stream::{AddressBook, Ground, Held, Increments, Partitions, Plan, Portion};
+use crate::telemetry::Throttle;
+
+const TICK: Duration = Duration::from_millis(200);
+/// Between two times that increments are sent.
+const HAND_OUT: Duration = Duration::from_secs(1);
+/// How long the coordinator may say nothing after the start, until this node works alone.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How long handing over may take once nothing comes in any more.
+const FAREWELL: Duration = Duration::from_secs(14);
+
+/// What another node, or one of the original, wants.
+#[derive(Debug)]
+pub(super) enum Order {
+    Sync(proto::Status, oneshot::Sender<proto::Answer>),
+    Push(proto::Batch, oneshot::Sender<proto::Taken>),
+    Merge(Portion, oneshot::Sender<()>),
+}
+
+/// What the relay needs from others.
+#[derive(Debug)]
+pub struct Dependencies {
+    pub plan: Arc<Plan>,
+    pub addresses: Arc<AddressBook>,
+    pub ground: Ground,
+    /// What this node writes, decided here.
+    pub held: Held,
+    /// Facts that it does not.
+    pub facts: mpsc::Receiver<Vec<Fact>>,
+    /// `None` until the coordinator has an answer.
+    pub membership: watch::Receiver<Option<Membership>>,
+    /// From then on this node hands everything over.
+    pub stop: CancellationToken,
+    pub metrics: ClusterMetrics,
+    /// Whether this node should do what one node does for all.
+    pub is_first: watch::Sender<bool>,
+    pub log: Throttle,
+}
+
+/// How the relay works.
+#[derive(Debug, Clone)]
+pub struct RelayOptions {
+    /// Role Receiver: writes nothing as long as others do.
+    pub receives_only: bool,
+    /// Entities and minutes that may wait.
+    pub capacity: usize,
+    pub peers: PeerOptions,
+}
+
+/// Something that was going on and is over.
+#[derive(Debug)]
+enum Done {
+    Synced {
+        address: String,
+        view: u64,
+        was_through: bool,
+        answer: Result<proto::Answer, Status>,
+    },
+    Pushed {
+        address: String,
+        sequence: u64,
+        taken: Result<proto::Taken, Status>,
+    },
+    Released(Partitions),
+}
+
+type Running = Pin<Box<dyn Future<Output = Done> + Send>>;
+
+/// The relay of this node.
+#[derive(Debug)]
+pub struct Relay {
+    deps: Dependencies,
+    options: RelayOptions,
+    orders: mpsc::Receiver<Order>,
+    /// This process.
+    epoch: u64,
+    /// Address of this node; empty as long as it has none.
+    own: String,
+    began: Instant,
+    waiting: Increments,
+    peers: BTreeMap<String, Peer>,
+    view: View,
+    receives_only: BTreeSet<String>,
+    /// Counts views.
+    view_number: u64,
+    held: Partitions,
+    releasing: Partitions,
+    /// Since when something is wanted that others do not give.
+    wanting: Option<Instant>,
+    is_leaving: bool,
+    /// Everything is handed over, nothing can come in any more.
+    is_through: bool,
+    /// The last batch taken of each process, and when.
+    taken: HashMap<u64, (u64, Instant)>,
+    running: FuturesUnordered<Running>,
+    next_hand_out: Instant,
+}
+
+impl Relay {
+    pub(super) fn new(
+        deps: Dependencies,
+        options: RelayOptions,
+        orders: mpsc::Receiver<Order>,
+        epoch: u64,
+    ) -> Relay {
+        let now = Instant::now();
+        Relay {
+            waiting: Increments::new(options.capacity),
+            deps,
+            options,
+            orders,
+            epoch,
+            own: String::new(),
+            began: now,
+            peers: BTreeMap::new(),
+            view: View::default(),
+            receives_only: BTreeSet::new(),
+            view_number: 0,
+            held: Partitions::default(),
+            releasing: Partitions::default(),
+            wanting: None,
+            is_leaving: false,
+            is_through: false,
+            taken: HashMap::new(),
+            running: FuturesUnordered::new(),
+            next_hand_out: now,
+        }
+    }
+
+    /// Works until no more facts can come and everything is handed over. Others can call until then.
+    pub async fn run(mut self) {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut is_fed, mut is_ordered, mut is_coordinated) = (true, true, true);
+        let mut ending: Option<Instant> = None;
+        loop {
+            tokio::select! {
+                facts = self.deps.facts.recv(), if is_fed => match facts {
+                    Some(facts) => self.collect(facts),
+                    None => is_fed = false,
+                },
+                order = self.orders.recv(), if is_ordered => match order {
+                    Some(order) => self.obey(order).await,
+                    None => is_ordered = false,
+                },
+                changed = self.deps.membership.changed(), if is_coordinated => match changed {
+                    Ok(()) => self.look().await,
+                    Err(_) => is_coordinated = false,
+                },
+                Some(done) = self.running.next(), if !self.running.is_empty() => {
+                    self.finish(done).await;
+                }
+                () = self.deps.stop.cancelled(), if !self.is_leaving => {
+                    self.is_leaving = true;
+                    self.look().await;
+                    self.sync_all();
+                }
+                _ = tick.tick() => self.tick().await,
+            }
+            if is_fed {
+                continue;
+            }
+            // It may have come to its end without the signal.
+            self.is_leaving = true;
+            let since = *ending.get_or_insert_with(Instant::now);
+            if self.is_over().await {
+                break;
+            }
+            if since.elapsed() > FAREWELL {
+                let increments = self.waiting.len();
+                tracing::error!(
+                    increments,
+                    "other nodes did not take everything in time, the rest is lost"
+                );
+                self.shed("no_owner", increments as u64);
+                break;
+            }
+        }
+    }
+
+    /// Whether nothing is left to do, once no more facts can come. If there are others, they are told.
+    async fn is_over(&mut self) -> bool {
+        let now = Instant::now();
+        let is_busy = !self.waiting.is_empty()
+            || !self.releasing.is_empty()
+            || self.peers.values().any(|peer| peer.in_flight.is_some());
+        if is_busy {
+            return false;
+        }
+        let others = self.peers.values();
+        let mut others =
+            others.filter(|peer| peer.epoch != 0 && !peer.is_through && !peer.is_dead(now));
+        if self.is_through {
+            return self.held.is_empty() && others.all(|peer| peer.knows_through);
+        }
+        if others.next().is_none() {
+            // The shards write what they hold when they end.
+            return true;
+        }
+        self.is_through = true;
+        self.look().await;
+        self.sync_all();
+        false
+    }
+
+    async fn tick(&mut self) {
+        let now = Instant::now();
+        self.look().await;
+        self.acquire().await;
+        self.sync_due(now);
+        if now >= self.next_hand_out || self.waiting.len() > self.options.capacity / 2 {
+            self.next_hand_out = now + HAND_OUT;
+            self.hand_out().await;
+        }
+        self.send_again(now);
+        self.count();
+    }
+
+    fn collect(&mut self, facts: Vec<Fact>) {
+        let addresses = facts.iter().filter_map(|fact| match fact {
+            Fact::Address { alias, .. } => Some(&**alias),
+            _ => None,
+        });
+        self.deps.addresses.learn(addresses);
+        self.waiting.absorb(&self.deps.plan, facts);
+    }
+
+    async fn obey(&mut self, order: Order) {
+        // Whoever asked may have given up, which is as good as an answer that was lost.
+        match order {
+            Order::Sync(status, answer) => {
+                let given = self.answer(status).await;
+                answer.send(given).ok();
+            }
+            Order::Push(batch, answer) => {
+                let outcome = self.take(batch).await;
+                let taken = proto::Taken {
+                    outcome: outcome.into(),
+                    epoch: self.epoch,
+                };
+                answer.send(taken).ok();
+            }
+            Order::Merge(portion, done) => {
+                let count = portion.len() as u64;
+                let of_java = &self.deps.metrics.exchanged;
+                of_java.with_label_values(&["of_java"]).inc_by(count);
+                self.take_in(portion).await;
+                done.send(()).ok();
+            }
+        }
+    }
+
+    async fn finish(&mut self, done: Done) {
+        match done {
+            Done::Synced {
+                address,
+                view,
+                was_through,
+                answer,
+            } => self.synced(&address, view, was_through, answer).await,
+            Done::Pushed {
+                address,
+                sequence,
+                taken,
+            } => self.pushed(&address, sequence, taken).await,
+            Done::Released(partitions) => {
+                self.releasing = self.releasing.without(partitions);
+                tracing::info!(
+                    partitions = partitions.len(),
+                    "handed over, everything of it is stored"
+                );
+                self.acquire().await;
+                self.sync_all();
+            }
+        }
+    }
+
+    fn shed(&self, reason: &str, count: u64) {
+        if count == 0 {
+            return;
+        }
+        let shed = &self.deps.metrics.shed;
+        shed.with_label_values(&[reason]).inc_by(count);
+        if let Some(held_back) = self.deps.log.admit() {
+            tracing::warn!(
+                reason,
+                count,
+                held_back,
+                "values given up on their way to other nodes"
+            );
+        }
+    }
+
+    fn count(&mut self) {
+        let (full, unfit) = self.waiting.take_lost();
+        self.shed("full", full);
+        self.shed("unfit", unfit);
+        let metrics = &self.deps.metrics;
+        metrics.members.set(self.view.participants().len() as i64);
+        metrics.partitions.set(self.held.len() as i64);
+        metrics.waiting.set(self.waiting.len() as i64);
+    }
+}

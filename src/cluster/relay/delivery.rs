@@ -1,0 +1,203 @@
+//! Increments on their way: batches to those who write them, and from others to this node.
+
+use std::time::Duration;
+
+use oap_proto::cluster as proto;
+use proto::taken::Outcome;
+use tokio::time::Instant;
+use tonic::Status;
+
+use super::super::codec;
+use super::super::peer::{Fate, InFlight};
+use super::{Done, Relay};
+use crate::stream::Portion;
+
+/// Entities and minutes of one batch: some MiB.
+const MAX_BATCH: usize = 5000;
+/// Before a batch is sent again.
+const PAUSE: Duration = Duration::from_millis(500);
+/// Processes of which the last batch is remembered; each node is one, each start another.
+const MAX_SENDERS: usize = 1000;
+
+impl Relay {
+    /// Brings what waits to whoever writes it: the own shards, or another node that has no batch to answer.
+    pub(super) async fn hand_out(&mut self) {
+        if self.waiting.is_empty() {
+            return;
+        }
+        let held = self.held;
+        let own = self.waiting.take(usize::MAX, |p| held.contains(p));
+        self.give_to_shards(own).await;
+        let owners = self.view.owners().to_vec();
+        for address in owners {
+            self.send_to(&address);
+        }
+    }
+
+    fn send_to(&mut self, address: &str) {
+        let Some(peer) = self.peers.get_mut(address) else {
+            return;
+        };
+        if peer.in_flight.is_some() || peer.epoch == 0 || peer.is_leaving {
+            return;
+        }
+        let view = &self.view;
+        let portion = self
+            .waiting
+            .take(MAX_BATCH, |p| view.owner(p) == Some(address));
+        if portion.is_empty() {
+            return;
+        }
+        peer.sequence += 1;
+        let batch = proto::Batch {
+            from: self.epoch,
+            to: peer.epoch,
+            sequence: peer.sequence,
+            ..codec::encode(&self.deps.plan, &portion)
+        };
+        peer.in_flight = Some(InFlight {
+            batch,
+            count: portion.len(),
+            is_called: false,
+            again_at: Instant::now(),
+        });
+        self.call(address);
+    }
+
+    fn call(&mut self, address: &str) {
+        let Some(peer) = self.peers.get_mut(address) else {
+            return;
+        };
+        let Some(flight) = &mut peer.in_flight else {
+            return;
+        };
+        flight.is_called = true;
+        let sequence = flight.batch.sequence;
+        let batch = flight.batch.clone();
+        let mut client = peer.client.clone();
+        let address = address.to_owned();
+        let timeout = self.options.peers.timeout;
+        self.running.push(Box::pin(async move {
+            let taken = tokio::time::timeout(timeout, client.push(batch)).await;
+            let late = |_| Err(Status::deadline_exceeded("no answer in time"));
+            Done::Pushed {
+                address,
+                sequence,
+                taken: taken.unwrap_or_else(late).map(tonic::Response::into_inner),
+            }
+        }));
+    }
+
+    /// Sends again what failed.
+    pub(super) fn send_again(&mut self, now: Instant) {
+        let is_due = |flight: &InFlight| !flight.is_called && now >= flight.again_at;
+        let due = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| peer.in_flight.as_ref().is_some_and(is_due));
+        let due: Vec<String> = due.map(|(address, _)| address.clone()).collect();
+        for address in due {
+            self.call(&address);
+        }
+    }
+
+    pub(super) async fn pushed(
+        &mut self,
+        address: &str,
+        sequence: u64,
+        taken: Result<proto::Taken, Status>,
+    ) {
+        let Some(peer) = self.peers.get_mut(address) else {
+            return;
+        };
+        // The receiver may have said otherwise what became of it.
+        let is_it = |flight: &mut InFlight| flight.batch.sequence == sequence && flight.is_called;
+        let Some(mut flight) = peer.in_flight.take_if(is_it) else {
+            return;
+        };
+        let fate = match taken {
+            Ok(taken) => match taken.outcome() {
+                Outcome::Taken => Fate::Taken(flight.count),
+                Outcome::Leaving => Fate::Back(flight.batch),
+                Outcome::Ended => {
+                    // Who is there now says so itself.
+                    peer.forget_process();
+                    Fate::Uncertain(flight.batch)
+                }
+            },
+            Err(status) => {
+                tracing::debug!(address, %status, "a batch was not answered");
+                self.deps
+                    .metrics
+                    .failures
+                    .with_label_values(&["push"])
+                    .inc();
+                flight.is_called = false;
+                flight.again_at = Instant::now() + PAUSE;
+                peer.in_flight = Some(flight);
+                Fate::Open
+            }
+        };
+        let is_more_waiting = matches!(fate, Fate::Taken(_)) && self.waiting.len() >= MAX_BATCH;
+        self.meet(fate).await;
+        if is_more_waiting || self.is_leaving {
+            self.hand_out().await;
+        }
+    }
+
+    pub(super) fn delivered(&self, count: usize) {
+        let exchanged = &self.deps.metrics.exchanged;
+        exchanged.with_label_values(&["sent"]).inc_by(count as u64);
+    }
+
+    /// A batch that was not taken waits again.
+    pub(super) fn take_back(&mut self, batch: proto::Batch) {
+        let (portion, _) = codec::decode(&self.deps.plan, batch);
+        self.waiting.merge(&self.deps.plan, portion);
+    }
+
+    /// Another node sends a batch.
+    pub(super) async fn take(&mut self, batch: proto::Batch) -> Outcome {
+        if batch.to != self.epoch {
+            return Outcome::Ended;
+        }
+        let now = Instant::now();
+        let (from, sequence) = (batch.from, batch.sequence);
+        let before = self.taken.get(&from).map_or(0, |taken| taken.0);
+        if sequence <= before {
+            return Outcome::Taken;
+        }
+        if self.is_leaving {
+            return Outcome::Leaving;
+        }
+        let (portion, foreign) = codec::decode(&self.deps.plan, batch);
+        self.shed("unknown_here", foreign);
+        let exchanged = &self.deps.metrics.exchanged;
+        let count = portion.len() as u64;
+        exchanged.with_label_values(&["taken"]).inc_by(count);
+        if self.taken.len() >= MAX_SENDERS {
+            let oldest = self.taken.iter().min_by_key(|(_, (_, at))| *at);
+            let oldest = oldest.map(|(epoch, _)| *epoch);
+            oldest.and_then(|epoch| self.taken.remove(&epoch));
+        }
+        self.taken.insert(from, (sequence, now));
+        self.take_in(portion).await;
+        Outcome::Taken
+    }
+
+    /// Takes increments in: those that this node writes go to its shards, the others wait.
+    pub(super) async fn take_in(&mut self, portion: Portion) {
+        let held = self.held;
+        let mut parts = portion.divide(2, |p| usize::from(!held.contains(p)));
+        let others = parts.pop().unwrap_or_default();
+        let own = parts.pop().unwrap_or_default();
+        self.give_to_shards(own).await;
+        self.waiting.merge(&self.deps.plan, others);
+    }
+
+    async fn give_to_shards(&mut self, portion: Portion) {
+        if !portion.is_empty() && self.deps.ground.take_in(portion).await.is_err() {
+            tracing::error!("aggregation is gone, increments are lost");
+        }
+    }
+}

@@ -1,0 +1,357 @@
+//! Who writes what: the members as this node sees them, what it gives up and what it takes over.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use oap_proto::cluster as proto;
+use tokio::time::Instant;
+use tonic::Status;
+
+use super::super::peer::{Fate, Peer, Word};
+use super::super::view::View;
+use super::{Done, PATIENCE, Relay};
+use crate::stream::Partitions;
+
+/// Between two looks at a peer.
+const SYNC: Duration = Duration::from_secs(1);
+/// The same while something is to be settled.
+const SOON: Duration = Duration::from_millis(100);
+const SYNC_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long others may disagree before a partition that nobody writes is taken over all the same.
+const DISAGREEMENT: Duration = Duration::from_secs(60);
+
+impl Relay {
+    /// Looks at who is there; draws the consequences of what changed.
+    pub(super) async fn look(&mut self) {
+        let now = Instant::now();
+        let listed = self.deps.membership.borrow_and_update().clone();
+        let is_known = listed.is_some();
+        let listed = listed.unwrap_or_default();
+        if let Some(own) = &listed.own
+            && *own != self.own
+        {
+            self.own.clone_from(own);
+            self.peers.remove(own);
+        }
+        for address in &listed.members {
+            if *address == self.own || self.peers.contains_key(address) {
+                continue;
+            }
+            match Peer::new(address, &self.options.peers, now) {
+                Ok(peer) => {
+                    self.peers.insert(address.clone(), peer);
+                }
+                Err(error) => {
+                    if let Some(held_back) = self.deps.log.admit() {
+                        tracing::warn!(address, %error, held_back, "a member cannot be called");
+                    }
+                }
+            }
+        }
+        self.bury(now).await;
+        let mut participants = BTreeSet::new();
+        let mut receives_only = BTreeSet::new();
+        for (address, peer) in &self.peers {
+            if listed.members.contains(address) && !peer.is_leaving && !peer.is_dead(now) {
+                participants.insert(address.clone());
+                if peer.receives_only {
+                    receives_only.insert(address.clone());
+                }
+            }
+        }
+        let is_alone = participants.is_empty();
+        if self.is_leaving {
+            participants.extend(self.last_one(now).filter(|_| is_alone));
+        } else if listed.own.is_some() || is_alone && (is_known || now - self.began > PATIENCE) {
+            participants.insert(self.own.clone());
+            if self.options.receives_only {
+                receives_only.insert(self.own.clone());
+            }
+        }
+        let is_same = self.view.participants().iter().eq(&participants)
+            && self.receives_only == receives_only;
+        if !is_same {
+            self.change(View::new(participants, &receives_only), now)
+                .await;
+            self.receives_only = receives_only;
+        }
+        self.peers.retain(|address, peer| {
+            listed.members.contains(address) || peer.limbo.is_some() || peer.in_flight.is_some()
+        });
+    }
+
+    /// Who writes while all leave: one after the other.
+    fn last_one(&self, now: Instant) -> Option<String> {
+        let is_candidate = |peer: &Peer| peer.is_leaving && !peer.is_through && !peer.is_dead(now);
+        let peers = self.peers.iter().filter(|(_, peer)| is_candidate(peer));
+        let own = Some(&self.own).filter(|_| !self.is_through);
+        peers.map(|(address, _)| address).chain(own).min().cloned()
+    }
+
+    /// Gives up on nodes that are gone.
+    async fn bury(&mut self, now: Instant) {
+        let mut fates = Vec::new();
+        for (address, peer) in &mut self.peers {
+            let has_left = peer.limbo.is_some() && peer.has_handed_over(now);
+            if has_left && !peer.is_empty {
+                tracing::warn!(address, "a member went without handing over");
+                self.deps.metrics.lost_members.inc();
+            }
+            if has_left {
+                peer.limbo = None;
+            }
+            if peer.is_dead(now) && peer.epoch != 0 {
+                if peer.is_participant || peer.limbo.is_some() {
+                    tracing::warn!(address, "a member does not answer and counts as gone");
+                    self.deps.metrics.lost_members.inc();
+                }
+                fates.push(peer.forget_process());
+            }
+        }
+        for fate in fates {
+            self.meet(fate).await;
+        }
+    }
+
+    async fn change(&mut self, view: View, now: Instant) {
+        self.view = view;
+        self.view_number += 1;
+        self.wanting = None;
+        tracing::info!(
+            members = self.view.participants().join(" "),
+            own = self.own,
+            "members of the cluster"
+        );
+        let participants = self.view.participants();
+        for (address, peer) in &mut self.peers {
+            let was = std::mem::replace(&mut peer.is_participant, participants.contains(address));
+            peer.agreed = Partitions::default();
+            peer.next_sync = now;
+            if peer.is_participant {
+                peer.limbo = None;
+            } else if was && !peer.has_handed_over(now) {
+                peer.limbo = Some(now);
+            }
+        }
+        let is_first = participants.first() == Some(&self.own);
+        self.deps.is_first.send_replace(is_first);
+        let lost = self.held.without(self.view.share(&self.own));
+        self.release(lost).await;
+        self.acquire().await;
+        self.sync_due(now);
+    }
+
+    async fn release(&mut self, partitions: Partitions) {
+        if partitions.is_empty() {
+            return;
+        }
+        self.held = self.held.without(partitions);
+        // Waits until what was let in before has arrived in the shards.
+        *self.deps.held.write().await = self.held;
+        self.releasing = self.releasing.or(partitions);
+        let ground = self.deps.ground.clone();
+        self.running.push(Box::pin(async move {
+            // If aggregation has ended, there is nothing to hand over either.
+            ground.release(partitions).await.ok();
+            Done::Released(partitions)
+        }));
+    }
+
+    /// What this node should write and does not.
+    fn wanted(&self) -> Partitions {
+        let share = self.view.share(&self.own);
+        share.without(self.held).without(self.releasing)
+    }
+
+    /// Begins to write what all others agree to.
+    pub(super) async fn acquire(&mut self) {
+        let wanted = self.wanted();
+        if wanted.is_empty() {
+            self.wanting = None;
+            return;
+        }
+        let since = *self.wanting.get_or_insert_with(Instant::now);
+        let is_waited_for = self.peers.values().any(|peer| peer.limbo.is_some());
+        let mut ready = match is_waited_for {
+            true => Partitions::default(),
+            false => wanted,
+        };
+        for peer in self.peers.values().filter(|peer| peer.is_participant) {
+            ready = ready.and(peer.agreed);
+        }
+        if ready.is_empty() && since.elapsed() > DISAGREEMENT {
+            tracing::warn!(
+                partitions = wanted.len(),
+                "other members do not agree who writes what, taken over all the same"
+            );
+            ready = wanted;
+        }
+        if ready.is_empty() || self.deps.ground.acquire().await.is_err() {
+            return;
+        }
+        self.held = self.held.or(ready);
+        *self.deps.held.write().await = self.held;
+        tracing::info!(
+            partitions = ready.len(),
+            all = self.held.len(),
+            "taken over"
+        );
+        self.next_hand_out = Instant::now();
+    }
+
+    /// Tells all peers at once.
+    pub(super) fn sync_all(&mut self) {
+        let now = Instant::now();
+        for peer in self.peers.values_mut() {
+            peer.next_sync = now;
+        }
+        self.sync_due(now);
+    }
+
+    pub(super) fn sync_due(&mut self, now: Instant) {
+        let wanted = self.wanted();
+        let is_settled = wanted.is_empty() && !self.is_leaving;
+        // As long as it is among those who write, it may take over something.
+        let is_empty = self.is_leaving
+            && self.held.is_empty()
+            && self.releasing.is_empty()
+            && !self.view.participants().contains(&self.own);
+        let was_through = self.is_through && is_empty;
+        let view = self.view_number;
+        for (address, peer) in &mut self.peers {
+            if peer.is_syncing || now < peer.next_sync {
+                continue;
+            }
+            peer.is_syncing = true;
+            peer.next_sync = now
+                + if is_settled && peer.limbo.is_none() {
+                    SYNC
+                } else {
+                    SOON
+                };
+            let status = proto::Status {
+                address: self.own.clone(),
+                epoch: self.epoch,
+                receives_only: self.options.receives_only,
+                leaving: self.is_leaving,
+                empty: is_empty,
+                through: was_through,
+                participants: self.view.participants().to_vec(),
+                wanted: wanted.to_bytes(),
+                your_epoch: peer.epoch,
+                taken: self.taken.get(&peer.epoch).map_or(0, |taken| taken.0),
+            };
+            let mut client = peer.client.clone();
+            let address = address.clone();
+            self.running.push(Box::pin(async move {
+                let answer = tokio::time::timeout(SYNC_TIMEOUT, client.sync(status)).await;
+                let late = |_| Err(Status::deadline_exceeded("no answer in time"));
+                Done::Synced {
+                    address,
+                    view,
+                    was_through,
+                    answer: answer.unwrap_or_else(late).map(tonic::Response::into_inner),
+                }
+            }));
+        }
+    }
+
+    pub(super) async fn synced(
+        &mut self,
+        address: &str,
+        view: u64,
+        was_through: bool,
+        answer: Result<proto::Answer, Status>,
+    ) {
+        let now = Instant::now();
+        let Some(peer) = self.peers.get_mut(address) else {
+            return;
+        };
+        peer.is_syncing = false;
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(status) => {
+                tracing::debug!(address, %status, "a member did not answer");
+                self.deps
+                    .metrics
+                    .failures
+                    .with_label_values(&["sync"])
+                    .inc();
+                peer.fail(&status, now);
+                return;
+            }
+        };
+        let fate = peer.hear(
+            Word {
+                epoch: answer.epoch,
+                receives_only: answer.receives_only,
+                is_leaving: answer.leaving,
+                // Only its own calls tell.
+                is_empty: peer.is_empty,
+                is_through: false,
+                taken: Some(answer.taken),
+            },
+            now,
+        );
+        peer.knows_through |= was_through;
+        if view == self.view_number {
+            peer.agreed = Partitions::from_bytes(&answer.agreed);
+        }
+        self.meet(fate).await;
+        self.look().await;
+        self.acquire().await;
+    }
+
+    /// Another node says what it is and wants.
+    pub(super) async fn answer(&mut self, status: proto::Status) -> proto::Answer {
+        let now = Instant::now();
+        if let Some(peer) = self.peers.get_mut(&status.address) {
+            let is_about_us = status.your_epoch == self.epoch;
+            let fate = peer.hear(
+                Word {
+                    epoch: status.epoch,
+                    receives_only: status.receives_only,
+                    is_leaving: status.leaving,
+                    is_empty: status.empty,
+                    is_through: status.through,
+                    taken: is_about_us.then_some(status.taken),
+                },
+                now,
+            );
+            self.meet(fate).await;
+            self.look().await;
+        }
+        let limbo = self.peers.iter().filter(|(_, peer)| peer.limbo.is_some());
+        let is_settled = limbo
+            .into_iter()
+            .all(|(address, _)| *address == status.address);
+        let is_same = self.view.participants() == status.participants;
+        let agreed = match is_settled && is_same {
+            true => Partitions::from_bytes(&status.wanted)
+                .and(self.view.share(&status.address))
+                .without(self.held)
+                .without(self.releasing),
+            false => Partitions::default(),
+        };
+        proto::Answer {
+            epoch: self.epoch,
+            receives_only: self.options.receives_only,
+            leaving: self.is_leaving,
+            agreed: agreed.to_bytes(),
+            taken: self.taken.get(&status.epoch).map_or(0, |taken| taken.0),
+        }
+    }
+
+    /// Acts on what became of a batch.
+    pub(super) async fn meet(&mut self, fate: Fate) {
+        match fate {
+            Fate::Open => {}
+            Fate::Taken(count) => self.delivered(count),
+            Fate::Back(batch) => self.take_back(batch),
+            Fate::Uncertain(batch) => {
+                self.deps.metrics.uncertain.inc();
+                self.take_back(batch);
+            }
+        }
+    }
+}

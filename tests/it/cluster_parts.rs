@@ -1,0 +1,163 @@
+//! Members of a cluster that are killed, that only receive, and that stand beside nodes of the original.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use bytes::Bytes;
+use jiff::Timestamp;
+use oap::model::id;
+use oap_proto::cluster::remote::{RemoteData, RemoteMessage};
+use prost::Message as _;
+
+use crate::cluster::{Load, Stored, alone, free, has_logged, member, scripts, stored};
+use crate::es_console::EsConsole;
+use crate::oap_process::OapProcess;
+use crate::segments::{COLLECT, Served};
+use crate::sender::{Calling, Sender};
+use crate::waiting::wait_until;
+
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Value of a metric of the server itself.
+pub async fn gauge(process: &OapProcess, name: &str) -> Result<i64> {
+    let client = reqwest::Client::builder().no_proxy().build()?;
+    let text = client
+        .get(process.metrics_url()?)
+        .send()
+        .await?
+        .text()
+        .await?;
+    let start = format!("{name}{{");
+    let line = text.lines().find(|line| line.starts_with(&start));
+    let (_, value) = line
+        .and_then(|l| l.rsplit_once(' '))
+        .context("no such metric")?;
+    Ok(value.parse::<f64>()? as i64)
+}
+
+async fn has(process: &OapProcess, name: &str, want: i64) -> Result<()> {
+    wait_until(name, DEADLINE, async || {
+        let value = gauge(process, name).await?;
+        ensure!(value == want, "{value}, not {want}");
+        Ok(())
+    })
+    .await
+}
+
+/// Requests that are counted in minutes, of everything together.
+fn requests(stored: &Stored) -> Result<i64> {
+    let of_minutes = stored
+        .iter()
+        .filter(|((index, id), _)| index.starts_with("all_cpm") && id.len() == 12);
+    let totals = of_minutes.map(|(_, row)| row["total"].as_i64().context("a number"));
+    totals.sum()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_member_loses_what_was_in_its_memory_and_nothing_is_counted_twice() -> Result<()> {
+    const NAME: &str = "cluster_killed";
+    let folder = scripts()?;
+    let members = free(&["127.0.0.1", "127.0.0.2"])?;
+    let console = EsConsole::new(NAME)?;
+    let commands = (
+        member(folder.path(), NAME, &members, 0)?,
+        member(folder.path(), NAME, &members, 1)?,
+    );
+    let (first, second) = tokio::try_join!(commands.0.start(), commands.1.start())?;
+    has_logged(&first, "taken over").await?;
+    has_logged(&second, "taken over").await?;
+    let load = Load::new();
+    let mut agents = tokio::task::JoinSet::new();
+    for start in 0..2 {
+        let mut addresses = members.clone();
+        addresses.rotate_left(start);
+        agents.spawn(Arc::clone(&load).agent(addresses, Duration::from_millis(40)));
+    }
+    load.until(1000).await?;
+    let before = load.sent();
+    first.kill()?;
+    has(&second, "cluster_partitions_held", 1024).await?;
+    let taken_over = load.sent();
+    load.until(500).await?;
+    load.is_over.store(true, Ordering::SeqCst);
+    while let Some(agent) = agents.join_next().await {
+        agent??;
+    }
+    ensure!(gauge(&second, "cluster_lost_members_total").await? == 1);
+    second.stop().await?;
+    let got = stored(&console).await?;
+    let want = alone("cluster_killed_alone", folder.path(), &load).await?;
+    for (key, row) in got.iter().filter(|((index, _), _)| index.contains("_cpm-")) {
+        let sent = want
+            .get(key)
+            .with_context(|| format!("{key:?} was never sent"))?;
+        let (got, sent) = (row["total"].as_i64(), sent["total"].as_i64());
+        ensure!(got <= sent, "{key:?}: {got:?} of {sent:?}");
+    }
+    let (got, want) = (requests(&got)?, requests(&want)?);
+    // Three of four segments are requests; a batch may have been on its way.
+    let after = (load.sent() - taken_over) as i64 * 3 / 4 - 20;
+    ensure!(
+        got >= after,
+        "{got} stored of {want}, {after} after the take-over"
+    );
+    eprintln!(
+        "killed after {before} segments, taken over after {taken_over}: {} of {want} requests are not in minutes",
+        want - got
+    );
+    console.clean().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receiver_writes_nothing_and_rows_of_java_nodes_are_merged() -> Result<()> {
+    const NAME: &str = "cluster_roles";
+    let folder = scripts()?;
+    let members = free(&["127.0.0.1", "127.0.0.2"])?;
+    let console = EsConsole::new(NAME)?;
+    let writer = member(folder.path(), NAME, &members, 0)?;
+    let receiver = member(folder.path(), NAME, &members, 1)?.env("SW_CORE_ROLE", "Receiver");
+    let (writer, receiver) = tokio::try_join!(writer.start(), receiver.start())?;
+    has(&writer, "cluster_partitions_held", 1024).await?;
+    has(&receiver, "cluster_partitions_held", 0).await?;
+
+    let now = Timestamp::now();
+    let minute: i64 = now.strftime("%Y%m%d%H%M").to_string().parse()?;
+    let shop = id::service_id("shop", true);
+    let row = RemoteMessage {
+        next_worker_name: "service_cpm_rec".to_owned(),
+        remote_data: Some(RemoteData {
+            data_strings: vec![shop.clone()],
+            data_longs: vec![4, 4, minute],
+            ..RemoteData::default()
+        }),
+    };
+    for process in [&writer, &receiver] {
+        let sender = Sender::connect(process.grpc(), process.http()).await?;
+        let rows: Vec<Bytes> = vec![row.encode_to_vec().into(); 2];
+        let outcome = sender
+            .call("/RemoteService/call", Calling::ClientStream, rows)
+            .await?;
+        ensure!(outcome.is_ok(), "{outcome:?}");
+        let at_ms = now.as_millisecond();
+        let segment = Served::new(process.grpc(), "shop", at_ms, 20).bytes();
+        let outcome = sender
+            .call(COLLECT, Calling::ClientStream, vec![segment])
+            .await?;
+        ensure!(outcome.is_ok(), "{outcome:?}");
+    }
+    receiver.stop().await?;
+    writer.stop().await?;
+    let stored = stored(&console).await?;
+    for bucket in [minute, minute / 100, minute / 10_000] {
+        let id = format!("{bucket}_{shop}");
+        let row = stored
+            .iter()
+            .find(|((index, i), _)| index.starts_with("service_cpm") && *i == id);
+        let (_, row) = row.with_context(|| format!("no {id}"))?;
+        // Twice four from each of two, and a segment to each.
+        ensure!(row["total"] == 18, "{id}: {row:?}");
+    }
+    console.clean().await
+}
