@@ -24,22 +24,27 @@ pub(super) fn of_all(
     let Some((first, last)) = extent(conn, filter)? else {
         return Ok(());
     };
-    hits.count(count(conn, filter, (first, last))?);
     let Some(behind) = hits.kept().checked_sub(1) else {
+        hits.count(count(conn, filter, (first, last))?);
         return Ok(());
     };
     match filter.order {
         TraceOrder::ByStartTime => {
+            hits.count(count(conn, filter, (first, last))?);
             let from = bucket(conn, filter, "DESC", behind)?;
             let from = from.map_or(first, |bucket| bucket - HOUR);
             collect(conn, "start_time", filter, (from, last), file, hits)
         }
         TraceOrder::ByDuration => {
-            // After the first hours few are better than what is there.
             let mut to = last;
             while to >= first {
                 let from = to - to % HOUR;
-                collect(conn, "latency", filter, (from, to), file, hits)?;
+                let (count, longest) = summary(conn, &part(filter, (from, to)))?;
+                hits.count(count);
+                // After the first hours few have any that is better than what is there.
+                if longest.is_some_and(|longest| longest >= hits.threshold()) {
+                    collect(conn, "latency", filter, (from, to), file, hits)?;
+                }
                 to = match latest(conn, from - 1)? {
                     Some(bucket) => bucket,
                     None => break,
@@ -48,6 +53,18 @@ pub(super) fn of_all(
             Ok(())
         }
     }
+}
+
+/// How many pass, and the longest of their durations.
+fn summary(conn: &Connection, filter: &SegmentFilter) -> rusqlite::Result<(i64, Option<i64>)> {
+    let conditions = segment_conditions(filter);
+    let sql = format!(
+        "SELECT count(*), max(latency) FROM {SEGMENT}{}",
+        conditions.sql()
+    );
+    let mut statement = conn.prepare_cached(&sql)?;
+    let values = params_from_iter(&conditions.values);
+    statement.query_row(values, |row| Ok((row.get(0)?, row.get(1)?)))
 }
 
 /// The first and the last bucket of what passes.
@@ -112,16 +129,8 @@ fn is_whole(conn: &Connection, (first, last): (i64, i64)) -> rusqlite::Result<bo
     statement.query_row((first, last), |row| row.get(0))
 }
 
-/// Notes those of some buckets that are not worse than all that are there.
-fn collect(
-    conn: &Connection,
-    sort_by: &str,
-    filter: &SegmentFilter,
-    (from, to): (i64, i64),
-    file: FileKey,
-    hits: &mut Hits,
-) -> rusqlite::Result<()> {
-    // One lower bound, or SQLite would choose which to begin at.
+/// The filter for some buckets of its range. There is one lower bound, or SQLite would choose which to begin at.
+fn part(filter: &SegmentFilter, (from, to): (i64, i64)) -> SegmentFilter {
     let bucket = |bucket: i64| u64::try_from(bucket).unwrap_or(0);
     let asked = filter.range.unwrap_or(BucketRange {
         start: 0,
@@ -131,11 +140,22 @@ fn collect(
         start: bucket(from).max(asked.start),
         end: bucket(to).min(asked.end),
     };
-    let part = SegmentFilter {
+    SegmentFilter {
         range: Some(range),
         ..filter.clone()
-    };
-    let mut conditions = segment_conditions(&part);
+    }
+}
+
+/// Notes those of some buckets that are not worse than all that are there.
+fn collect(
+    conn: &Connection,
+    sort_by: &str,
+    filter: &SegmentFilter,
+    buckets: (i64, i64),
+    file: FileKey,
+    hits: &mut Hits,
+) -> rusqlite::Result<()> {
+    let mut conditions = segment_conditions(&part(filter, buckets));
     conditions.add(&format!("{sort_by} >= ?"), hits.threshold());
     let sql = format!("SELECT rowid, {sort_by} FROM {SEGMENT}{}", conditions.sql());
     let mut statement = conn.prepare_cached(&sql)?;
