@@ -16,7 +16,7 @@ pub use store::{Store, StoreKind};
 pub use transfer::{Inspection, RowPage};
 
 /// Why a storage call failed as a whole.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum StorageError {
     /// The store cannot be reached or is not ready; trying again later can succeed.
     #[error("storage is not available: {0}")]

@@ -11,6 +11,7 @@ mod client;
 mod counters;
 mod difference;
 pub(super) mod document;
+mod gather;
 mod inspect;
 mod install;
 mod load;
@@ -37,9 +38,12 @@ pub use options::{ElasticsearchOptions, OptionsError};
 
 use client::Client;
 use counters::Counters;
+use gather::Gather;
 use inspect::Reported;
+use load::Doc;
 use names::Names;
 use search::Freshened;
+use serde_json::Value;
 use shadows::Shadows;
 
 use super::backend::Backend;
@@ -52,10 +56,13 @@ use crate::util::clock::Clock;
 
 type Answer<T> = Result<T, StorageError>;
 
+/// Indices that one request refreshes.
+const REFRESHED_AT_ONCE: usize = 20;
+
 /// An Elasticsearch 7 cluster.
 #[derive(Debug)]
 pub struct Elasticsearch {
-    client: Client,
+    client: Arc<Client>,
     names: Names,
     options: ElasticsearchOptions,
     zone: Zone,
@@ -66,6 +73,10 @@ pub struct Elasticsearch {
     shadows: Shadows,
     counters: Counters,
     freshened: Freshened,
+    /// Indices that are refreshed at the same moment.
+    refreshing: Gather<String, ()>,
+    /// Documents that are asked for at the same moment.
+    getting: Gather<Vec<Value>, Vec<Doc>>,
 }
 
 impl Elasticsearch {
@@ -76,11 +87,13 @@ impl Elasticsearch {
         clock: Clock,
     ) -> Result<Elasticsearch, OptionsError> {
         Ok(Elasticsearch {
-            client: Client::new(&options, clock.clone())?,
+            client: Arc::new(Client::new(&options, clock.clone())?),
             names: Names::new(&options.name_space)?.with_day_step(options.day_step),
             options,
             counters: Counters::new(clock.clone()).map_err(OptionsError::Counters)?,
             freshened: Freshened::default(),
+            refreshing: Gather::new(REFRESHED_AT_ONCE),
+            getting: Gather::new(load::MAX_IDS),
             zone,
             started_ms: clock.now_ms(),
             clock,

@@ -1,6 +1,7 @@
 //! Writers and readers against an Elasticsearch that does what a healthy one does not: nothing is lost, all is counted, and
 //! work goes on when it is well again.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -303,5 +304,46 @@ async fn requests_are_in_flight_together_and_ask_for_no_refresh() -> Result<()> 
         !asked.iter().any(|uri| uri.contains("refresh")),
         "{asked:?}"
     );
+    Ok(())
+}
+
+/// Searches of one moment are one request, in which each has its own answer or failure.
+#[tokio::test]
+async fn searches_of_one_moment_travel_together() -> Result<()> {
+    const ANSWERS: &str = r#"{"responses": [
+        {"hits": {"total": {"value": 1, "relation": "eq"}, "hits": [
+            {"_index": "fake_endpoint_traffic-20200915", "_id": "1", "_source": {"service_id": "a", "name": "/a"}}]}},
+        {"error": {"root_cause": [{"type": "parsing_exception", "reason": "no such word"}]}, "status": 400},
+        {"error": {"root_cause": [{"type": "busy", "reason": "later"}]}, "status": 429}
+    ]}"#;
+    let requests = Arc::new(AtomicUsize::new(0));
+    let seen = Arc::clone(&requests);
+    let fake = FakeEs::start(move |asked| {
+        seen.fetch_add(1, Ordering::SeqCst);
+        match asked.action {
+            "_msearch" => Fault::Answer(ANSWERS),
+            _ => Fault::None,
+        }
+    })
+    .await?;
+    let store = store(&fake)?;
+    let asking = ["a", "b", "c", "d"].map(|service| store.endpoints(service, "", 10));
+    let answers = futures_util::future::join_all(asking).await;
+    ensure!(requests.load(Ordering::SeqCst) == 1, "{requests:?}");
+    match answers.as_slice() {
+        [
+            Ok(found),
+            Err(StorageError::InvalidQuery(wrong)),
+            Err(StorageError::Unavailable(later)),
+            Err(StorageError::Damaged(_)),
+        ] => {
+            ensure!(found.len() == 1 && found[0].name == "/a", "{found:?}");
+            ensure!(wrong.contains("no such word"), "{wrong}");
+            ensure!(later.contains("busy"), "{later}");
+        }
+        other => anyhow::bail!("{other:?}"),
+    }
+    // One alone is asked as ever.
+    ensure!(store.endpoints("a", "", 10).await?.is_empty());
     Ok(())
 }

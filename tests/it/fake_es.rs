@@ -26,6 +26,8 @@ pub enum Fault {
     None,
     /// Nothing is done, this is the answer.
     Status(u16, &'static str),
+    /// Nothing is done, this is the body of the answer.
+    Answer(&'static str),
     /// Some documents of a bulk request, by position, are not taken.
     Items(fn(usize) -> Option<ItemFault>),
     /// Everything is done, but no answer comes.
@@ -123,6 +125,7 @@ async fn serve(State(inner): State<Arc<Mutex<Inner>>>, request: Request) -> Resp
                 json!({"error": {"type": "scripted", "reason": reason}, "status": status.as_u16()});
             (status, error.to_string()).into_response()
         }
+        Fault::Answer(body) => body.into_response(),
         Fault::Hang => {
             tokio::time::sleep(Duration::from_secs(3600)).await;
             StatusCode::OK.into_response()

@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::node::{Node, NodeError, Reply, Request};
 use super::options::{ElasticsearchOptions, OptionsError};
+use super::search::{Searches, searches};
 use super::trust_store::certificates;
 use crate::config::EsProtocol;
 use crate::storage::StorageError;
@@ -32,6 +33,7 @@ pub struct Client {
     next: AtomicUsize,
     clock: Clock,
     request_timeout: Duration,
+    pub(super) searches: Searches,
     /// Epoch milliseconds of the last warning about an incomplete search.
     warned_ms: AtomicI64,
 }
@@ -43,6 +45,7 @@ impl Client {
             next: AtomicUsize::new(0),
             clock,
             request_timeout: options.request_timeout,
+            searches: searches(),
             warned_ms: AtomicI64::new(i64::MIN),
         })
     }
@@ -88,15 +91,19 @@ impl Client {
         accepted(reply).map(|_| true)
     }
 
+    /// Posts a JSON body; the caller judges the answer.
+    pub async fn post_json(&self, path: &str, body: &Value) -> Result<Reply, StorageError> {
+        let body = Bytes::from(body.to_string());
+        self.send(Method::Post, path, Some(body), JSON).await
+    }
+
     /// Posts a JSON body and parses the answer.
     pub async fn post<T: DeserializeOwned>(
         &self,
         path: &str,
         body: &Value,
     ) -> Result<T, StorageError> {
-        let body = Bytes::from(body.to_string());
-        let reply = self.send(Method::Post, path, Some(body), JSON).await?;
-        parse(&accepted(reply)?)
+        parse(&accepted(self.post_json(path, body).await?)?)
     }
 
     /// Posts lines of JSON; the caller judges the answer.

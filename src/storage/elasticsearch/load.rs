@@ -9,7 +9,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::client::Cause;
+use super::client::{Cause, Client};
 use super::document::Source;
+use super::gather::all_failed;
 use super::names::{Names, day_of_index};
 use super::search::{Completeness, Found, search};
 use super::stored_id::stored_id;
@@ -20,7 +22,7 @@ use crate::model::time_bucket::day_of;
 use crate::storage::StorageError;
 
 /// Ids of one request.
-const MAX_IDS: usize = 1000;
+pub(super) const MAX_IDS: usize = 1000;
 const MULTI_GET: &str = "/_mget?filter_path=error,status,docs.found,docs._index,docs._source,docs.error.type,docs.error.reason";
 /// Requests in flight.
 const SLOTS: usize = 4;
@@ -31,8 +33,9 @@ struct MultiGet {
     docs: Vec<Doc>,
 }
 
+/// What was found of an id.
 #[derive(Debug, Deserialize)]
-struct Doc {
+pub(super) struct Doc {
     #[serde(default, rename = "_index")]
     index: String,
     #[serde(rename = "_source")]
@@ -103,17 +106,13 @@ impl Elasticsearch {
             .iter()
             .map(|(_, key)| json!({"_index": self.index_of_key(key), "_id": stored_id(&key.id)}))
             .collect();
-        let answer: MultiGet = self.client.post(MULTI_GET, &json!({"docs": docs})).await?;
-        if answer.docs.len() != asked.len() {
-            return Err(StorageError::Damaged(format!(
-                "elasticsearch answered {} of {} documents",
-                answer.docs.len(),
-                asked.len()
-            )));
-        }
+        let weight = docs.len();
+        let client = Arc::clone(&self.client);
+        let send = move |groups| async move { get_groups(&client, groups).await };
+        let docs = self.getting.ask(docs, weight, send).await?;
         asked
             .into_iter()
-            .zip(answer.docs)
+            .zip(docs)
             .map(|((i, key), doc)| Ok((i, self.row_of(key, doc)?)))
             .collect()
     }
@@ -173,6 +172,27 @@ impl Elasticsearch {
             })
             .collect()
     }
+}
+
+/// Documents of some groups of ids, with one request.
+async fn get_groups(client: &Client, groups: Vec<Vec<Value>>) -> Vec<Answer<Vec<Doc>>> {
+    let lengths: Vec<usize> = groups.iter().map(Vec::len).collect();
+    let count = lengths.iter().sum::<usize>();
+    let docs: Vec<Value> = groups.into_iter().flatten().collect();
+    let answer: Answer<MultiGet> = client.post(MULTI_GET, &json!({"docs": docs})).await;
+    let mut docs = match answer {
+        Ok(answer) if answer.docs.len() == count => answer.docs.into_iter(),
+        Ok(answer) => {
+            let text = format!(
+                "elasticsearch answered {} of {count} documents",
+                answer.docs.len()
+            );
+            return all_failed(lengths.len(), &StorageError::Damaged(text));
+        }
+        Err(error) => return all_failed(lengths.len(), &error),
+    };
+    let group = |length| Ok(docs.by_ref().take(length).collect());
+    lengths.into_iter().map(group).collect()
 }
 
 /// A row that goes back to the index it came from when it is written again.

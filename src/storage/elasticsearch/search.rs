@@ -1,21 +1,36 @@
 //! Searches: how they are asked, what comes back, and the clauses that queries are made of.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use bytes::Bytes;
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use super::Elasticsearch;
-use super::client::{Cause, Client};
+use super::client::{Cause, Client, accepted, parse, refusal};
+use super::gather::{Gather, all_failed};
+use super::node::Reply;
+use super::{Answer, Elasticsearch};
 use crate::model::time_bucket::day_of;
 use crate::storage::StorageError;
 use crate::storage::query::{BucketRange, Order};
 
-/// Options of every search: days without an index are days without data, and only what is read is sent.
-const PARAMETERS: &str = "ignore_unavailable=true&allow_no_indices=true&filter_path=error,status,\
-    _shards.failed,_shards.failures.reason,hits.total,hits.hits._index,hits.hits._id,hits.hits._source,aggregations";
+/// Options of every search: days without an index are days without data.
+const OPTIONS: &str = "ignore_unavailable=true&allow_no_indices=true";
+/// What is read of an answer; nothing else is sent.
+const PARTS: [&str; 9] = [
+    "error",
+    "status",
+    "_shards.failed",
+    "_shards.failures.reason",
+    "hits.total",
+    "hits.hits._index",
+    "hits.hits._id",
+    "hits.hits._source",
+    "aggregations",
+];
 
 /// Whether an answer from only some of the shards is better than none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,10 +148,17 @@ impl Elasticsearch {
             return;
         }
         self.counters.refreshes.inc();
-        let path = format!("/{index}/_refresh?ignore_unavailable=true");
-        if let Err(error) = self.client.post::<Value>(&path, &json!({})).await {
-            tracing::debug!(%error, index.name = index, "refresh failed");
-        }
+        let client = Arc::clone(&self.client);
+        let send = move |indices: Vec<String>| async move {
+            let names = indices.join(",");
+            let path = format!("/{names}/_refresh?ignore_unavailable=true");
+            if let Err(error) = client.post::<Value>(&path, &json!({})).await {
+                tracing::debug!(%error, index.names = names, "refresh failed");
+            }
+            indices.iter().map(|_| Ok(())).collect()
+        };
+        // Its failure was said.
+        self.refreshing.ask(index, 1, send).await.ok();
     }
 }
 
@@ -165,17 +187,49 @@ impl Freshened {
     }
 }
 
-/// Asks indices or an alias.
+/// A search on its way.
+#[derive(Debug)]
+pub struct Question {
+    target: String,
+    is_partial_allowed: bool,
+    body: Value,
+}
+
+/// Searches of one request at most.
+const MANY: usize = 64;
+
+/// Searches that are asked at the same moment.
+pub type Searches = Gather<Question, Bytes>;
+
+/// None yet.
+pub fn searches() -> Searches {
+    Gather::new(MANY)
+}
+
+/// Asks indices or an alias, together with other searches of this moment.
 pub async fn search<S: DeserializeOwned, A: DeserializeOwned>(
-    client: &Client,
+    client: &Arc<Client>,
     target: &str,
     completeness: Completeness,
     body: &Value,
 ) -> Result<Found<S, A>, StorageError> {
-    let is_partial_allowed = completeness == Completeness::BestEffort;
-    let path =
-        format!("/{target}/_search?{PARAMETERS}&allow_partial_search_results={is_partial_allowed}");
-    let found: Found<S, A> = client.post(&path, body).await.map_err(|e| match e {
+    let question = Question {
+        target: target.to_owned(),
+        is_partial_allowed: completeness == Completeness::BestEffort,
+        body: body.clone(),
+    };
+    let asking = Arc::clone(client);
+    let send = move |questions: Vec<Question>| async move {
+        match questions.as_slice() {
+            [one] => vec![search_one(&asking, one).await],
+            several => match search_several(&asking, several).await {
+                Ok(answers) => answers,
+                Err(error) => all_failed(several.len(), &error),
+            },
+        }
+    };
+    let answer = client.searches.ask(question, 1, send).await;
+    let found: Found<S, A> = answer.and_then(|body| parse(&body)).map_err(|e| match e {
         StorageError::Refused(text) => StorageError::InvalidQuery(text),
         other => other,
     })?;
@@ -184,6 +238,60 @@ pub async fn search<S: DeserializeOwned, A: DeserializeOwned>(
         client.warn_of_incomplete_search(target, found.shards.failed, &reason);
     }
     Ok(found)
+}
+
+async fn search_one(client: &Client, question: &Question) -> Answer<Bytes> {
+    let Question {
+        target,
+        is_partial_allowed,
+        body,
+    } = question;
+    let path = format!(
+        "/{target}/_search?{OPTIONS}&filter_path={}&allow_partial_search_results={is_partial_allowed}",
+        PARTS.join(",")
+    );
+    accepted(client.post_json(&path, body).await?)
+}
+
+#[derive(Deserialize)]
+struct Several {
+    responses: Vec<Box<RawValue>>,
+}
+
+#[derive(Deserialize)]
+struct Outcome {
+    #[serde(default)]
+    status: u16,
+    error: Option<IgnoredAny>,
+}
+
+async fn search_several(client: &Client, questions: &[Question]) -> Answer<Vec<Answer<Bytes>>> {
+    let mut lines = String::new();
+    for question in questions {
+        let header = json!({
+            "index": question.target,
+            "ignore_unavailable": true,
+            "allow_no_indices": true,
+            "allow_partial_search_results": question.is_partial_allowed,
+        });
+        for line in [&header, &question.body] {
+            lines.push_str(&line.to_string());
+            lines.push('\n');
+        }
+    }
+    let parts: Vec<String> = PARTS.iter().map(|p| format!("responses.{p}")).collect();
+    let path = format!("/_msearch?filter_path=error,status,{}", parts.join(","));
+    let reply = client.post_lines(&path, lines.into()).await?;
+    let body = accepted(reply)?;
+    let several: Several = parse(&body)?;
+    let answer = |response: Box<RawValue>| {
+        let body = Bytes::from(String::from(Box::<str>::from(response)));
+        match parse::<Outcome>(&body)? {
+            Outcome { error: None, .. } => Ok(body),
+            Outcome { status, .. } => Err(refusal(&Reply { status, body })),
+        }
+    };
+    Ok(several.responses.into_iter().map(answer).collect())
 }
 
 /// A query where every clause must hold and none counts for the score.
