@@ -52,10 +52,9 @@ impl RemoteService for Remote {
             let mut outcome = Ok(());
             match next {
                 Some(Ok(message)) => {
-                    if !read(&self.plan, &mut places, message, &mut portion) {
-                        let shed = &self.metrics.shed;
-                        shed.with_label_values(&["java_unknown"]).inc();
-                    }
+                    let is_known = read(&self.plan, &mut places, message, &mut portion);
+                    let unknown = self.metrics.shed.with_label_values(&["java_unknown"]);
+                    unknown.inc_by(u64::from(!is_known));
                 }
                 Some(Err(status)) => outcome = Err(status),
                 None => {}

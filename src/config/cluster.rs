@@ -52,7 +52,7 @@ impl ClusterSettings {
         };
         let is_receiver = core.is_some_and(|core| core.role == Role::Receiver);
         let is_member = own.as_ref().is_some_and(|own| members.contains(own));
-        if !is_member && !(own.is_none() && is_receiver) {
+        if !is_member && (own.is_some() || !is_receiver) {
             s.problem("self", "the one of the members that this node is");
         }
         ClusterSettings::Static { members, own }

@@ -8,7 +8,6 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::client::Cause;
 use super::client::{Cause, Client};
 use super::document::Source;
 use super::gather::all_failed;
