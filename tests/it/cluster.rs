@@ -77,7 +77,7 @@ fn segment(n: usize, now_ms: i64) -> Bytes {
         _ => served.segment(),
     };
     segment.service_instance = format!("{service}-{}", n % 3);
-    if n % 4 != 0 {
+    if !n.is_multiple_of(4) {
         segment.spans[0].operation_name = format!("/order/{}", n % 10);
     } else {
         segment.spans[0].span_layer = 1;
