@@ -86,6 +86,8 @@ const MAX_ORDERS: usize = 65_536;
 const MAX_ROWS_PER_WRITE: usize = 5000;
 /// After so many refusals, about three seconds, rows of a model and day are taken as refused by themselves if others are not.
 const REFUSALS_OF_A_PART: u32 = 6;
+/// How long what waits aside is still tried when a lane ends, some of the seconds that a server has to stop.
+const LAST_PATIENCE: Duration = Duration::from_secs(8);
 /// The part of a lane's bytes that rows which are refused by themselves may take; the oldest beyond are given up.
 const PUT_OFF_PART: usize = 4;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -173,19 +175,28 @@ impl<S: Backend + 'static> LaneWriter<S> {
         self.finish().await;
     }
 
-    /// Writes what waits aside, or gives it up after some more refusals: nobody will be there to write it later.
+    /// Writes what waits aside, or gives it up after some more refusals or some seconds: nobody will be there to write it
+    /// later.
     async fn finish(&mut self) {
         self.put_off().hurry(Instant::now());
+        let end = Instant::now() + LAST_PATIENCE;
         loop {
-            let refused = self.put_off().refused(REFUSALS_OF_A_PART);
+            let is_over = Instant::now() >= end;
+            let times = if is_over { 0 } else { REFUSALS_OF_A_PART };
+            let refused = self.put_off().refused(times);
             self.give_up(refused, "when the server stopped").await;
             let next_try = self.put_off().next_try();
-            if self.trying.is_none() && next_try.is_none() {
+            if next_try.is_none() {
+                // What may be under way is given up already.
+                if let Some(trying) = self.trying.take() {
+                    trying.abort();
+                }
                 return;
             }
             tokio::select! {
                 tried = ended(&mut self.trying) => self.tried(tried).await,
                 () = at(next_try), if self.trying.is_none() => self.try_again(),
+                () = tokio::time::sleep_until(end) => {}
             }
         }
     }

@@ -100,6 +100,7 @@ pub struct Shard<S> {
     waiting: Vec<oneshot::Sender<()>>,
     /// When it began to work.
     began: Instant,
+    is_ending: bool,
     passes: u64,
     pass: Option<Pass>,
     /// The last pass that the lane was asked about, and its answer when everything is stored.
@@ -132,6 +133,7 @@ impl<S: Backend + 'static> Shard<S> {
             loading: None,
             waiting: Vec::new(),
             began: Instant::now(),
+            is_ending: false,
             passes: 0,
             pass: None,
             storing: None,
@@ -183,6 +185,7 @@ impl<S: Backend + 'static> Shard<S> {
 
     /// Writes everything; keeps trying while the store is away. Whoever stops the process sets the deadline.
     async fn finish(&mut self, tick: &mut tokio::time::Interval) {
+        self.is_ending = true;
         let (done, mut is_done) = oneshot::channel();
         self.waiting.push(done);
         self.flush().await;
@@ -426,7 +429,11 @@ impl<S: Backend + 'static> Shard<S> {
 
     async fn handed_over(&mut self, pass: Pass) {
         for done in pass.waiting {
-            self.deps.lane.notify(done).await;
+            match self.is_ending {
+                // What a lane keeps waiting is settled when the lane ends, which it does after its shards.
+                true => self.deps.lane.notify_settled(done).await,
+                false => self.deps.lane.notify(done).await,
+            }
         }
         self.learn_stored(pass.number).await;
         let now_ms = self.deps.clock.now_ms();

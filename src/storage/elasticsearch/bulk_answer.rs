@@ -149,6 +149,24 @@ mod tests {
     }
 
     #[test]
+    fn what_is_wrong_with_an_index_is_not_the_fault_of_the_document() {
+        for (ty, of_past_day) in [
+            ("unavailable_shards_exception", true),
+            ("invalid_alias_name_exception", true),
+            ("validation_exception", true),
+            ("index_closed_exception", false),
+        ] {
+            let item: Item = serde_json::from_value(serde_json::json!({
+                "status": 400, "error": {"type": ty, "reason": "index"},
+            }))
+            .unwrap();
+            let is_retried = |outcome| matches!(outcome, WriteOutcome::Retry(_));
+            assert!(is_retried(item.outcome(false)), "{ty}");
+            assert_eq!(is_retried(item.outcome(true)), of_past_day, "{ty}");
+        }
+    }
+
+    #[test]
     fn an_answer_of_another_length_is_no_answer() {
         let one = br#"{"errors":false,"items":[{"index":{"status":201}}]}"#;
         assert!(matches!(items(one, 2), Err(StorageError::Unavailable(_))));
