@@ -282,8 +282,8 @@ pub async fn has_logged(process: &OapProcess, text: &str) -> Result<()> {
 async fn members_come_and_go_and_every_number_is_that_of_one_server() -> Result<()> {
     let folder = scripts()?;
     let members = free(&["127.0.0.1", "127.0.0.2", "127.0.0.3"])?;
-    let console = EsConsole::new("cluster")?;
-    let command = |own| member(folder.path(), "cluster", &members, own);
+    let console = EsConsole::new("cluster_many")?;
+    let command = |own| member(folder.path(), "cluster_many", &members, own);
     let (first, second) = (command(0)?, command(1)?);
     let (first, second) = tokio::try_join!(first.start(), second.start())?;
     let load = Load::new();
@@ -322,7 +322,7 @@ async fn members_come_and_go_and_every_number_is_that_of_one_server() -> Result<
     ensure_stored(first).await?;
     ensure_stored(third).await?;
     let got = stored(&console).await?;
-    let want = alone("cluster_alone", folder.path(), &load).await?;
+    let want = alone("cluster_one", folder.path(), &load).await?;
     ensure_same(&got, &want)?;
     ensure!(want.len() > 1000, "{}", want.len());
     console.clean().await

@@ -88,7 +88,7 @@ async fn a_killed_member_loses_what_was_in_its_memory_and_nothing_is_counted_twi
     ensure!(gauge(&second, "cluster_lost_members_total").await? == 1);
     second.stop().await?;
     let got = stored(&console).await?;
-    let want = alone("cluster_killed_alone", folder.path(), &load).await?;
+    let want = alone("cluster_survivor", folder.path(), &load).await?;
     for (key, row) in got.iter().filter(|((index, _), _)| index.contains("_cpm-")) {
         let sent = want
             .get(key)
