@@ -1,7 +1,10 @@
 //! Recorded traffic of real agents of several languages and ages, sent again call by call.
 //!
 //! Every call of a service that exists is answered OK, every other one UNIMPLEMENTED (405 over HTTP, as the original answers
-//! a POST to an unknown path); the tables name each method that occurs. What was accepted is then found in queries.
+//! a POST to an unknown path); the tables name each method that occurs. What was accepted is then found in queries, and stored
+//! with the values that the spec gives it.
+
+mod values;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -21,6 +24,7 @@ use crate::sender::Calling::{self, ClientStream, Unary};
 use crate::sender::Sender;
 use crate::server::{Store, TestServer};
 use crate::waiting::wait_until;
+use values::Expected;
 
 /// Each gRPC method that a recorded agent calls, and whether we have it.
 const METHODS: &[(&str, Calling, Code)] = &[
@@ -127,6 +131,8 @@ pub struct Capture {
     pub calls: Vec<(String, Vec<Bytes>)>,
     /// `METHOD /path` and body.
     pub requests: Vec<(String, Option<Bytes>)>,
+    /// Messages and bodies, decoded, by method or `METHOD /path`.
+    decoded: Vec<(String, Value)>,
     /// Ids of the segments.
     segments: BTreeSet<String>,
     /// Services that are called; a service that only calls is not listed.
@@ -145,16 +151,23 @@ fn read(path: &Path) -> Result<Capture> {
             "msg" => {
                 let at = position.get(&event.call.context("no call")?);
                 let call = at.and_then(|at| capture.calls.get_mut(*at));
-                let (_, messages) = call.context("a message without a call")?;
+                let (method, messages) = call.context("a message without a call")?;
                 messages.push(STANDARD.decode(event.raw.context("no bytes")?)?.into());
-                capture.note_segments(&event.msg.unwrap_or_default());
+                let method = method.clone();
+                let message = event.msg.unwrap_or_default();
+                capture.note_segments(&message);
+                capture.decoded.push((method, message));
             }
             "http" => {
                 let (method, path) = (event.method.context("method")?, event.path.context("path")?);
                 let body = event.json.filter(|b| !b.is_null());
                 capture.note_segments(body.as_ref().unwrap_or(&Value::Null));
+                let request = format!("{method} {path}");
+                if let Some(body) = &body {
+                    capture.decoded.push((request.clone(), body.clone()));
+                }
                 let body = body.map(|b| Bytes::from(b.to_string()));
-                capture.requests.push((format!("{method} {path}"), body));
+                capture.requests.push((request, body));
             }
             _ => {}
         }
@@ -215,7 +228,13 @@ async fn every_recorded_call_is_answered() -> Result<()> {
     let sender = Sender::connect(&server.grpc(), &server.http()).await?;
     let mut seen = BTreeSet::new();
     let (mut segments, mut services) = (BTreeSet::new(), BTreeSet::new());
+    let mut expected_values = Expected::default();
     for (agent, capture) in captures {
+        for (method, message) in &capture.decoded {
+            if is_accepted(method) {
+                expected_values.add(method, message)?;
+            }
+        }
         for (method, messages) in capture.calls {
             let expected = METHODS.iter().find(|(name, ..)| *name == method);
             let (_, calling, code) = expected.with_context(|| format!("{method} is not listed"))?;
@@ -253,7 +272,15 @@ async fn every_recorded_call_is_answered() -> Result<()> {
         everything_is_found(&graphql, &segments, &services).await
     })
     .await?;
+    expected_values.check(server.data_dir())?;
     server.stop().await
+}
+
+fn is_accepted(method: &str) -> bool {
+    let methods = METHODS.iter();
+    let mut methods = methods.filter(|(.., code)| *code == Code::Ok);
+    let mut requests = REQUESTS.iter().filter(|(_, status)| *status == 200);
+    methods.any(|(name, ..)| *name == method) || requests.any(|(name, _)| *name == method)
 }
 
 /// Every service and every segment that was sent.
