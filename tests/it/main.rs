@@ -48,6 +48,7 @@ mod profiling;
 mod prometheus;
 mod query_schema;
 mod questions;
+mod second_reading;
 mod segments;
 mod sender;
 mod server;
