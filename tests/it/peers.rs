@@ -311,6 +311,11 @@ fn wait_for_port(name: &str, ports: &Receiver<u16>, tail: &Tail) -> u16 {
     }
 }
 
+/// A Python of a known version: that of an agent.
+pub fn python() -> Command {
+    Command::new(installed("python-agent-1.2.0").join("bin/python"))
+}
+
 const HOW_TO_INSTALL: &str = "run tests/peers/prepare.sh";
 
 /// The folder of a program that `prepare.sh` has completed.

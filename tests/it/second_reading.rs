@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 
@@ -17,11 +16,13 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use crate::peers;
 use crate::sender::{Calling, Sender};
 use crate::server::{Store, TestServer};
 
 /// 2020-09-15 10:59:30 UTC.
 const NOW_MS: i64 = 1_600_167_570_000;
+
 #[derive(Debug, Deserialize)]
 struct Call {
     /// `flush`: what came before is known; `restart`: the server is another one, on the same data.
@@ -45,24 +46,29 @@ type Key = (String, Option<i64>, String);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn random_messages_come_to_what_a_second_reading_says() -> Result<()> {
-    for (seed, zone) in [(1, "UTC"), (2, "Asia/Kathmandu"), (3, "America/New_York")] {
-        let told = told_and_stored(seed, zone).await;
+    for (seed, zone, offset) in [
+        (1, "UTC", 0),
+        (2, "Asia/Kathmandu", 345),
+        (3, "America/New_York", -240),
+    ] {
+        let told = told_and_stored(seed, zone, offset).await;
         told.with_context(|| format!("seed {seed}, {zone}"))?;
     }
     Ok(())
 }
 
-async fn told_and_stored(seed: u32, zone: &str) -> Result<()> {
+/// `offset` is that of the zone by then, in minutes.
+async fn told_and_stored(seed: u32, zone: &str, offset: i32) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let folder = folder.path();
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let status = Command::new("python3")
+    let status = peers::python()
         .arg(root.join("tests/oracle/oracle.py"))
-        .args([seed.to_string(), NOW_MS.to_string(), zone.to_owned()])
+        .args([seed.to_string(), NOW_MS.to_string(), offset.to_string()])
         .args([&root.join("config/oal"), folder])
         .env("PYTHONDONTWRITEBYTECODE", "1")
         .status()
-        .context("failed to run python3")?;
+        .context("failed to run Python")?;
     ensure!(status.success(), "the second reading failed: {status}");
     let environment = std::fs::read_to_string(folder.join("environment.json"))?;
     let environment: BTreeMap<String, String> = serde_json::from_str(&environment)?;

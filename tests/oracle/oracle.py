@@ -1,9 +1,10 @@
 """Makes random messages and says what a server must store of them, as a second reading of the spec (`rules.py`).
 
-usage: oracle.py SEED NOW_MS ZONE SCRIPTS FOLDER
+usage: oracle.py SEED NOW_MS OFFSET SCRIPTS FOLDER
 
-SCRIPTS is the folder of the shipped scripts of metrics. Writes into FOLDER the configuration of the server (`config/`), its
-environment (`environment.json`), calls in their order (`calls.jsonl`), and rows (`expected.jsonl`).
+OFFSET is the distance of the server's time zone from UTC in minutes, SCRIPTS the folder of the shipped scripts of metrics.
+Writes into FOLDER the configuration of the server (`config/`), its environment (`environment.json`), calls in their order
+(`calls.jsonl`), and rows (`expected.jsonl`).
 """
 
 import base64
@@ -11,7 +12,7 @@ import json
 import pathlib
 import random
 import sys
-import zoneinfo
+from datetime import timedelta, timezone
 
 import functions
 import rules
@@ -178,6 +179,37 @@ class Traffic:
         return report
 
 
+    def properties(self):
+        values = ["10.0.0.1", "x<y>&='z'", "", "ü\U0001F600", 'a"\\b\tc']
+        pairs = [(self.one("ipv4", "ipv4", "ipv4s", "language", "OS Name", "'=' "), self.one(*values)) for _ in range(self.number(5))]
+        return dict(service=self.one("quiet", *SERVICES), instance=self.one(*INSTANCES), properties=pairs)
+
+    def gauges(self):
+        names = ["server.memory_heap_size", "server.total_connections", "server.parent_connections", "server.live"]
+
+        def value():
+            time = self.when()
+            return self.one(0.0, -1.5, 7.25, 1e9), self.one(time, time, time * 10**6 + 999_999)
+
+        families = [(self.one(*names), self.one(0, 1, 1, 3), [value() for _ in range(self.number(3))]) for _ in range(4)]
+        node = self.one(("proxy-" + "p" * 80, "shop"), ("proxy-1", ""), ("", "edge"))
+        return dict(node=node[0], cluster=node[1], families=families)
+
+    def dimensions(self):
+        time = self.when()
+        begin, end = time * 10**6 + self.number(10**6), (time + abs(self.latency())) * 10**6 + 999_999
+        told = dict(
+            requestMethod=self.one("GET", "POST"), requestPath=self.one("/a", "/m/3"), requestScheme=self.one("", "http", "https"),
+            responseCode=self.one(0, 200, 399, 400, 503), reporter=self.one("source", "destination", ""),
+            apiProtocol=self.one("", "grpc", "http"), requestTime=divmod(begin, 10**9), responseTime=divmod(end, 10**9),
+            sourceService=self.one("", "mesh-a", "mesh-b"), sourceUID=self.one(*INSTANCES), destinationService=self.one("mesh-a", "shop"),
+            destinationUID=self.one(*INSTANCES),
+        )
+        if self.often(0.5):
+            told.update(sourceNamespace="ns", destinationNamespace=self.one("ns", "default"))
+        return told
+
+
 class Story:
     """Calls and what they come to."""
 
@@ -217,7 +249,22 @@ class Story:
         self.call("/ServiceMeshMetricService/collect", "stream", [wire.mesh(call) for call in calls])
         for call in calls:
             self.rules.mesh(call)
+        instances = [traffic.dimensions() for _ in range(20)]
+        self.call("/metric.HandleMetricService/HandleMetric", "unary", [wire.mixer(instances)])
+        for told in instances:
+            self.rules.mixer(told)
         for _ in range(8):
+            report = traffic.properties()
+            self.call("/ManagementService/reportInstanceProperties", "unary", [wire.properties(report)])
+            self.rules.properties(report)
+            report = dict(traffic.properties(), service=traffic.one("alive", *SERVICES))
+            self.call("/ManagementService/keepAlive", "unary", [wire.ping(report)])
+            self.rules.ping(report)
+            message = traffic.gauges()
+            more = dict(traffic.gauges(), node=None)
+            self.call("/envoy.service.metrics.v2.MetricsService/StreamMetrics", "stream", [wire.envoy(message), wire.envoy(more)])
+            for one in (message, more):
+                self.rules.envoy(message["node"], message["cluster"], one["families"])
             report = traffic.report(traffic.jvm)
             self.call("/JVMMetricReportService/collect", "unary", [wire.jvm(report)])
             self.rules.jvm(report)
@@ -267,10 +314,10 @@ def configuration(folder, scripts):
 
 
 def main():
-    seed, now_ms, zone, scripts, folder = sys.argv[1:]
+    seed, now_ms, offset, scripts, folder = sys.argv[1:]
     now_ms, folder = int(now_ms), pathlib.Path(folder)
     metrics = functions.Metrics(configuration(folder, scripts))
-    story = Story(metrics, functions.Meters(), zoneinfo.ZoneInfo(zone))
+    story = Story(metrics, functions.Meters(), timezone(timedelta(minutes=int(offset))))
     traffic = Traffic(int(seed), now_ms)
     story.teach(now_ms, 1)
     for number in range(4):

@@ -91,3 +91,37 @@ def meter(m):
         buckets = [message([(1, edge or 0.0), (2, count), (3, edge is None)]) for edge, count in m["buckets"]]
         body = (2, message([(1, "hist"), (2, labels), (3, buckets)]))
     return message([body, (3, m["service"]), (4, m["instance"]), (5, m["time"])])
+
+
+def envoy(m):
+    """The first message of a stream says who sends."""
+
+    def family(name, kind, metrics):
+        values = [message([(2, message([(1, value)])), (6, time)]) for value, time in metrics]
+        return message([(1, name), (3, kind), (4, values)])
+
+    identifier = [] if m["node"] is None else [message([(1, message([(1, m["node"]), (2, m["cluster"])]))])]
+    return message([(1, identifier), (2, [family(*one) for one in m["families"]])])
+
+
+def mixer(instances):
+    def value(one):
+        if isinstance(one, str):
+            return message([(1, one)])
+        if isinstance(one, int):
+            return message([(2, one)])
+        seconds, nanos = one
+        return message([(6, message([(1, message([(1, seconds), (2, nanos)]))]))])
+
+    def instance(dimensions):
+        return message([(2, [message([(1, key), (2, value(one))]) for key, one in dimensions.items()])])
+
+    return message([(1, [instance(one) for one in instances])])
+
+
+def properties(m):
+    return message([(1, m["service"]), (2, m["instance"]), (3, [pair(*one) for one in m["properties"]])])
+
+
+def ping(m):
+    return message([(1, m["service"]), (2, m["instance"])])
