@@ -7,10 +7,12 @@ mod alarms;
 mod analysis;
 mod answers;
 mod cluster;
+pub mod config_tool;
 mod doors;
 mod dynamic;
 mod fetchers;
 mod files;
+pub mod health_tool;
 mod keeper;
 mod pods;
 mod profile;
@@ -134,6 +136,12 @@ pub fn introduce(configuration: &Configuration) {
         .files
         .iter()
         .partition(|file| file.source == FileSource::BuiltIn);
+    let (as_shipped, own): (Vec<_>, Vec<_>) =
+        own.into_iter().partition(|file| file.is_as_shipped());
+    if !as_shipped.is_empty() {
+        let names: Vec<&str> = as_shipped.iter().map(|file| file.name.as_str()).collect();
+        tracing::info!(files = names.join(" "), "configuration as shipped");
+    }
     for file in own {
         tracing::info!(file = file.name.as_str(), source = %file.source, "configuration file");
     }

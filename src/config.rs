@@ -5,6 +5,7 @@
 //! Nothing here opens a port or starts a task.
 
 pub mod cli;
+pub mod reference;
 
 mod analyzer;
 mod build;
@@ -22,6 +23,7 @@ mod raw;
 mod receiver;
 mod secret;
 mod section;
+mod setting;
 mod settings;
 mod storage;
 mod telemetry;
@@ -30,7 +32,9 @@ mod tests;
 mod zone;
 
 pub use analyzer::{AnalyzerSettings, SlowThresholds};
-pub use cli::{AlarmSelection, Arguments, Command, Selection, StorageCommand, UsageError};
+pub use cli::{
+    AlarmSelection, Arguments, Command, ConfigCommand, Selection, StorageCommand, UsageError,
+};
 pub use cluster::ClusterSettings;
 pub use core::{CoreSettings, Role, TlsSettings};
 pub use document::{Place, Report};
@@ -41,7 +45,8 @@ pub use files::{ConfigDirs, ConfigFile, FETCHER_RULES, FileSource, METER_RULES};
 pub use java_opts::JavaOpts;
 pub use receiver::{EnvoySettings, ReceiverSettings, SharingSettings};
 pub use secret::Secret;
-pub use settings::{QuerySettings, RunMode, Settings};
+pub use setting::Setting;
+pub use settings::{DEFAULT_BUDGET, QuerySettings, RunMode, Settings};
 pub use storage::{EmbeddedSettings, EsProtocol, EsSettings, StorageSettings};
 pub use telemetry::TelemetrySettings;
 pub use zone::time_zone;
@@ -56,6 +61,8 @@ pub struct Configuration {
     pub files: Vec<ConfigFile>,
     /// What to tell the operator once.
     pub notices: Vec<Notice>,
+    /// Every setting as the server has it: those of the process, then those of `application.yml`, sorted by path.
+    pub effective: Vec<Setting>,
 }
 
 impl Configuration {
@@ -68,14 +75,32 @@ impl Configuration {
         Configuration::load_from(&dirs, arguments, environment)
     }
 
+    /// The files of the usual places with the settings that are built in: what is left to look at if `application.yml` or
+    /// the environment cannot be used.
+    pub fn of_files(arguments: &Arguments) -> Result<Configuration, ConfigError> {
+        let dirs = ConfigDirs::usual(arguments.config_dir.as_deref())?;
+        let application = ConfigDirs::only(Vec::new()).read(|name| name == files::APPLICATION)?;
+        Configuration::with(&dirs, application, arguments, &Environment::default())
+    }
+
     /// Loads from given directories.
     pub fn load_from(
         dirs: &ConfigDirs,
         arguments: &Arguments,
         environment: &Environment,
     ) -> Result<Configuration, ConfigError> {
+        let application = dirs.read(|name| name == files::APPLICATION)?;
+        Configuration::with(dirs, application, arguments, environment)
+    }
+
+    /// `files` holds `application.yml`.
+    fn with(
+        dirs: &ConfigDirs,
+        mut files: Vec<ConfigFile>,
+        arguments: &Arguments,
+        environment: &Environment,
+    ) -> Result<Configuration, ConfigError> {
         let java = JavaOpts::parse(environment.get("JAVA_OPTS").unwrap_or(""));
-        let mut files = dirs.read(|name| name == files::APPLICATION)?;
         let (label, text) = match files.first() {
             Some(file) => (
                 format!("{} ({})", file.name, file.source),
@@ -84,7 +109,20 @@ impl Configuration {
             None => (files::APPLICATION.to_owned(), ""),
         };
         let raw = raw::read(&label, text, environment, &java)?;
-        let (settings, notices) = build::settings(&raw, &java, environment, arguments)?;
+        let build::Built {
+            settings,
+            mut notices,
+            effective: of_modules,
+        } = build::settings(&raw, &java, environment, arguments)?;
+        if !arguments.ignored.is_empty() {
+            notices.push(Notice::ArgumentsWithoutEffect(arguments.ignored.clone()));
+        }
+        let unusable = dirs.unusable()?;
+        if !unusable.is_empty() {
+            notices.push(Notice::UnusableFiles(unusable));
+        }
+        let mut effective = setting::of_process(&settings, &java, environment, arguments);
+        effective.extend(of_modules);
         let scripts = settings.oal_scripts();
         files.extend(dirs.read(|name| match oal_script(name) {
             Some(script) => scripts.contains(&script),
@@ -100,6 +138,7 @@ impl Configuration {
             settings,
             files,
             notices,
+            effective,
         })
     }
 

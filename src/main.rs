@@ -7,7 +7,8 @@ use anyhow::Context;
 use futures_util::FutureExt;
 use oap::app::{self, storage_tool::Verdict};
 use oap::config::{
-    AlarmSelection, Arguments, Command, Configuration, Environment, StorageCommand, cli,
+    AlarmSelection, Arguments, Command, ConfigCommand, Configuration, Environment, StorageCommand,
+    cli, reference,
 };
 use oap::telemetry::{self, log::LogOutput};
 use tokio::signal::unix::{SignalKind, signal};
@@ -16,9 +17,13 @@ use tokio::signal::unix::{SignalKind, signal};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let outcome = match cli::parse(std::env::args_os().skip(1)) {
+    let outcome = match cli::command(std::env::args_os()) {
         Ok(Command::Run(arguments)) => run(&arguments).map(|()| ExitCode::SUCCESS),
         Ok(Command::Storage(arguments, command)) => storage(&arguments, &command),
+        Ok(Command::Config(_, ConfigCommand::Docs)) => return say(&reference::page()),
+        Ok(Command::Config(arguments, ConfigCommand::Check)) => check(&arguments),
+        Ok(Command::Config(arguments, ConfigCommand::Print)) => print(&arguments),
+        Ok(Command::Health(arguments)) => health(&arguments),
         Ok(Command::ExplainAlarms(arguments, selection)) => explain(&arguments, &selection),
         Ok(Command::Help) => return say(cli::HELP),
         Ok(Command::Version) => return say(cli::VERSION),
@@ -43,6 +48,23 @@ async fn explain(arguments: &Arguments, selection: &AlarmSelection) -> anyhow::R
     let configuration = Configuration::load(arguments, &Environment::of_process())?;
     telemetry::log::init(&configuration.settings.log, LogOutput::Stderr)?;
     app::alarm_tool::explain(&configuration, selection, std::io::stdout().lock()).await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn check(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    app::config_tool::check(arguments, &Environment::of_process()).map(|report| say(&report))
+}
+
+fn print(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let configuration = Configuration::load(arguments, &Environment::of_process())?;
+    Ok(say(&app::config_tool::effective(&configuration)))
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn health(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let configuration = Configuration::load(arguments, &Environment::of_process())?;
+    app::health_tool::ask(&configuration.settings).await?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -85,7 +107,7 @@ async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-#[expect(clippy::print_stdout, reason = "the answer to --help and --version")]
+#[expect(clippy::print_stdout, reason = "what the command line asks for")]
 fn say(text: &str) -> ExitCode {
     println!("{}", text.trim_end());
     ExitCode::SUCCESS

@@ -21,7 +21,8 @@ use crate::analyzer::pods::PodMap;
 use crate::analyzer::prometheus::PrometheusRules;
 use crate::analyzer::{Analyzer, AnalyzerSettings, Known};
 use crate::config::{
-    Configuration, FETCHER_RULES, METER_RULES, RunMode, Settings, StorageSettings,
+    Configuration, DEFAULT_BUDGET, EsSettings, FETCHER_RULES, METER_RULES, RunMode, Settings,
+    StorageSettings,
 };
 use crate::dsl::alarm::{self, AlarmSettings};
 use crate::dsl::meter::{self, MeterRule};
@@ -42,8 +43,6 @@ use crate::stream::{
 };
 use crate::util::clock::Clock;
 
-/// What one process may hold if nothing else is said.
-const DEFAULT_BUDGET: u64 = 256 << 20;
 /// Lots of facts that may wait for one shard.
 const SHARD_INBOX: usize = 32;
 /// How long a receiver waits for room: a little less than agents wait for an answer (30 s).
@@ -208,17 +207,35 @@ pub(super) async fn store(
             StoreKind::Embedded(opened.context("failed to open the embedded store")?)
         }
         StorageSettings::Elasticsearch(es) => {
-            let options = ElasticsearchOptions {
-                creates_templates: settings.mode != RunMode::NoInit,
-                ..(&**es).into()
-            };
-            let store = Elasticsearch::new(options, zone.clone(), clock.clone());
-            StoreKind::Elasticsearch(Box::new(
-                store.context("storage.elasticsearch cannot be used")?,
-            ))
+            StoreKind::Elasticsearch(Box::new(elasticsearch(settings, es, zone, clock)?))
         }
     };
     Ok(Store::new(kind))
+}
+
+fn elasticsearch(
+    settings: &Settings,
+    es: &EsSettings,
+    zone: &Zone,
+    clock: &Clock,
+) -> anyhow::Result<Elasticsearch> {
+    let options = ElasticsearchOptions {
+        creates_templates: settings.mode != RunMode::NoInit,
+        ..es.into()
+    };
+    Elasticsearch::new(options, zone.clone(), clock.clone())
+        .context("storage.elasticsearch cannot be used")
+}
+
+/// Whether [`store`] can be called; looks at files that the settings name, asks nobody.
+pub(super) fn check_store(settings: &Settings) -> anyhow::Result<()> {
+    let zone = super::zone(settings)?;
+    match &settings.storage {
+        StorageSettings::Embedded(_) => Ok(()),
+        StorageSettings::Elasticsearch(es) => {
+            elasticsearch(settings, es, &zone, &Clock::System).map(drop)
+        }
+    }
 }
 
 /// Starts writers, shards and analyzers, in this order, and returns the way in.

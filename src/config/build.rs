@@ -1,15 +1,24 @@
 //! From the raw tree to [`Settings`], with every problem at once.
 
-use super::modules::{NEEDS, Support, providers};
-use super::raw::RawConfig;
-use super::section::{Findings, Section};
+use super::modules::{NEEDS, Support, choices, providers};
+use super::raw::{OFF, Origin, RawConfig};
+use super::section::{Findings, Section, unread};
 use super::telemetry::read_log;
 use super::{
     AnalyzerSettings, Arguments, ClusterSettings, ConfigError, CoreSettings, DynamicSettings,
     EmbeddedSettings, Environment, EnvoySettings, EsSettings, JavaOpts, Notice, Problem,
-    QuerySettings, ReceiverSettings, RunMode, Settings, SharingSettings, StorageSettings,
+    QuerySettings, ReceiverSettings, RunMode, Setting, Settings, SharingSettings, StorageSettings,
     TelemetrySettings, time_zone,
 };
+
+/// Checked settings with what is worth saying about them.
+#[derive(Debug)]
+pub struct Built {
+    pub settings: Settings,
+    pub notices: Vec<Notice>,
+    /// Every setting as the server has it, sorted by path.
+    pub effective: Vec<Setting>,
+}
 
 /// Types and checks what the file, the environment and `JAVA_OPTS` say.
 pub fn settings(
@@ -17,7 +26,7 @@ pub fn settings(
     java: &JavaOpts,
     environment: &Environment,
     arguments: &Arguments,
-) -> Result<(Settings, Vec<Notice>), ConfigError> {
+) -> Result<Built, ConfigError> {
     let mut builder = Builder {
         raw,
         findings: Findings {
@@ -43,10 +52,13 @@ pub fn settings(
     let telemetry = builder.telemetry();
     let dynamic = builder.dynamic();
 
-    let findings = builder.findings;
+    let mut findings = builder.findings;
     let (Some(core), Some(storage), true) = (core, storage, findings.problems.is_empty()) else {
         return Err(ConfigError::Invalid(findings.problems));
     };
+    let mut effective = std::mem::take(&mut findings.settings);
+    effective.extend(selection(raw));
+    effective.sort_by(|a, b| a.path.cmp(&b.path));
     let mut notices = Vec::new();
     if raw
         .modules
@@ -54,6 +66,9 @@ pub fn settings(
         .is_some_and(|m| m.provider == "h2")
     {
         notices.push(Notice::EmbeddedServesH2);
+    }
+    if let Some(bytes) = java.max_heap_bytes {
+        notices.push(Notice::MemoryBudget(bytes));
     }
     for (notice, items) in [
         (Notice::ModulesWithoutEffect as fn(_) -> _, without_effect),
@@ -83,7 +98,33 @@ pub fn settings(
         telemetry,
         dynamic,
     };
-    Ok((settings, notices))
+    Ok(Built {
+        settings,
+        notices,
+        effective,
+    })
+}
+
+/// The selectors, and the keys of providers that have no settings of their own here.
+fn selection(raw: &RawConfig) -> Vec<Setting> {
+    let mut all = Vec::new();
+    let selector = |module: &str, provider: &str, origin: &Origin, has_effect| Setting {
+        path: format!("{module}.selector"),
+        value: provider.to_owned(),
+        origin: Some(origin.clone()),
+        has_effect,
+    };
+    for (name, module) in &raw.modules {
+        let supports = providers(name).unwrap_or_default();
+        let works = supports.contains(&(&module.provider, Support::Works));
+        all.push(selector(name, &module.provider, &module.selected_by, works));
+        if !works {
+            all.extend(unread(name, module));
+        }
+    }
+    let off = raw.off.iter();
+    all.extend(off.map(|(name, origin)| selector(name, OFF, origin, true)));
+    all
 }
 
 struct Builder<'a> {
@@ -138,19 +179,11 @@ impl Builder<'_> {
                 Some(Support::Works) => {}
                 Some(Support::WithoutEffect) => without_effect.push(name.clone()),
                 Some(Support::Missing) | None => {
-                    let works: Vec<&str> = providers
-                        .iter()
-                        .filter(|(_, s)| *s != Support::Missing)
-                        .map(|(p, _)| *p)
-                        .collect();
                     self.findings.problems.push(Problem {
                         path: format!("{name}.selector"),
                         value: Some(module.provider.clone()),
-                        origin: module.selected_by.clone(),
-                        expected: match works.as_slice() {
-                            [] => "-, this server does not have the module".to_owned(),
-                            works => format!("{}, this server has no other", works.join(" or ")),
-                        },
+                        origin: module.selected_by.describe(),
+                        expected: choices(providers),
                     });
                 }
             }

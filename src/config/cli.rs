@@ -10,6 +10,10 @@ use crate::model::time_bucket::{day_of, start_of};
 pub enum Command {
     Run(Arguments),
     Storage(Arguments, StorageCommand),
+    /// Say what is wrong with the configuration, or what it comes to.
+    Config(Arguments, ConfigCommand),
+    /// Say whether the server that runs here is well.
+    Health(Arguments),
     /// Say when rules of alarms would have fired.
     ExplainAlarms(Arguments, AlarmSelection),
     /// Print [`HELP`].
@@ -25,6 +29,17 @@ pub struct Arguments {
     pub config_dir: Option<PathBuf>,
     /// Where the embedded store lives.
     pub data_dir: PathBuf,
+    /// What was not understood, with `--lenient`.
+    pub ignored: Vec<String>,
+}
+
+/// What to do with the configuration instead of running.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConfigCommand {
+    Check,
+    Print,
+    /// Print the page that describes every setting.
+    Docs,
 }
 
 /// What to do with the store instead of running.
@@ -65,6 +80,7 @@ impl Default for Arguments {
         Arguments {
             config_dir: None,
             data_dir: PathBuf::from("data"),
+            ignored: Vec::new(),
         }
     }
 }
@@ -80,6 +96,8 @@ pub enum UsageError {
     NoDay(String),
     #[error("oap storage needs one of check, export, import, see oap --help")]
     NoStorageCommand,
+    #[error("oap config needs one of check, print, docs, see oap --help")]
+    NoConfigCommand,
     #[error("oap alarm needs explain, see oap --help")]
     NoAlarmCommand,
     #[error("{0} goes with {1} only, see oap --help")]
@@ -98,11 +116,14 @@ Usage: oap [--config DIR] [--data DIR]
        oap [--config DIR] [--data DIR] storage export [--model NAME]... [--from DAY] [--to DAY] > FILE
        oap [--config DIR] [--data DIR] storage import < FILE
        oap [--config DIR] [--data DIR] alarm explain [--rule NAME]... [--from DAY] [--to DAY]
+       oap [--config DIR] [--data DIR] config check|print|docs
+       oap [--config DIR] health
 
   --config DIR   look here first for application.yml, oal/*.oal and the other configuration files;
-                 each file that is not there is taken from ./config, else /skywalking/config, else
-                 from the program itself
+                 each file that is not there is taken from ./ext-config, ./config, else
+                 /skywalking/ext-config, /skywalking/config, else from the program itself
   --data DIR     where the embedded store keeps its files (default: ./data)
+  --lenient      (first) name arguments that make no sense in the log instead of ending
   --help         show this text
   --version      show the version
 
@@ -115,6 +136,12 @@ Usage: oap [--config DIR] [--data DIR]
                  because the store refuses it; they say what. An embedded store must not be in use by a server meanwhile.
   alarm explain  say when the rules of alarm-settings.yml, or those of --rule NAME (repeatable), would have
                  fired on what is stored of the days from --from DAY to --to DAY, and why not in between
+  config check   say everything that is wrong with all configuration files and variables; ends with 1 if
+                 something is
+  config print   print every setting as it is in effect and where its value comes from; secrets are masked
+  config docs    print the page that describes every setting
+  health         end with 0 if the server with this configuration answers and its store does, else with 1
+                 and the reason; so does this program under the name swctl
 
 Agents report to port 11800 (gRPC) or 12800 (HTTP), the UI asks on port 12800 (/graphql).
 
@@ -126,17 +153,32 @@ Environment:
   OAP_LOG_FORMAT   plain or json (default: plain)
 ";
 
+/// The name under which the image of the original has its command line client, which probes call (deployment spec, A5).
+const HEALTH_PROGRAM: &str = "swctl";
+
 const EXPORT: &str = "oap storage export";
+const COMMANDS: [&str; 4] = ["storage", "alarm", "config", "health"];
 const EXPLAIN: &str = "oap alarm explain";
 const EXPORT_OR_EXPLAIN: &str = "oap storage export or oap alarm explain";
 
+/// Reads the whole command line, the program's name included.
+pub fn command(line: impl IntoIterator<Item = OsString>) -> Result<Command, UsageError> {
+    let mut line = line.into_iter();
+    let program = line.next().map(PathBuf::from);
+    if program.is_some_and(|p| p.file_name().is_some_and(|name| name == HEALTH_PROGRAM)) {
+        return Ok(Command::Health(Arguments::default()));
+    }
+    parse(line)
+}
+
 /// Reads the arguments that follow the program's name.
-pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, UsageError> {
+fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, UsageError> {
     let mut run = Arguments::default();
     let mut words = Vec::new();
     let mut selection = Selection::default();
     let mut rules = Vec::new();
-    let mut rest = arguments.into_iter();
+    let mut rest = arguments.into_iter().peekable();
+    let is_lenient = rest.next_if(|first| first == "--lenient").is_some();
     while let Some(argument) = rest.next() {
         let text = argument.to_string_lossy();
         let (name, inline) = match text.split_once('=') {
@@ -163,9 +205,14 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, U
             ("--to", _) => selection.to = Some(day(value("--to", "day")?)?),
             ("--help" | "-h", None) => return Ok(Command::Help),
             ("--version" | "-V", None) => return Ok(Command::Version),
-            (word, None) if !word.starts_with('-') && words.len() < 2 => {
+            (word, None)
+                if words.len() < 2
+                    && (words.len() == 1 || COMMANDS.contains(&word))
+                    && !word.starts_with('-') =>
+            {
                 words.push(word.to_owned());
             }
+            _ if is_lenient => run.ignored.push(text.into_owned()),
             _ => return Err(UsageError::Unknown(text.into_owned())),
         }
     }
@@ -191,9 +238,14 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, U
         [] => Command::Run(run),
         ["storage", "check"] => Command::Storage(run, StorageCommand::Check),
         ["storage", "import"] => Command::Storage(run, StorageCommand::Import),
+        ["config", "check"] => Command::Config(run, ConfigCommand::Check),
+        ["config", "print"] => Command::Config(run, ConfigCommand::Print),
+        ["config", "docs"] => Command::Config(run, ConfigCommand::Docs),
+        ["health"] => Command::Health(run),
+        ["config", ..] => return Err(UsageError::NoConfigCommand),
         ["storage", ..] => return Err(UsageError::NoStorageCommand),
         ["alarm", ..] => return Err(UsageError::NoAlarmCommand),
-        [other, ..] => return Err(UsageError::Unknown(other.to_owned())),
+        [.., other] => return Err(UsageError::Unknown(other.to_owned())),
     };
     match misplaced.first() {
         Some((option, place)) => Err(UsageError::Misplaced(option, place)),
@@ -222,8 +274,16 @@ mod tests {
             Ok(Command::Run(Arguments {
                 config_dir: config.map(PathBuf::from),
                 data_dir: PathBuf::from(data),
+                ignored: Vec::new(),
             }))
         };
+        let lenient = |ignored: &[&str]| {
+            Ok(Command::Run(Arguments {
+                ignored: ignored.iter().map(|i| (*i).to_owned()).collect(),
+                ..Arguments::default()
+            }))
+        };
+        let config = |command| Ok(Command::Config(Arguments::default(), command));
         let storage = |data: &str, command| {
             let arguments = Arguments {
                 data_dir: PathBuf::from(data),
@@ -282,6 +342,20 @@ mod tests {
                 "storage export --rule a",
                 Err(UsageError::Misplaced("--rule", EXPLAIN)),
             ),
+            ("config", Err(UsageError::NoConfigCommand)),
+            ("config show", Err(UsageError::NoConfigCommand)),
+            ("config check", config(ConfigCommand::Check)),
+            ("config print", config(ConfigCommand::Print)),
+            ("config docs", config(ConfigCommand::Docs)),
+            ("health", Ok(Command::Health(Arguments::default()))),
+            ("health now", unknown("now")),
+            ("--lenient", lenient(&[])),
+            (
+                "--lenient start -x --y=1",
+                lenient(&["start", "-x", "--y=1"]),
+            ),
+            ("--lenient config check", config(ConfigCommand::Check)),
+            ("--data d --lenient", unknown("--lenient")),
             ("alarm", Err(UsageError::NoAlarmCommand)),
             (
                 "alarm explain --rule a_rule --to 2026-09-15",
@@ -297,6 +371,20 @@ mod tests {
         ] {
             let arguments = line.split_whitespace().map(OsString::from);
             assert_eq!(parse(arguments), want, "{line}");
+        }
+    }
+
+    #[test]
+    fn under_another_name_it_is_the_probe() {
+        let health = Ok(Command::Health(Arguments::default()));
+        for (line, want) in [
+            ("/skywalking/bin/swctl", health.clone()),
+            ("swctl service ls", health),
+            ("/bin/oap --version", Ok(Command::Version)),
+            ("", Ok(Command::Run(Arguments::default()))),
+        ] {
+            let line = line.split_whitespace().map(OsString::from);
+            assert_eq!(command(line), want);
         }
     }
 }

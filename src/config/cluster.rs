@@ -28,7 +28,7 @@ pub enum ClusterSettings {
 impl ClusterSettings {
     /// Reads `cluster.static`. Without the key `self` a node is the member at its own gRPC host and port.
     pub(super) fn read_static(s: &mut Section<'_>, core: Option<&CoreSettings>) -> ClusterSettings {
-        let members = s.list("members").unwrap_or_default();
+        let members = s.list("members", "");
         let own = s.text("self", "");
         let is_address = |member: &String| {
             let port = member

@@ -87,9 +87,7 @@ impl CoreSettings {
     /// Reads `core.default`. Defaults are those of a key that is missing in the file, some of which differ from what the
     /// shipped file says. What this server writes beside the store is in `data_dir`, unless a setting says otherwise.
     pub(super) fn read(s: &mut Section<'_>, data_dir: &Path) -> CoreSettings {
-        let downsampling = s
-            .list("downsampling")
-            .unwrap_or_else(|| vec!["Hour".to_owned(), "Day".to_owned()]);
+        let downsampling = s.list("downsampling", "Hour,Day");
         let has_step = |step: &str| downsampling.iter().any(|d| d.eq_ignore_ascii_case(step));
         s.without_effect(&[
             "restMinThreads",

@@ -111,8 +111,7 @@ fn zookeeper(s: &mut Section<'_>) -> CenterSettings {
     if path.contains("//") {
         s.problem("nameSpace", "the path of a node, such as /default");
     }
-    let servers = s.list("hostPort");
-    let servers = servers.unwrap_or_else(|| vec!["localhost:2181".to_owned()]);
+    let servers = s.list("hostPort", "localhost:2181");
     let is_address = |server: &String| {
         let port = server
             .rsplit_once(':')
@@ -185,7 +184,7 @@ fn needed(s: &mut Section<'_>, key: &'static str, default: &str, expected: &str)
 
 /// `host:port` or URLs of servers, as URLs. `port` is for those that name none.
 fn urls(s: &mut Section<'_>, key: &'static str, default: &str, port: Option<u16>) -> Vec<String> {
-    let servers = s.list(key).unwrap_or_else(|| vec![default.to_owned()]);
+    let servers = s.list(key, default);
     let urls: Vec<Option<String>> = servers.iter().map(|server| url(server, port)).collect();
     if urls.is_empty() || urls.contains(&None) {
         s.problem(key, "host:port or a URL, several with commas between");

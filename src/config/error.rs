@@ -74,30 +74,69 @@ pub enum Notice {
     KeysWithoutEffect(Vec<String>),
     /// Options in `JAVA_OPTS` that mean nothing to this server.
     JavaOptsWithoutEffect(Vec<String>),
+    /// Arguments that nobody understands, with `--lenient`.
+    ArgumentsWithoutEffect(Vec<String>),
+    /// What `-Xmx` stands for, in bytes.
+    MemoryBudget(u64),
+    /// Files in the configuration folders that only a Java server can use.
+    UnusableFiles(Vec<String>),
 }
 
 impl Notice {
     /// Writes it to the log.
     pub fn log(&self) {
+        let (message, what) = self.parts();
         match self {
-            Notice::EmbeddedServesH2 => {
-                tracing::info!("storage provider h2 is served by the embedded store");
-            }
-            Notice::ModulesWithoutEffect(modules) => {
-                tracing::warn!(modules = %modules.join(" "), "selected modules have no effect in this version");
-            }
-            Notice::UnknownModules(modules) => {
-                tracing::warn!(modules = %modules.join(" "), "unknown modules are ignored");
-            }
-            Notice::UnknownKeys(keys) => {
-                tracing::warn!(keys = %keys.join(" "), "unknown settings are ignored");
-            }
-            Notice::KeysWithoutEffect(keys) => {
-                tracing::info!(keys = %keys.join(" "), "settings have no effect in this server");
-            }
-            Notice::JavaOptsWithoutEffect(options) => {
-                tracing::info!(options = %options.join(" "), "java options have no effect in this server");
-            }
+            Notice::EmbeddedServesH2 => tracing::info!("{message}"),
+            Notice::KeysWithoutEffect(_)
+            | Notice::JavaOptsWithoutEffect(_)
+            | Notice::MemoryBudget(_) => tracing::info!(what, "{message}"),
+            _ => tracing::warn!(what, "{message}"),
         }
+    }
+
+    /// What is to be said, and what it is about.
+    fn parts(&self) -> (&'static str, String) {
+        match self {
+            Notice::EmbeddedServesH2 => (
+                "storage provider h2 is served by the embedded store",
+                String::new(),
+            ),
+            Notice::ModulesWithoutEffect(modules) => (
+                "selected modules have no effect in this version",
+                modules.join(" "),
+            ),
+            Notice::UnknownModules(modules) => ("unknown modules are ignored", modules.join(" ")),
+            Notice::UnknownKeys(keys) => ("unknown settings are ignored", keys.join(" ")),
+            Notice::KeysWithoutEffect(keys) => {
+                ("settings have no effect in this server", keys.join(" "))
+            }
+            Notice::JavaOptsWithoutEffect(options) => (
+                "java options have no effect in this server",
+                options.join(" "),
+            ),
+            Notice::ArgumentsWithoutEffect(arguments) => {
+                ("arguments have no effect", arguments.join(" "))
+            }
+            Notice::MemoryBudget(bytes) => (
+                "the heap size of the java options is the memory budget, in bytes",
+                bytes.to_string(),
+            ),
+            Notice::UnusableFiles(files) => (
+                "files that only a java server can use: set the log up with OAP_LOG, plug-ins cannot be loaded",
+                files.join(" "),
+            ),
+        }
+    }
+}
+
+impl fmt::Display for Notice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (message, what) = self.parts();
+        f.write_str(message)?;
+        if !what.is_empty() {
+            write!(f, ": {what}")?;
+        }
+        Ok(())
     }
 }

@@ -1,5 +1,7 @@
-//! Finds the configuration files: `--config DIR`, else `./config`, else `/skywalking/config`, else built in. For each file anew.
+//! Finds the configuration files: `--config DIR`, else `./ext-config`, `./config`, else `/skywalking/ext-config`,
+//! `/skywalking/config`, else built in. For each file anew. Links are followed, as those of a mounted ConfigMap.
 
+use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
@@ -96,6 +98,20 @@ pub struct ConfigFile {
 }
 
 impl ConfigFile {
+    /// Whether it says what the program has built in.
+    pub fn is_as_shipped(&self) -> bool {
+        let in_folders = BUILT_IN_FOLDERS.iter().flat_map(|(folder, files)| {
+            files
+                .iter()
+                .map(move |(name, text)| (format!("{folder}/{name}"), *text))
+        });
+        let mut all = BUILT_IN
+            .iter()
+            .map(|(name, text)| ((*name).to_owned(), *text))
+            .chain(in_folders);
+        all.any(|(name, text)| name == self.name && text == self.text)
+    }
+
     /// A file that is part of the program.
     pub fn built_in(name: impl Into<String>, text: &str) -> ConfigFile {
         ConfigFile {
@@ -108,25 +124,43 @@ impl ConfigFile {
 
 /// The directories to look in, in order.
 #[derive(Debug, Clone)]
-pub struct ConfigDirs(Vec<PathBuf>);
+pub struct ConfigDirs(Vec<Layer>);
+
+/// Directories that the original merges before it starts, and a folder of its plug-ins.
+#[derive(Debug, Clone, Default)]
+struct Layer {
+    /// The first one with a file has it.
+    dirs: Vec<PathBuf>,
+    libraries: Option<PathBuf>,
+}
 
 impl ConfigDirs {
-    /// The directory that the user names, which must exist, and the usual ones.
+    /// The directory that the user names, which must exist, and the usual ones. As in the image of the original, files in
+    /// `ext-config` win over those in the `config` beside it (deployment spec, A5).
     pub fn usual(named: Option<&Path>) -> Result<ConfigDirs, ConfigError> {
         if let Some(path) = named.filter(|p| !p.is_dir()) {
             return Err(ConfigError::NotADirectory {
                 path: path.to_owned(),
             });
         }
-        let usual = [Path::new("config"), Path::new("/skywalking/config")];
-        Ok(ConfigDirs(
-            named.into_iter().chain(usual).map(Path::to_owned).collect(),
-        ))
+        let mut homes = vec![Path::new("")];
+        let image = Path::new("/skywalking");
+        if std::env::current_dir().is_ok_and(|here| here != image) {
+            homes.push(image);
+        }
+        let ConfigDirs(mut layers) =
+            ConfigDirs::only(named.map(Path::to_owned).into_iter().collect());
+        layers.extend(homes.into_iter().map(Layer::of_home));
+        Ok(ConfigDirs(layers))
     }
 
     /// Only these.
     pub fn only(dirs: Vec<PathBuf>) -> ConfigDirs {
-        ConfigDirs(dirs)
+        let layers = dirs.into_iter().map(|dir| Layer {
+            dirs: vec![dir],
+            libraries: None,
+        });
+        ConfigDirs(layers.collect())
     }
 
     /// Reads every file for which `is_wanted` holds. One that exists but cannot be read is an error, never passed over.
@@ -138,23 +172,28 @@ impl ConfigDirs {
             .collect()
     }
 
-    /// Reads the YAML files of a folder of rules, all from the first directory that has the folder, in the order of their
+    /// Reads the YAML files of a folder of rules, all from the first place that has the folder, in the order of their
     /// names.
     pub fn read_folder(&self, folder: &str) -> Result<Vec<ConfigFile>, ConfigError> {
-        for dir in &self.0 {
-            let Some(names) = list(&dir.join(folder))? else {
-                continue;
-            };
-            let files = names.into_iter().filter_map(|name| {
-                let path = dir.join(folder).join(&name);
-                let file = |text| ConfigFile {
-                    name: format!("{folder}/{name}"),
-                    source: FileSource::Disk(path.clone()),
-                    text,
-                };
-                read(&path).map(|text| text.map(file)).transpose()
-            });
-            return files.collect();
+        for layer in &self.0 {
+            let mut found = BTreeMap::new();
+            let mut has_folder = false;
+            for dir in layer.dirs.iter().rev() {
+                let names = list(&dir.join(folder), |name| {
+                    name.ends_with(".yaml") || name.ends_with(".yml")
+                })?;
+                has_folder |= names.is_some();
+                for name in names.unwrap_or_default() {
+                    let path = dir.join(folder).join(&name);
+                    if let Some(text) = read(&path)? {
+                        found.insert(format!("{folder}/{name}"), (FileSource::Disk(path), text));
+                    }
+                }
+            }
+            if has_folder {
+                let file = |(name, (source, text))| ConfigFile { name, source, text };
+                return Ok(found.into_iter().map(file).collect());
+            }
         }
         let built_in = BUILT_IN_FOLDERS.iter().filter(|(name, _)| *name == folder);
         let files = built_in.flat_map(|(_, files)| *files);
@@ -163,8 +202,31 @@ impl ConfigDirs {
             .collect())
     }
 
+    /// Files that the original would use and this server cannot: settings of its log, plug-ins.
+    pub fn unusable(&self) -> Result<Vec<String>, ConfigError> {
+        let mut found = Vec::new();
+        for layer in &self.0 {
+            let is_log = |name: &str| name.starts_with("log4j");
+            let is_library = |name: &str| name.ends_with(".jar");
+            let logs = layer
+                .dirs
+                .iter()
+                .map(|dir| (dir, &is_log as &dyn Fn(&str) -> bool));
+            let libraries = layer.libraries.iter().map(|dir| (dir, &is_library as _));
+            for (dir, is_unusable) in logs.chain(libraries) {
+                let names = list(dir, is_unusable)?.unwrap_or_default();
+                found.extend(
+                    names
+                        .iter()
+                        .map(|name| dir.join(name).display().to_string()),
+                );
+            }
+        }
+        Ok(found)
+    }
+
     fn file(&self, name: &str, built_in: &str) -> Result<ConfigFile, ConfigError> {
-        for dir in &self.0 {
+        for dir in self.0.iter().flat_map(|layer| &layer.dirs) {
             let path = dir.join(name);
             if let Some(text) = read(&path)? {
                 return Ok(ConfigFile {
@@ -178,8 +240,27 @@ impl ConfigDirs {
     }
 }
 
-/// Sorted names of the YAML files of a folder; `None` if there is no such folder.
-fn list(folder: &Path) -> Result<Option<Vec<String>>, ConfigError> {
+impl Layer {
+    /// What lies where the original is installed.
+    fn of_home(home: &Path) -> Layer {
+        Layer {
+            dirs: vec![home.join("ext-config"), home.join("config")],
+            libraries: Some(home.join("ext-libs")),
+        }
+    }
+}
+
+/// The text that the program has for a file.
+pub(super) fn built_in(name: &str) -> &'static str {
+    let mut known = BUILT_IN.iter().filter(|(n, _)| *n == name);
+    known.next().map_or("", |(_, text)| text)
+}
+
+/// Sorted names of the wanted files of a folder; `None` if there is no such folder.
+fn list(
+    folder: &Path,
+    is_wanted: impl Fn(&str) -> bool,
+) -> Result<Option<Vec<String>>, ConfigError> {
     let failed = |source| ConfigError::Read {
         path: folder.to_owned(),
         source,
@@ -193,7 +274,7 @@ fn list(folder: &Path) -> Result<Option<Vec<String>>, ConfigError> {
     for entry in entries {
         let name = entry.map_err(failed)?.file_name();
         let name = name.to_string_lossy();
-        if !name.starts_with('.') && (name.ends_with(".yaml") || name.ends_with(".yml")) {
+        if !name.starts_with('.') && is_wanted(&name) {
             names.push(name.into_owned());
         }
     }
@@ -274,6 +355,50 @@ mod tests {
         assert_eq!(names(), want);
         std::fs::write(empty.path().join(METER_RULES), "no folder").unwrap();
         assert!(dirs.read_folder(METER_RULES).is_err());
+    }
+
+    #[test]
+    fn a_mounted_config_map_in_ext_config_wins_over_config() {
+        use std::os::unix::fs::symlink;
+        let home = tempfile::tempdir().unwrap();
+        let [config, ext] = ["config", "ext-config"].map(|name| home.path().join(name));
+        let data = ext.join("..2026_11_27_10_00_00.1");
+        for folder in [&config.join(FETCHER_RULES), &data, &ext.join(FETCHER_RULES)] {
+            std::fs::create_dir_all(folder).unwrap();
+        }
+        std::fs::write(data.join("gateways.yml"), "mounted").unwrap();
+        std::fs::write(data.join("log4j2.xml"), "<Configuration/>").unwrap();
+        symlink("..2026_11_27_10_00_00.1", ext.join("..data")).unwrap();
+        for name in ["gateways.yml", "log4j2.xml"] {
+            symlink(format!("..data/{name}"), ext.join(name)).unwrap();
+        }
+        std::fs::write(config.join("gateways.yml"), "shipped").unwrap();
+        for (folder, name) in [(&config, "a.yaml"), (&config, "b.yaml"), (&ext, "b.yaml")] {
+            let text = folder.file_name().unwrap().to_string_lossy();
+            std::fs::write(folder.join(FETCHER_RULES).join(name), &*text).unwrap();
+        }
+        std::fs::create_dir(home.path().join("ext-libs")).unwrap();
+        std::fs::write(home.path().join("ext-libs/mine.jar"), "PK").unwrap();
+        let dirs = ConfigDirs(vec![Layer::of_home(home.path())]);
+        let gateways = dirs.read(|name| name == "gateways.yml").unwrap();
+        assert_eq!(gateways[0].text, "mounted");
+        let rules = dirs.read_folder(FETCHER_RULES).unwrap();
+        let texts: Vec<&str> = rules.iter().map(|f| f.text.as_str()).collect();
+        assert_eq!(texts, ["config", "ext-config"]);
+        let unusable = dirs.unusable().unwrap();
+        assert_eq!(unusable.len(), 2, "{unusable:?}");
+        assert!(
+            unusable[0].ends_with("ext-config/log4j2.xml"),
+            "{unusable:?}"
+        );
+        assert!(unusable[1].ends_with("ext-libs/mine.jar"), "{unusable:?}");
+    }
+
+    #[test]
+    fn files_that_say_what_is_built_in_are_known() {
+        let rules = ConfigDirs::only(vec![]).read_folder(FETCHER_RULES).unwrap();
+        assert!(rules.iter().all(ConfigFile::is_as_shipped));
+        assert!(!ConfigFile::built_in("gateways.yml", "a: 1").is_as_shipped());
     }
 
     #[test]

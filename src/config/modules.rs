@@ -48,9 +48,9 @@ const MODULES: &[(&str, &[(&str, Support)])] = {
         ("istio-telemetry", &[("default", Works)]),
         ("envoy-metric", &[("default", Works)]),
         ("prometheus-fetcher", &[("default", Works)]),
-        ("kafka-fetcher", &[("default", WithoutEffect)]),
+        ("kafka-fetcher", &[("default", Missing)]),
         ("receiver-meter", &[("default", Works)]),
-        ("receiver-oc", &[("default", WithoutEffect)]),
+        ("receiver-oc", &[("default", Missing)]),
         ("receiver_zipkin", &[("default", Missing)]),
         ("receiver_jaeger", &[("default", Missing)]),
         ("query", &[("graphql", Works)]),
@@ -100,6 +100,16 @@ pub fn providers(module: &str) -> Option<&'static [(&'static str, Support)]> {
         .iter()
         .find(|(name, _)| *name == module)
         .map(|(_, providers)| *providers)
+}
+
+/// What to select instead of a provider that this server does not have, for messages.
+pub fn choices(providers: &[(&str, Support)]) -> String {
+    let usable = providers.iter().filter(|(_, s)| *s != Support::Missing);
+    let usable: Vec<&str> = usable.map(|(name, _)| *name).collect();
+    match usable[..] {
+        [] => "-, this server does not have the module".to_owned(),
+        _ => format!("{}, this server has no other", usable.join(" or ")),
+    }
 }
 
 #[cfg(test)]

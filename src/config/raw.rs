@@ -4,9 +4,11 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
 use serde_norway::Value;
 
+use super::modules::{Support, choices, providers};
 use super::placeholder::{Lookup, resolve};
 use super::{ConfigError, Environment, JavaOpts, Problem};
 
@@ -23,6 +25,10 @@ pub enum Origin {
     Variable(String),
     /// Another key of the same provider.
     Sibling(String),
+    /// An option of the command line or of the JVM.
+    Argument(String),
+    /// A file that a setting names.
+    SecretsFile(PathBuf),
 }
 
 impl Origin {
@@ -31,8 +37,9 @@ impl Origin {
         match self {
             Origin::File | Origin::Default => String::new(),
             Origin::Property(name) => format!("-D{name}"),
-            Origin::Variable(name) => name.clone(),
+            Origin::Variable(name) | Origin::Argument(name) => name.clone(),
             Origin::Sibling(name) => format!("key {name}"),
+            Origin::SecretsFile(path) => path.display().to_string(),
         }
     }
 }
@@ -53,11 +60,11 @@ pub enum RawData {
 }
 
 /// A module with its selected provider.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RawModule {
     pub provider: String,
-    /// Where the choice of the provider comes from, for messages.
-    pub selected_by: String,
+    /// Where the choice of the provider comes from.
+    pub selected_by: Origin,
     pub keys: BTreeMap<String, RawValue>,
 }
 
@@ -65,6 +72,8 @@ pub struct RawModule {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct RawConfig {
     pub modules: BTreeMap<String, RawModule>,
+    /// The modules that are switched off, and by what.
+    pub off: BTreeMap<String, Origin>,
     /// What is wrong with the tree itself; the modules concerned are left out.
     pub problems: Vec<Problem>,
     /// Options in `JAVA_OPTS` that nothing here used; of properties only the names.
@@ -72,7 +81,7 @@ pub struct RawConfig {
 }
 
 /// Turns the module off.
-const OFF: &str = "-";
+pub const OFF: &str = "-";
 
 /// Reads the text of `application.yml`; `file` names it in errors. Fails only if it is no YAML.
 pub fn read(
@@ -93,6 +102,7 @@ pub fn read(
             "user.timezone".to_owned(),
         ])),
         problems: Vec::new(),
+        off: BTreeMap::new(),
     };
     let mut config = RawConfig::default();
     match tree {
@@ -114,6 +124,7 @@ pub fn read(
     reader.apply_properties(&mut config);
     config.unused_java_opts = reader.unused_java_opts();
     config.problems = reader.problems;
+    config.off = reader.off;
     Ok(config)
 }
 
@@ -123,6 +134,20 @@ struct Reader<'a> {
     /// Properties that something asked for.
     used: RefCell<BTreeSet<String>>,
     problems: Vec<Problem>,
+    off: BTreeMap<String, Origin>,
+}
+
+/// What to select instead of a provider that has no section in the file.
+fn expected(module: &str, provider: &str, sections: &[String]) -> String {
+    let Some(known) = providers(module) else {
+        return format!("one of {}, or - for none", sections.join(", "));
+    };
+    let is_usable =
+        |(name, support): &(&str, Support)| *name == provider && *support != Support::Missing;
+    match known.iter().any(is_usable) {
+        true => format!("a section {module}.{provider} in the file, be it empty"),
+        false => choices(known),
+    }
 }
 
 impl Reader<'_> {
@@ -138,12 +163,10 @@ impl Reader<'_> {
         let named = |wanted: &str| providers.iter().find(|(n, _)| scalar(n) == wanted);
         let (provider, selected_by) = match named("selector") {
             Some((_, selector)) => {
-                let value =
-                    self.resolved(&format!("{name}.selector"), &scalar(selector), &|_| None)?;
-                (value.0, value.1.describe())
+                self.resolved(&format!("{name}.selector"), &scalar(selector), &|_| None)?
             }
             None => match providers.iter().next() {
-                Some((only, _)) if providers.len() == 1 => (scalar(only), String::new()),
+                Some((only, _)) if providers.len() == 1 => (scalar(only), Origin::File),
                 _ => {
                     self.problem(
                         &format!("{name}.selector"),
@@ -155,23 +178,17 @@ impl Reader<'_> {
             },
         };
         if provider == OFF {
+            self.off.insert(name.to_owned(), selected_by);
             return None;
         }
         let Some((_, keys)) = named(&provider).filter(|_| provider != "selector") else {
-            let known: Vec<String> = providers
-                .iter()
-                .map(|(n, _)| scalar(n))
-                .filter(|n| n != "selector")
-                .collect();
-            let expected = match known[..] {
-                [] => format!("a section {name}.{provider} with its settings, or - for none"),
-                _ => format!("one of {}, or - for none", known.join(", ")),
-            };
+            let sections = providers.iter().map(|(n, _)| scalar(n));
+            let sections: Vec<String> = sections.filter(|n| n != "selector").collect();
             self.problems.push(Problem {
                 path: format!("{name}.selector"),
+                expected: expected(name, &provider, &sections),
                 value: Some(provider),
-                origin: selected_by,
-                expected,
+                origin: selected_by.describe(),
             });
             return None;
         };

@@ -89,7 +89,7 @@ impl SharingSettings {
 impl EnvoySettings {
     /// Reads `envoy-metric.default`.
     pub(super) fn read(s: &mut Section<'_>) -> EnvoySettings {
-        let analyses = s.list("alsHTTPAnalysis").unwrap_or_default();
+        let analyses = s.list("alsHTTPAnalysis", "");
         if analyses.iter().any(|name| name != K8S_MESH) {
             s.problem("alsHTTPAnalysis", "k8s-mesh, or nothing for no analysis");
         }

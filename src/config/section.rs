@@ -3,7 +3,7 @@
 //! A text is parsed as YAML once more to get its type, as the original does; where a text is wanted, one that happens to
 //! look like a number or like nothing at all is taken as it is written.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde_norway::Value;
 
 use super::raw::{Origin, RawData, RawModule, RawValue};
-use super::{Problem, Secret};
+use super::{Problem, Secret, Setting};
 
 /// What reading settings brought up.
 #[derive(Debug, Default)]
@@ -19,13 +19,28 @@ pub struct Findings {
     pub problems: Vec<Problem>,
     pub unknown_keys: Vec<String>,
     pub keys_without_effect: Vec<String>,
+    /// Every key that was asked for, as the server has it.
+    pub settings: Vec<Setting>,
 }
+
+/// What became of a key.
+#[derive(Debug, Default)]
+struct Taken {
+    /// Masked if it is a secret.
+    value: String,
+    is_without_effect: bool,
+    /// What wins over the place that the key itself has its value from.
+    replaced_by: Option<Origin>,
+}
+
+/// What stands for a secret that is set.
+const MASK: &str = "***";
 
 /// The keys of a provider while they are read.
 pub struct Section<'a> {
     path: String,
     keys: &'a BTreeMap<String, RawValue>,
-    known: BTreeSet<&'static str>,
+    known: BTreeMap<&'static str, Taken>,
     findings: &'a mut Findings,
 }
 
@@ -34,13 +49,13 @@ impl<'a> Section<'a> {
         Section {
             path: format!("{module}.{}", raw.provider),
             keys: &raw.keys,
-            known: BTreeSet::new(),
+            known: BTreeMap::new(),
             findings,
         }
     }
 
     pub fn text(&mut self, key: &'static str, default: &str) -> String {
-        match self.get(key) {
+        let text = match self.get(key) {
             None => default.to_owned(),
             Some(RawData::Scalar(text)) => plain(text),
             Some(RawData::List(items)) => items.join(","),
@@ -48,11 +63,21 @@ impl<'a> Section<'a> {
                 self.problem(key, "a text");
                 default.to_owned()
             }
-        }
+        };
+        self.took(key, &text);
+        text
     }
 
     pub fn secret(&mut self, key: &'static str) -> Secret {
-        Secret::new(self.text(key, ""))
+        let text = self.text(key, "");
+        self.took(key, if text.is_empty() { "" } else { MASK });
+        Secret::new(text)
+    }
+
+    /// Remembers that another place than the key decides its value. Secrets must come masked.
+    pub fn replaced(&mut self, key: &'static str, value: &str, by: Origin) {
+        self.took(key, value);
+        self.known.entry(key).or_default().replaced_by = Some(by);
     }
 
     /// A path of a URL, from its first `/` on.
@@ -76,20 +101,23 @@ impl<'a> Section<'a> {
 
     pub fn flag(&mut self, key: &'static str, default: bool) -> bool {
         let Some(data) = self.get(key) else {
+            self.took(key, &default.to_string());
             return default;
         };
         let word = match data {
             RawData::Scalar(text) => plain(text).to_ascii_lowercase(),
             _ => String::new(),
         };
-        match word.as_str() {
+        let flag = match word.as_str() {
             "true" | "yes" | "on" => true,
             "false" | "no" | "off" => false,
             _ => {
                 self.problem(key, "true or false");
                 default
             }
-        }
+        };
+        self.took(key, &flag.to_string());
+        flag
     }
 
     pub fn number<T: TryFrom<i64> + Default>(
@@ -104,6 +132,7 @@ impl<'a> Section<'a> {
             Some(_) => None,
         };
         let number = number.filter(|n| range.contains(n));
+        self.took(key, &number.unwrap_or(default).to_string());
         match number.and_then(|n| T::try_from(n).ok()) {
             Some(n) => n,
             None => {
@@ -144,40 +173,41 @@ impl<'a> Section<'a> {
         Duration::from_secs(60 * minutes)
     }
 
-    /// Items of a list, or of a text with commas; `None` if the key is absent.
-    pub fn list(&mut self, key: &'static str) -> Option<Vec<String>> {
-        let items: Vec<String> = match self.get(key)? {
-            RawData::Scalar(text) => match serde_norway::from_str(text) {
+    /// Items of a list, or of a text with commas, as is the default.
+    pub fn list(&mut self, key: &'static str, default: &str) -> Vec<String> {
+        let written = |text: &str| text.split(',').map(str::to_owned).collect();
+        let items: Vec<String> = match self.get(key) {
+            None => written(default),
+            Some(RawData::Scalar(text)) => match serde_norway::from_str(text) {
                 Ok(Value::Sequence(items)) => items
                     .iter()
                     .filter_map(|v| v.as_str().map(str::to_owned))
                     .collect(),
-                _ => plain(text).split(',').map(str::to_owned).collect(),
+                _ => written(&plain(text)),
             },
-            RawData::List(items) => items.iter().map(|i| plain(i)).collect(),
-            RawData::Map(_) => {
+            Some(RawData::List(items)) => items.iter().map(|i| plain(i)).collect(),
+            Some(RawData::Map(_)) => {
                 self.problem(key, "a list");
-                return None;
+                written(default)
             }
         };
         let trimmed = items.iter().map(|i| i.trim());
-        Some(
-            trimmed
-                .filter(|i| !i.is_empty())
-                .map(str::to_owned)
-                .collect(),
-        )
+        let items: Vec<String> = trimmed
+            .filter(|i| !i.is_empty())
+            .map(str::to_owned)
+            .collect();
+        self.took(key, &items.join(","));
+        items
     }
 
     /// Keys that are understood and mean nothing here; those that somebody set are reported.
     pub fn without_effect(&mut self, keys: &[&'static str]) {
         for key in keys {
-            self.known.insert(key);
-            if self
-                .keys
-                .get(*key)
-                .is_some_and(|v| v.origin != Origin::Default)
-            {
+            let value = self.keys.get(*key);
+            let taken = self.known.entry(key).or_default();
+            taken.is_without_effect = true;
+            taken.value = value.map(shown).unwrap_or_default();
+            if value.is_some_and(|v| v.origin != Origin::Default) {
                 self.findings
                     .keys_without_effect
                     .push(format!("{}.{key}", self.path));
@@ -188,12 +218,9 @@ impl<'a> Section<'a> {
     /// Records that the value of a key is not usable. Values of secrets are masked.
     pub fn problem(&mut self, key: &str, expected: &str) {
         let value = self.keys.get(key);
-        let is_secret = ["password", "trustStorePass", "authentication", "aclToken"].contains(&key);
-        let text = value.map(|v| match &v.data {
-            _ if is_secret => "***".to_owned(),
-            RawData::Scalar(text) => text.clone(),
-            RawData::List(items) => items.join(","),
-            RawData::Map(map) => map.keys().cloned().collect::<Vec<_>>().join(","),
+        let text = value.map(|v| match is_secret(key) {
+            true => MASK.to_owned(),
+            false => shown(v),
         });
         self.findings.problems.push(Problem {
             path: format!("{}.{key}", self.path),
@@ -203,10 +230,19 @@ impl<'a> Section<'a> {
         });
     }
 
-    /// Reports the keys that nobody asked for.
+    /// Reports the keys that nobody asked for, and what became of the others.
     pub fn finish(self) {
+        for (key, taken) in &self.known {
+            let own = self.keys.get(*key).map(|v| v.origin.clone());
+            self.findings.settings.push(Setting {
+                path: format!("{}.{key}", self.path),
+                value: taken.value.clone(),
+                origin: taken.replaced_by.clone().or(own),
+                has_effect: !taken.is_without_effect,
+            });
+        }
         for key in self.keys.keys() {
-            if !self.known.contains(key.as_str()) {
+            if !self.known.contains_key(key.as_str()) {
                 self.findings
                     .unknown_keys
                     .push(format!("{}.{key}", self.path));
@@ -215,9 +251,51 @@ impl<'a> Section<'a> {
     }
 
     fn get(&mut self, key: &'static str) -> Option<&'a RawData> {
-        self.known.insert(key);
+        self.known.entry(key).or_default();
         self.keys.get(key).map(|v| &v.data)
     }
+
+    fn took(&mut self, key: &'static str, value: &str) {
+        let taken = self.known.entry(key).or_default();
+        taken.value = if is_secret(key) && !value.is_empty() {
+            MASK.to_owned()
+        } else {
+            value.to_owned()
+        };
+    }
+}
+
+/// Whether a key, by its name, holds what must not be shown.
+pub fn is_secret(key: &str) -> bool {
+    let key = key.to_ascii_lowercase();
+    ["pass", "token", "secret", "authentication", "expression"]
+        .iter()
+        .any(|word| key.contains(word))
+        && key != "secretsmanagementfile"
+}
+
+/// A value for messages.
+fn shown(value: &RawValue) -> String {
+    match &value.data {
+        RawData::Scalar(text) => text.clone(),
+        RawData::List(items) => items.join(","),
+        RawData::Map(map) => map.keys().cloned().collect::<Vec<_>>().join(","),
+    }
+}
+
+/// The keys of a provider that this server does not use, as they are; secrets are masked.
+pub fn unread(module: &str, raw: &RawModule) -> Vec<Setting> {
+    let settings = raw.keys.iter().map(|(key, value)| Setting {
+        path: format!("{module}.{}.{key}", raw.provider),
+        value: if is_secret(key) && !shown(value).is_empty() {
+            MASK.to_owned()
+        } else {
+            shown(value)
+        },
+        origin: Some(value.origin.clone()),
+        has_effect: false,
+    });
+    settings.collect()
 }
 
 /// A text as YAML reads it, or as it is written where YAML sees something else than a text.

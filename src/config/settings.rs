@@ -6,6 +6,9 @@ use super::{
 };
 use crate::telemetry::LogSettings;
 
+/// Bytes that one process may hold if nothing else is said.
+pub const DEFAULT_BUDGET: u64 = 256 << 20;
+
 /// What the server runs with.
 #[derive(Debug, Clone)]
 pub struct Settings {

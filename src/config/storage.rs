@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::Secret;
+use super::raw::Origin;
 use super::section::Section;
 
 /// The selected store.
@@ -136,7 +137,18 @@ impl EsSettings {
             return;
         };
         match std::fs::read_to_string(path) {
-            Ok(text) => self.take_secrets(&text),
+            Ok(text) => {
+                let by = || Origin::SecretsFile(path.clone());
+                for (key, value) in properties(&text) {
+                    let key = ["user", "password", "trustStorePass"]
+                        .into_iter()
+                        .find(|k| *k == key);
+                    if let Some(key) = key {
+                        s.replaced(key, &value, by());
+                    }
+                }
+                self.take_secrets(&text);
+            }
             Err(_) => s.problem("secretsManagementFile", "a readable file of properties"),
         }
     }
@@ -211,9 +223,7 @@ fn unescaped(text: &str) -> String {
 }
 
 fn cluster_nodes(s: &mut Section<'_>) -> Vec<String> {
-    let nodes = s
-        .list("clusterNodes")
-        .unwrap_or_else(|| vec!["localhost:9200".to_owned()]);
+    let nodes = s.list("clusterNodes", "localhost:9200");
     if nodes.is_empty() || !nodes.iter().all(|node| is_node(node)) {
         s.problem("clusterNodes", "host:port, several with commas between");
     }

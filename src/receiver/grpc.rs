@@ -109,6 +109,11 @@ pub struct GrpcServer {
     also: Routes,
 }
 
+/// Whether a port can be opened with these files.
+pub fn check_tls(files: &TlsSettings) -> Result<(), ReceiveError> {
+    tls::identity(files).map(drop)
+}
+
 impl GrpcServer {
     pub(super) fn new(
         handover: Handover,

@@ -11,6 +11,7 @@ mod browser;
 mod captures;
 mod cluster;
 mod cluster_parts;
+mod config_tool;
 mod dynamic;
 mod elasticsearch_faults;
 mod elasticsearch_store;

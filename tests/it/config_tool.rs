@@ -1,0 +1,142 @@
+//! `oap config check`, `oap config print`, `oap health` and what an entrypoint hands over, as an operator meets them.
+
+use anyhow::{Result, ensure};
+
+use crate::oap_process::OapCommand;
+
+#[tokio::test]
+async fn every_mistake_of_every_file_comes_at_once() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let write = |name: &str, text: &str| {
+        let path = folder.path().join("ext-config").join(name);
+        std::fs::create_dir_all(path.parent().unwrap_or(&path))?;
+        std::fs::write(path, text)
+    };
+    write("oal/core.oal", "a = from(Service.nothing).longAvg();\n")?;
+    write("gateways.yml", "gateways:\n- instances: [{port: 1}]\n")?;
+    write("alarm-settings.yml", "rules:\n  a_rule:\n    op: '>'\n")?;
+    write("component-libraries.yml", "Tomcat: [1\n")?;
+    write("ui-initialized-templates.yml", "templates: 1\n")?;
+    let check = OapCommand::new(folder.path())
+        .argument("config")
+        .argument("check")
+        .env("SW_CORE_RECORD_DATA_TTL", "soon")
+        .env("SW_STORAGE", "mysql")
+        .env("SW_TELEMETRY_PROMETHEUS_PORT", "1")
+        .env("JAVA_OPTS", "-Dcore.default.role=Chief");
+    let ended = check.run().await?;
+    ensure!(ended.status.code() == Some(1), "{ended:?}");
+    for part in [
+        "core.default.recordDataTTL is \"soon\" (from SW_CORE_RECORD_DATA_TTL)",
+        "core.default.role is \"Chief\" (from -Dcore.default.role)",
+        "storage.selector is \"mysql\"",
+        "core.oal:1",
+        "gateways[0].instances[0].host is missing",
+        "alarm-settings.yml",
+        "component-libraries.yml",
+        "ui-initialized-templates.yml",
+    ] {
+        ensure!(ended.stderr.contains(part), "{part}: {}", ended.stderr);
+    }
+    ensure!(!folder.path().join("data").exists());
+    Ok(())
+}
+
+#[tokio::test]
+async fn files_that_settings_name_are_looked_at() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let check = OapCommand::new(folder.path())
+        .argument("config")
+        .argument("check");
+    let ended = check.clone().run().await?;
+    ensure!(ended.status.success(), "{ended:?}");
+    ensure!(
+        ended.stdout.contains("the configuration is well"),
+        "{ended:?}"
+    );
+    let ended = check
+        .env("SW_STORAGE", "elasticsearch7")
+        .env("SW_STORAGE_ES_HTTP_PROTOCOL", "https")
+        .env("SW_STORAGE_ES_SSL_JKS_PATH", "/no/trust.jks")
+        .env("SW_CORE_GRPC_SSL_ENABLED", "true")
+        .env("SW_CORE_GRPC_SSL_KEY_PATH", "/no/key.pem")
+        .env("SW_CORE_GRPC_SSL_CERT_CHAIN_PATH", "/no/chain.pem")
+        .run()
+        .await?;
+    ensure!(ended.status.code() == Some(1), "{ended:?}");
+    ensure!(ended.stderr.contains("/no/trust.jks"), "{ended:?}");
+    ensure!(ended.stderr.contains("/no/chain.pem"), "{ended:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn values_in_effect_are_printed_with_their_origins() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    std::fs::create_dir(folder.path().join("config"))?;
+    std::fs::write(folder.path().join("config/gateways.yml"), "gateways:\n")?;
+    let ended = OapCommand::new(folder.path())
+        .argument("config")
+        .argument("print")
+        .env("SW_AUTHENTICATION", "sesame")
+        .run()
+        .await?;
+    ensure!(ended.status.success(), "{ended:?}");
+    for line in [
+        "core.default.gRPCHost = 127.0.0.1  # variable SW_CORE_GRPC_HOST",
+        "core.default.recordDataTTL = 3  # default in application.yml",
+        "receiver-sharing-server.default.authentication = ***  # variable SW_AUTHENTICATION",
+        "file application.yml = built in",
+        "file gateways.yml = config/gateways.yml",
+    ] {
+        ensure!(ended.stdout.lines().any(|l| l == line), "{line}: {ended:?}");
+    }
+    ensure!(!ended.stdout.contains("sesame"), "{ended:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn arguments_of_an_entrypoint_are_named_and_ignored() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let process = OapCommand::new(folder.path())
+        .argument("--lenient")
+        .argument("--spring.profiles=a")
+        .argument("start")
+        .start()
+        .await?;
+    let log = process.log();
+    process.stop().await?;
+    let lines: Vec<&str> = log.lines().filter(|l| l.contains("no effect")).collect();
+    ensure!(lines.len() == 1, "{log}");
+    ensure!(lines[0].contains("--spring.profiles=a start"), "{log}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_probe_tells_whether_the_server_is_well() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let command = OapCommand::new(folder.path());
+    let process = command.start().await?;
+    let (_, port) = process.http().rsplit_once(':').unwrap_or_default();
+    let probe = command
+        .clone()
+        .env("SW_CORE_REST_PORT", port)
+        .argument("health");
+    crate::waiting::wait_until(
+        "it is well",
+        std::time::Duration::from_secs(20),
+        async || {
+            let ended = probe.run().await?;
+            ensure!(
+                ended.status.success() && ended.stderr.is_empty(),
+                "{ended:?}"
+            );
+            Ok(())
+        },
+    )
+    .await?;
+    process.stop().await?;
+    let ended = probe.run().await?;
+    ensure!(ended.status.code() == Some(1), "{ended:?}");
+    ensure!(ended.stderr.contains("does not answer"), "{ended:?}");
+    Ok(())
+}
