@@ -4,7 +4,7 @@ mod objects;
 mod rendered;
 mod table;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use self::objects::Kinds;
@@ -100,6 +100,86 @@ fn objects_that_are_not_valid_are_refused() -> Result<()> {
         parent.insert(key.to_owned(), value);
         ensure!(kinds.check(&wrong).is_err(), "{pointer}");
     }
+    Ok(())
+}
+
+/// Everything that a copy of the values of the original charts holds, among it what means nothing here, with their defaults.
+const COPY: &str = "
+nameOverride: ''
+fullnameOverride: ''
+serviceAccounts: {oap: null}
+imagePullSecrets: []
+initContainer: {image: busybox, tag: '1.30'}
+oap:
+  image: {repository: skywalking.docker.scarf.sh/apache/skywalking-oap-server, tag: null, pullPolicy: IfNotPresent}
+  storageType: null
+  dynamicConfigEnabled: false
+  javaOpts: -Xmx2g -Xms2g
+  resources: {}
+  envoy: {als: {enabled: false}}
+  istio: {adapter: {enabled: true}}
+  env: null
+  secretKeyRefs: null
+  secretVolumes: null
+ui: {image: {repository: apache/skywalking-ui, tag: null, pullPolicy: IfNotPresent}}
+esInit: {nodeAffinity: {}, nodeSelector: {old: name}, tolerations: []}
+elasticsearch:
+  enabled: true
+  config: {port: {http: 9200}, host: elasticsearch, user: xxx, password: xxx}
+  masterService: ''
+  roles: {master: 'true', ingest: 'true', data: 'true'}
+  esMajorVersion: ''
+  secretMounts: []
+  initResources: {}
+  sidecarResources: {}
+  networkHost: 0.0.0.0
+  rbac: {create: false, serviceAccountName: ''}
+  podSecurityPolicy: {create: false, name: '', spec: {privileged: true, fsGroup: {rule: RunAsAny}}}
+  extraVolumes: ''
+  extraVolumeMounts: ''
+  extraInitContainers: ''
+  protocol: http
+  service: {labels: {}, type: ClusterIP, nodePort: '', annotations: {}, httpPortName: http, transportPortName: transport}
+  maxUnavailable: 1
+  fsGroup: ''
+  securityContext: {capabilities: {drop: [ALL]}, runAsNonRoot: true, runAsUser: 1000}
+  readinessProbe: {failureThreshold: 3, initialDelaySeconds: 10, periodSeconds: 10, successThreshold: 3, timeoutSeconds: 5}
+  clusterHealthCheckParams: wait_for_status=green&timeout=1s
+  schedulerName: ''
+  imagePullSecrets: []
+  ingress: {enabled: false, annotations: {}, path: /, hosts: [chart-example.local], tls: []}
+  nameOverride: ''
+  fullnameOverride: ''
+  masterTerminationFix: false
+  lifecycle: {}
+  keystore: []
+";
+
+#[test]
+fn a_copy_of_the_values_of_the_original_renders() -> Result<()> {
+    let objects = Release::default().values(COPY).render()?;
+    let kinds = Kinds::of("1.33.0")?;
+    for object in &objects {
+        kinds.check(object)?;
+    }
+    let oap = of_kind(&objects, "Deployment", "skywalking-oap")?;
+    let container = &oap["spec"]["template"]["spec"]["containers"][0];
+    let env = rendered::env(container);
+    let node = "SW_STORAGE_ES_CLUSTER_NODES=elasticsearch-master:9200".to_owned();
+    ensure!(
+        env.contains(&node) && !env.iter().any(|e| e.contains("xxx")),
+        "{env:?}"
+    );
+    ensure!(container["image"] == "oap:0.1.0", "{container}");
+    let ui = of_kind(&objects, "Deployment", "skywalking-ui")?;
+    let image = &ui["spec"]["template"]["spec"]["containers"][0]["image"];
+    ensure!(image == "apache/skywalking-ui:8.1.0", "{image}");
+    let job = objects
+        .iter()
+        .find(|o| o["kind"] == "Job")
+        .context("no job")?;
+    let selector = &job["spec"]["template"]["spec"]["nodeSelector"];
+    ensure!(*selector == json!({"old": "name"}), "{selector}");
     Ok(())
 }
 
