@@ -33,8 +33,6 @@ fn apply(
         let part = |i: usize| variable[i].as_str().context("not a text");
         let (name, value) = (part(0)?, part(1)?);
         with = match (name, value) {
-            // This server has no coordinator of a cluster yet: each of the two stands alone.
-            ("SW_CLUSTER", "kubernetes") => with,
             // These stand for the test's own Elasticsearch.
             (
                 "SW_STORAGE_ES_CLUSTER_NODES" | "SW_ES_USER" | "SW_ES_PASSWORD" | "SW_NAMESPACE",
