@@ -4,6 +4,9 @@
 //! - `cargo bench --bench ingest`: CPU seconds per 100,000 segments of every stage and of all of them
 //! - `… -- stage NAME INPUT SEGMENTS`: one stage, for a profiler
 //! - `… -- memory STORE ENDPOINTS MINUTES`: what active endpoints take with the store `null` or `embedded`
+//! - `… -- active STORE SERVICES ENDPOINTS SECONDS MINUTES [DELAY_MS]`: what the real server takes with so many endpoints per
+//!   service, each asked every so many seconds; the store is `embedded`, an Elasticsearch at `HOST:PORT`, or `null`, one that
+//!   keeps nothing and takes `DELAY_MS` for each bulk request
 //! - `… -- pages STORE SERVICES ENDPOINTS SEGMENTS ROUNDS [FOLDER]`: how long the pages of the user interface take with the
 //!   store `embedded` or an Elasticsearch at `HOST:PORT`, with so many endpoints per service, each page opened so often; what
 //!   was filled stays in the folder, and a further run asks it again
@@ -13,6 +16,8 @@
 
 #![expect(clippy::print_stdout, reason = "a benchmark prints what it measured")]
 
+mod active;
+mod bulk_sink;
 mod counting_proxy;
 mod history;
 mod input;
@@ -26,10 +31,12 @@ mod shop;
 mod stages;
 
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use oap::storage::embedded::Embedded;
 
+use active::Active;
 use input::{Input, Traffic};
 use null_store::NullStore;
 use pages::Pages;
@@ -83,6 +90,23 @@ fn main() -> anyhow::Result<()> {
             segments: segments.parse()?,
             rounds: rounds.parse()?,
             kept: folder.first().map(Path::new),
+        }
+        .run(),
+        [
+            "active",
+            store,
+            services,
+            endpoints,
+            every_seconds,
+            minutes,
+            ref delay @ ..,
+        ] => Active {
+            store,
+            services: services.parse()?,
+            endpoints: endpoints.parse()?,
+            every_seconds: every_seconds.parse()?,
+            minutes: minutes.parse()?,
+            delay: Duration::from_millis(delay.first().map_or(Ok(0), |ms| ms.parse())?),
         }
         .run(),
         ["served", segments] => served::run(segments.parse()?),

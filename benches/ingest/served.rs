@@ -32,6 +32,13 @@ const MIB: f64 = (1 << 20) as f64;
 /// Ends a server that an error left behind.
 pub(crate) struct Server(Child);
 
+impl Server {
+    /// Of the process.
+    pub(crate) fn id(&self) -> u32 {
+        self.0.id()
+    }
+}
+
 impl Drop for Server {
     fn drop(&mut self) {
         // It has ended unless something failed.
