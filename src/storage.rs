@@ -5,6 +5,7 @@ pub mod dead_letters;
 pub mod elasticsearch;
 pub mod embedded;
 pub mod query;
+mod reach;
 mod store;
 pub mod transfer;
 pub mod writer;
@@ -12,6 +13,7 @@ pub mod writer;
 pub use backend::Backend;
 pub use dead_letters::DeadLetters;
 pub use query::*;
+pub use reach::Reach;
 pub use store::{Store, StoreKind};
 pub use transfer::{Inspection, RowPage};
 

@@ -22,6 +22,7 @@ pub use addresses::AddressBook;
 pub use increments::{Increment, Increments, Portion};
 pub use partitions::Partitions;
 pub use plan::{ApdexThresholds, Plan};
+pub use read_back::Earlier;
 pub use route::{Ground, Held, Route};
 pub use shard::{Input, Shard, ShardMetrics};
 pub use task_book::TaskBook;

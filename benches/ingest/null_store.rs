@@ -30,6 +30,10 @@ impl Backend for NullStore {
         Ok(keys.iter().map(|_| None).collect())
     }
 
+    async fn reach(&self, _: &[Arc<Model>], _: u64) -> Answer<Reach> {
+        Ok(Reach::default())
+    }
+
     async fn aggregates(
         &self,
         _: &Model,

@@ -15,7 +15,9 @@ use oap::model::time_bucket::Zone;
 use oap::storage::Backend;
 use oap::storage::writer::{Lane, WriterMetrics, lane};
 use oap::stream::shard::Dependencies;
-use oap::stream::{AddressBook, ApdexThresholds, Input, Plan, Shard, ShardMetrics, StreamOptions};
+use oap::stream::{
+    AddressBook, ApdexThresholds, Earlier, Input, Plan, Shard, ShardMetrics, StreamOptions,
+};
 use oap::util::clock::Clock;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -83,6 +85,7 @@ impl Pipeline {
         let writer_metrics = WriterMetrics::new(&registry)?;
         let shard_metrics = ShardMetrics::new(&registry)?;
         let addresses = Arc::new(AddressBook::new(1_000_000));
+        let earlier = Arc::new(Earlier::default());
         let mut tasks = JoinSet::new();
         let mut open_lane = |name, bytes| {
             let storage = Arc::clone(&storage);
@@ -102,6 +105,7 @@ impl Pipeline {
                 storage: Arc::clone(&storage),
                 lane: metrics.clone(),
                 addresses: Arc::clone(&addresses),
+                earlier: Arc::clone(&earlier),
                 zone: Zone::utc(),
                 clock: clock.clone(),
                 metrics: shard_metrics.clone(),

@@ -39,7 +39,7 @@ use crate::storage::writer::{Lane, WriterMetrics, lane};
 use crate::storage::{DeadLetters, Store, StoreKind};
 use crate::stream::shard::Dependencies;
 use crate::stream::{
-    AddressBook, BYTES_PER_ROW, Plan, Route, Shard, ShardMetrics, StreamOptions, TaskBook,
+    AddressBook, BYTES_PER_ROW, Earlier, Plan, Route, Shard, ShardMetrics, StreamOptions, TaskBook,
 };
 use crate::util::clock::Clock;
 
@@ -308,6 +308,7 @@ pub(super) fn start(
         }
     };
     let shard_metrics = ShardMetrics::new(registry)?;
+    let earlier = Arc::new(Earlier::default());
     let mut shards = Vec::new();
     for _ in 0..cores {
         let (sender, inbox) = mpsc::channel(SHARD_INBOX);
@@ -317,6 +318,7 @@ pub(super) fn start(
             storage: Arc::clone(&shared.storage),
             lane: metrics_lane.clone(),
             addresses: Arc::clone(&addresses),
+            earlier: Arc::clone(&earlier),
             zone: shared.zone.clone(),
             clock: shared.clock.clone(),
             metrics: shard_metrics.clone(),

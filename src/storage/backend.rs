@@ -4,7 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use super::query::*;
-use super::{StorageError, WriteOutcome};
+use super::{Reach, StorageError, WriteOutcome};
 use crate::model::row::{Row, RowKey};
 use crate::model::schema::{Model, Schema};
 
@@ -23,6 +23,14 @@ pub trait Backend: Send + Sync {
 
     /// Reads rows by id, one answer per key, in order. A key without time bucket is looked for on every day.
     fn load(&self, keys: &[RowKey]) -> impl Future<Output = Answer<Vec<Option<Row>>>> + Send;
+
+    /// How far rows of these metrics reach, exactly for the buckets of a minute and those after it; earlier ones count as stored
+    /// if there is something that holds their day. Sees every acknowledged write. What cannot be looked at counts as full.
+    fn reach(
+        &self,
+        models: &[Arc<Model>],
+        since: u64,
+    ) -> impl Future<Output = Answer<Reach>> + Send;
 
     /// Average or sum of the value column over minute, hour or day buckets (decided by the digits of the range) for each of some
     /// entities, in their order. `None` if there is no row, or if the model has no entities.

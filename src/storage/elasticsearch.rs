@@ -21,6 +21,7 @@ mod metrics;
 mod names;
 mod node;
 mod options;
+mod reach;
 mod records;
 mod scroll;
 mod search;
@@ -48,7 +49,7 @@ use shadows::Shadows;
 
 use super::backend::Backend;
 use super::query::*;
-use super::{StorageError, WriteOutcome};
+use super::{Reach, StorageError, WriteOutcome};
 use crate::model::row::{Row, RowKey};
 use crate::model::schema::{Model, Schema};
 use crate::model::time_bucket::Zone;
@@ -124,6 +125,10 @@ impl Backend for Elasticsearch {
 
     async fn load(&self, keys: &[RowKey]) -> Answer<Vec<Option<Row>>> {
         self.load_rows(keys).await
+    }
+
+    async fn reach(&self, models: &[Arc<Model>], since: u64) -> Answer<Reach> {
+        self.reach_of(models, since).await
     }
 
     async fn aggregates(

@@ -15,6 +15,7 @@ mod metrics;
 mod newest;
 mod page;
 mod pool;
+mod reach;
 mod records;
 mod rows;
 mod scan;
@@ -43,7 +44,7 @@ use write::Writer;
 
 use super::backend::Backend;
 use super::query::*;
-use super::{Inspection, RowPage, StorageError, WriteOutcome};
+use super::{Inspection, Reach, RowPage, StorageError, WriteOutcome};
 use crate::model::row::{Row, RowKey};
 use crate::model::schema::{Model, ModelKind, Schema};
 
@@ -273,6 +274,12 @@ impl Backend for Embedded {
     async fn load(&self, keys: &[RowKey]) -> Answer<Vec<Option<Row>>> {
         let keys = keys.to_vec();
         self.read(move |pool| load::load(pool, &keys)).await
+    }
+
+    async fn reach(&self, models: &[Arc<Model>], since: u64) -> Answer<Reach> {
+        let models = models.to_vec();
+        self.read(move |pool| Ok(reach::reach(pool, &models, since)))
+            .await
     }
 
     async fn aggregates(

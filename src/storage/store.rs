@@ -10,7 +10,7 @@ use super::backend::Backend;
 use super::elasticsearch::{Elasticsearch, OptionsError};
 use super::embedded::Embedded;
 use super::query::*;
-use super::{RowPage, StorageError, WriteOutcome};
+use super::{Reach, RowPage, StorageError, WriteOutcome};
 use crate::config::EsSettings;
 use crate::model::row::{Row, RowKey};
 use crate::model::schema::{Model, Schema};
@@ -133,6 +133,10 @@ impl Backend for Store {
 
     async fn load(&self, keys: &[RowKey]) -> Answer<Vec<Option<Row>>> {
         pass!(self, load(keys))
+    }
+
+    async fn reach(&self, models: &[Arc<Model>], since: u64) -> Answer<Reach> {
+        pass!(self, reach(models, since))
     }
 
     async fn aggregates(

@@ -193,6 +193,12 @@ impl Plan {
         *known.unwrap_or_else(PoisonError::into_inner) = thresholds;
     }
 
+    /// The models of all items.
+    pub(super) fn models(&self) -> Vec<Arc<Model>> {
+        let items = self.by_scope.iter().flatten();
+        items.map(|item| Arc::clone(&item.model)).collect()
+    }
+
     /// The items of a scope; values of its rows are in this order.
     pub fn items(&self, scope: Scope) -> &[Item] {
         self.by_scope.get(scope as usize).map_or(&[], Vec::as_slice)

@@ -1,11 +1,17 @@
-//! Reading what is stored under rows that changed, as much of it as the store can give.
+//! Reading what is stored under rows that changed, as much of it as the store can give, and knowing what need not be read.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use tokio::sync::OnceCell;
+use tokio::time::Instant;
 
 use crate::model::row::{Row, RowKey};
-use crate::model::time_bucket::day_of;
+use crate::model::schema::Model;
+use crate::model::time_bucket::{Zone, day_of};
 use crate::storage::writer::Lane;
-use crate::storage::{Backend, StorageError};
+use crate::storage::{Backend, Reach, StorageError};
 
 /// What became of a key.
 #[derive(Debug, Clone)]
@@ -24,6 +30,69 @@ impl From<Option<Row>> for Found {
 
 /// So many parts that cannot be read one after the other mean that the store is away.
 const MAX_FAILURES: usize = 3;
+
+/// Buckets that are longer ago are not looked at, but taken as stored if their day is: looking would take longer than reading
+/// the few of them that change.
+const LOOKED_AT_MS: i64 = 15 * 60 * 1000;
+/// If the newest stored values are not older, another process may be about to end and still be writing.
+const RECENT_MS: i64 = 5 * 60 * 1000;
+
+/// What earlier processes stored, known to all shards of one process. The store is asked once, by the shard that needs it first:
+/// before any of them has written.
+#[derive(Debug, Default)]
+pub struct Earlier {
+    reach: OnceCell<Arc<Reach>>,
+    asked: OnceLock<Instant>,
+    /// Shards that have not read everything yet, and what the others have read.
+    reading: AtomicUsize,
+    rows: AtomicU64,
+}
+
+impl Earlier {
+    /// One more shard reads.
+    pub(super) fn join(&self) {
+        self.reading.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How far the rows of these models reach. Fails if the store cannot say; to be asked again then.
+    pub(super) async fn ask<S: Backend>(
+        &self,
+        storage: &S,
+        models: &[Arc<Model>],
+        zone: &Zone,
+        now_ms: i64,
+    ) -> Result<Arc<Reach>, StorageError> {
+        let asking = || async {
+            let minute = |ms| zone.minute(ms).unwrap_or(0);
+            let mut reach = storage.reach(models, minute(now_ms - LOOKED_AT_MS)).await?;
+            let newest = reach.newest_minute();
+            if newest >= minute(now_ms - RECENT_MS) {
+                reach.extend_to(minute(now_ms));
+            }
+            if newest > 0 {
+                tracing::info!(
+                    newest,
+                    "values of an earlier process are stored, those that go on are read back first"
+                );
+            }
+            self.asked.get_or_init(Instant::now);
+            Ok(Arc::new(reach))
+        };
+        self.reach.get_or_try_init(asking).await.cloned()
+    }
+
+    /// A shard has read so many rows and has to read no more of them for what was going on at the start.
+    pub(super) fn leave(&self, rows: u64) {
+        let rows = self.rows.fetch_add(rows, Ordering::Relaxed) + rows;
+        if self.reading.fetch_sub(1, Ordering::Relaxed) == 1 && rows > 0 {
+            let seconds = self
+                .asked
+                .get()
+                .map_or(0, |asked| asked.elapsed().as_secs());
+            tracing::info!(rows, seconds, "values of the earlier process are read back");
+        }
+    }
+}
 
 /// Rows in the order of their keys: what a lane still holds is newer than what is stored, the rest is read.
 pub(super) async fn held_or_stored<S: Backend>(
@@ -49,6 +118,9 @@ pub(super) async fn held_or_stored<S: Backend>(
 /// Reads rows, in the order of their keys. If that fails, each day of a model is read by itself: one that cannot be read
 /// does not keep the others. `Err` if no part can be read.
 async fn read_back<S: Backend>(storage: &S, keys: &[RowKey]) -> Result<Vec<Found>, StorageError> {
+    if keys.is_empty() {
+        return Ok(vec![]);
+    }
     let first = match storage.load(keys).await {
         Ok(rows) => return Ok(rows.into_iter().map(Found::from).collect()),
         Err(error) => error,

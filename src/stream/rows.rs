@@ -1,6 +1,8 @@
 //! The metric rows of a shard: minute, hour and day values by entity, with what is read, changed and written of each.
 
+mod room;
 mod tenure;
+mod unread;
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
@@ -9,13 +11,16 @@ use std::sync::Arc;
 
 use super::BYTES_PER_ROW;
 use super::plan::{Item, Plan};
-use super::read_back::Found;
 use crate::model::entity::Entity;
 use crate::model::id::metrics_id;
 use crate::model::metrics::Value;
 use crate::model::minute_value::{Calculated, MinuteValue};
-use crate::model::row::{Cell, Row, RowKey};
+use crate::model::row::{Cell, Row};
 use crate::model::time_bucket::Downsampling;
+pub(super) use room::NoRoom;
+use room::{Room, Shortage};
+pub(super) use unread::Missing;
+use unread::{Stored, Unread};
 
 /// An entity in a bucket of any precision.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,11 +75,13 @@ struct MetricRow {
     changed_ms: i64,
     /// Whether a slot is news; it is in [`Rows::news`] then.
     has_news: bool,
+    /// Whether it is in [`Rows::unread`].
+    is_queued: bool,
 }
 
 const UNCHANGED: i64 = i64::MAX;
 
-/// One bucket of each precision, up to which something holds.
+/// The buckets of an instant.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Horizon {
     pub minute: u64,
@@ -83,24 +90,13 @@ pub(super) struct Horizon {
 }
 
 impl Horizon {
-    fn includes(mut self, bucket: u64) -> bool {
-        bucket <= *self.of(bucket)
-    }
-
-    fn of(&mut self, bucket: u64) -> &mut u64 {
+    fn of(self, bucket: u64) -> u64 {
         match Downsampling::of(bucket) {
-            Some(Downsampling::Day) => &mut self.day,
-            Some(Downsampling::Hour) => &mut self.hour,
-            _ => &mut self.minute,
+            Some(Downsampling::Day) => self.day,
+            Some(Downsampling::Hour) => self.hour,
+            _ => self.minute,
         }
     }
-}
-
-/// A slot whose stored part is to be read.
-#[derive(Debug)]
-pub(super) struct Missing {
-    key: Key,
-    item: usize,
 }
 
 /// How long a row stays after its last change, if its bucket is over.
@@ -132,9 +128,11 @@ impl MetricRow {
 #[derive(Debug)]
 pub(super) struct Rows {
     rows: KeyMap<MetricRow>,
-    /// Buckets up to these may have rows in the store that this process does not hold.
-    horizon: Horizon,
-    max_rows: usize,
+    /// What may be in the store and not here.
+    stored: Stored,
+    /// Rows whose stored part is to be read.
+    unread: Unread,
+    room: Room,
     /// Values left out since this was last taken, because they do not fit to what is there.
     unfit: u64,
     /// Large tables, counted in rows; as of the last look at all rows.
@@ -166,16 +164,15 @@ pub(super) struct Now {
     pub ms: i64,
     /// Milliseconds since the shard began.
     pub uptime_ms: i64,
-    /// The last buckets that a clock may be ahead to without being read back for that.
-    pub ahead: Horizon,
 }
 
 impl Rows {
-    pub(super) fn new(horizon: Horizon, max_rows: usize) -> Rows {
+    pub(super) fn new(max_rows: usize) -> Rows {
         Rows {
             rows: KeyMap::default(),
-            horizon,
-            max_rows,
+            stored: Stored::default(),
+            unread: Unread::default(),
+            room: Room::new(max_rows),
             unfit: 0,
             large_tables: 0,
             news: VecDeque::new(),
@@ -198,23 +195,31 @@ impl Rows {
 
     /// Makes room for new rows by forgetting those that are stored and were not touched for some seconds, over or not. They
     /// are read back when they change again, which costs time but no data.
-    pub(super) fn make_room(&mut self, wanted: usize, now_ms: i64, stored: u64) {
-        if self.weight() + wanted <= self.max_rows {
+    pub(super) fn make_room(&mut self, wanted: usize, now_ms: i64, stored_pass: u64) {
+        let taken = self.weight();
+        let shortage = self.room.shortage(taken, wanted);
+        if shortage == Shortage::None {
             return;
         }
-        let horizon = &mut self.horizon;
-        self.rows.retain(|key, row| {
+        let Rows {
+            rows, room, stored, ..
+        } = self;
+        rows.retain(|key, row| {
+            let is_chosen = match shortage {
+                Shortage::Greedy(share) => room.is_greedy(&key.entity, share),
+                _ => true,
+            };
             let is_quiet = now_ms - row.touched_ms > QUIET_MS;
-            let stays = !is_quiet || !row.is_stored(stored);
+            let stays = !is_chosen || !is_quiet || !row.is_stored(stored_pass);
             if !stays {
-                let horizon = horizon.of(key.bucket);
-                *horizon = key.bucket.max(*horizon);
+                stored.forget(key.bucket);
+                room.give_back(&key.entity);
             }
             stays
         });
     }
 
-    /// Merges increments into the row of a bucket. `false` if there is no room for a new row.
+    /// Merges increments into the row of a bucket, if that is there or there is room for it.
     pub(super) fn merge(
         &mut self,
         plan: &Plan,
@@ -222,9 +227,9 @@ impl Rows {
         bucket: u64,
         increments: &[Option<Value>],
         now: Now,
-    ) -> bool {
-        let is_full = self.weight() >= self.max_rows;
-        let is_whole = !self.horizon.includes(bucket) && now.ahead.includes(bucket);
+    ) -> Result<(), NoRoom> {
+        let taken = self.weight();
+        let items = plan.items(entity.scope);
         let key = Key {
             entity: Arc::clone(entity),
             bucket,
@@ -233,26 +238,28 @@ impl Rows {
             plan.watches(entity.scope) && Downsampling::of(bucket) == Some(Downsampling::Minute);
         let row = match self.rows.entry(key) {
             Entry::Occupied(row) => row.into_mut(),
-            Entry::Vacant(_) if is_full => return false,
             Entry::Vacant(place) => {
-                let slot = || Slot {
+                self.room.take(entity, taken)?;
+                let stored = &self.stored;
+                let slot = |item: &Item| Slot {
                     value: None,
-                    is_whole,
+                    is_whole: !stored.may_have(&item.model, bucket),
                     is_dirty: false,
                     is_news: false,
                 };
                 place.insert(MetricRow {
-                    slots: increments.iter().map(|_| slot()).collect(),
+                    slots: items.iter().map(slot).collect(),
                     touched_ms: now.ms,
                     handed_in: 0,
                     changed_ms: UNCHANGED,
                     has_news: false,
+                    is_queued: false,
                 })
             }
         };
         row.touched_ms = now.ms;
         let mut has_news = false;
-        let items = plan.items(entity.scope);
+        let mut waits = false;
         for ((slot, increment), item) in row.slots.iter_mut().zip(increments).zip(items) {
             let Some(increment) = increment else { continue };
             match &mut slot.value {
@@ -260,6 +267,7 @@ impl Rows {
                 none => *none = Some(increment.clone()),
             }
             slot.is_dirty = true;
+            waits |= !slot.is_whole;
             slot.is_news |= is_watched && item.is_watched();
             has_news |= slot.is_news;
             row.changed_ms = row.changed_ms.min(now.uptime_ms);
@@ -271,64 +279,13 @@ impl Rows {
                 bucket,
             });
         }
-        true
-    }
-
-    /// The stored rows that must be read before what changed can be written, at most `limit`.
-    pub(super) fn missing(&self, plan: &Plan, limit: usize) -> (Vec<Missing>, Vec<RowKey>) {
-        let mut missing = Vec::new();
-        let mut keys = Vec::new();
-        for (key, row) in &self.rows {
-            let items = plan.items(key.entity.scope);
-            for (i, (slot, item)) in row.slots.iter().zip(items).enumerate() {
-                if slot.is_dirty && !slot.is_whole {
-                    missing.push(Missing {
-                        key: key.clone(),
-                        item: i,
-                    });
-                    keys.push(RowKey {
-                        model: Arc::clone(&item.model),
-                        id: metrics_id(key.bucket, &key.entity.id),
-                        time_bucket: Some(key.bucket),
-                    });
-                }
-            }
-            if keys.len() >= limit {
-                break;
-            }
+        if waits {
+            self.note_unread(Key {
+                entity: Arc::clone(entity),
+                bucket,
+            });
         }
-        (missing, keys)
-    }
-
-    /// Merges what was stored under the slots that were missing it.
-    pub(super) fn complete(&mut self, plan: &Plan, missing: Vec<Missing>, found: Vec<Found>) {
-        for (missing, found) in missing.into_iter().zip(found) {
-            let items = plan.items(missing.key.entity.scope);
-            let (Some(row), Some(item)) =
-                (self.rows.get_mut(&missing.key), items.get(missing.item))
-            else {
-                continue;
-            };
-            let Some(slot) = row.slots.get_mut(missing.item) else {
-                continue;
-            };
-            if slot.is_whole {
-                continue;
-            }
-            let stored = match found {
-                Found::Unread => continue,
-                Found::Nothing => None,
-                Found::Row(row) => {
-                    let cells = row.cells.get(item.model.entity_columns.len()..);
-                    cells.and_then(|cells| item.function.from_cells(cells))
-                }
-            };
-            slot.is_whole = true;
-            if let (Some(mut stored), Some(value)) = (stored, &slot.value) {
-                self.unfit += u64::from(!item.function.merge(&mut stored, value));
-                slot.value = Some(stored);
-            }
-        }
+        Ok(())
     }
 
     /// Takes watched minute values that changed and are whole, of about `limit` of the rows that changed first.
@@ -373,9 +330,14 @@ impl Rows {
         values
     }
 
+    /// The service with the most endpoint rows, its id and how many.
+    pub(super) fn largest_service(&self) -> Option<(&Arc<str>, usize)> {
+        self.room.largest()
+    }
+
     /// Whether room is so short that changes should be written at once: what is stored can be forgotten.
     pub(super) fn is_tight(&self) -> bool {
-        self.weight() > self.max_rows / 4 * 3
+        self.room.is_tight(self.weight())
     }
 
     /// Where something changed that is due.
@@ -432,20 +394,20 @@ impl Rows {
 
     /// Forgets rows that are over, quiet and stored: all that was handed over in passes up to `stored` is. Their buckets are
     /// read back should they change again, which must not find an older version.
-    pub(super) fn evict(&mut self, now: Horizon, now_ms: i64, stored: u64) {
-        let horizon = &mut self.horizon;
-        let mut now = now;
+    pub(super) fn evict(&mut self, now: Horizon, now_ms: i64, stored_pass: u64) {
+        let Rows {
+            rows, room, stored, ..
+        } = self;
         let mut table_bytes = 0;
-        self.rows.retain(|key, row| {
+        rows.retain(|key, row| {
             let is_quiet = now_ms - row.touched_ms > LINGER_MS;
-            let is_over = key.bucket < *now.of(key.bucket);
-            let is_stored = row.is_stored(stored);
-            let stays = !is_quiet || !is_over || !is_stored;
+            let is_over = key.bucket < now.of(key.bucket);
+            let stays = !is_quiet || !is_over || !row.is_stored(stored_pass);
             if stays {
                 table_bytes += row.large_table_bytes();
             } else {
-                let horizon = horizon.of(key.bucket);
-                *horizon = key.bucket.max(*horizon);
+                stored.forget(key.bucket);
+                room.give_back(&key.entity);
             }
             stays
         });

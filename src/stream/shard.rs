@@ -1,14 +1,16 @@
 //! One shard: a task that owns the values of its entities, takes facts in and hands rows to the writer.
 
+mod reading;
 mod tenure;
 
-use std::future::Future;
-use std::pin::Pin;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio::sync::oneshot::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior};
+
+use reading::Reading;
 
 use super::StreamOptions;
 use super::addresses::AddressBook;
@@ -16,18 +18,19 @@ use super::increments::Portion;
 use super::metadata::Metadata;
 use super::partitions::Partitions;
 use super::plan::{ApdexThresholds, Plan};
-use super::read_back::{Found, held_or_stored};
-use super::rows::{Due, Horizon, Key, KeyMap, Missing, Now, Ready, Rows};
+use super::read_back::Earlier;
+use super::rows::{Due, Horizon, Key, KeyMap, NoRoom, Now, Ready, Rows};
 pub use super::shard_metrics::ShardMetrics;
 use crate::model::fact::{Fact, MeterValue};
+use crate::model::id;
 use crate::model::metrics::Value;
 use crate::model::minute_value::MinuteValue;
-use crate::model::row::RowKey;
 use crate::model::schema::Schema;
+use crate::model::scope::Scope;
 use crate::model::source::Source;
 use crate::model::time_bucket::Zone;
+use crate::storage::Backend;
 use crate::storage::writer::Lane;
-use crate::storage::{Backend, StorageError};
 use crate::telemetry::Throttle;
 use crate::util::clock::Clock;
 
@@ -53,16 +56,12 @@ pub struct Dependencies<S> {
     pub storage: Arc<S>,
     pub lane: Lane,
     pub addresses: Arc<AddressBook>,
+    /// Of all shards of the process.
+    pub earlier: Arc<Earlier>,
     pub zone: Zone,
     pub clock: Clock,
     pub metrics: ShardMetrics,
 }
-
-/// How far agents' clocks may be ahead. For buckets until then after a start, and beyond it at any time, the store is asked:
-/// an earlier process may have written them.
-const AHEAD_MS: i64 = 10 * 60 * 1000;
-/// Rows read per flush at most; the rest waits for the next one.
-const MAX_READ_BACK: usize = 20_000;
 
 /// Rows made and handed over at once.
 const ROWS_PER_ORDER: usize = 1000;
@@ -70,13 +69,6 @@ const ROWS_PER_ORDER: usize = 1000;
 const VALUES_PER_LOT: usize = 1000;
 
 type Increments = Box<[Option<Value>]>;
-type Loaded = Result<(Vec<Found>, Vec<Found>), StorageError>;
-
-struct Loading {
-    rows: Vec<Missing>,
-    metadata: Vec<RowKey>,
-    found: Pin<Box<dyn Future<Output = Loaded> + Send>>,
-}
 
 /// Changed rows on their way to the lane. They are made when the lane has room for them, as they take a multiple of what
 /// they are made from.
@@ -96,7 +88,7 @@ pub struct Shard<S> {
     pending: KeyMap<Increments>,
     rows: Rows,
     metadata: Metadata,
-    loading: Option<Loading>,
+    reading: Reading,
     waiting: Vec<oneshot::Sender<()>>,
     /// When it began to work.
     began: Instant,
@@ -125,12 +117,12 @@ impl<S> std::fmt::Debug for Shard<S> {
 
 impl<S: Backend + 'static> Shard<S> {
     pub fn new(deps: Dependencies<S>, options: StreamOptions) -> Shard<S> {
-        let started = horizon(&deps.zone, deps.clock.now_ms() + AHEAD_MS);
+        deps.earlier.join();
         Shard {
-            rows: Rows::new(started, options.max_rows),
+            rows: Rows::new(options.max_rows),
             metadata: Metadata::new(&deps.schema, options.max_metadata),
             pending: KeyMap::with_hasher(std::hash::BuildHasherDefault::<Ready>::default()),
-            loading: None,
+            reading: Reading::default(),
             waiting: Vec::new(),
             began: Instant::now(),
             is_ending: false,
@@ -171,12 +163,12 @@ impl<S: Backend + 'static> Shard<S> {
                     }
                     Some(Input::Flush(done)) => {
                         self.waiting.push(done);
-                        self.flush().await;
+                        self.flush();
                     }
                     None => break,
                 },
-                _ = tick.tick() => self.flush().await,
-                loaded = found(&mut self.loading) => self.loaded(loaded).await,
+                _ = tick.tick() => self.flush(),
+                loaded = self.reading.found() => self.loaded(loaded),
                 () = self.deps.lane.room(), if self.pass.is_some() => self.hand_over().await,
             }
         }
@@ -188,13 +180,13 @@ impl<S: Backend + 'static> Shard<S> {
         self.is_ending = true;
         let (done, mut is_done) = oneshot::channel();
         self.waiting.push(done);
-        self.flush().await;
+        self.flush();
         loop {
             tokio::select! {
                 _ = &mut is_done => break,
-                loaded = found(&mut self.loading) => self.loaded(loaded).await,
+                loaded = self.reading.found() => self.loaded(loaded),
                 () = self.deps.lane.room(), if self.pass.is_some() => self.hand_over().await,
-                _ = tick.tick() => self.flush().await,
+                _ = tick.tick() => self.flush(),
             }
         }
     }
@@ -204,7 +196,9 @@ impl<S: Backend + 'static> Shard<S> {
         let today = self.deps.zone.day(now_ms).unwrap_or(0);
         self.deps.metrics.facts.inc_by(facts.len() as u64);
         let thresholds = self.deps.plan.thresholds();
+        let mut homeless = BTreeMap::new();
         for fact in facts {
+            let about = scope_of(&fact);
             let has_room = match fact {
                 Fact::Source(source) => self.source(&source, &thresholds, today),
                 Fact::Meter(value) => {
@@ -229,9 +223,10 @@ impl<S: Backend + 'static> Shard<S> {
                 }
             };
             if !has_room {
-                self.shed("metadata_full", 1);
+                *homeless.entry(about).or_default() += 1;
             }
         }
+        self.shed_metadata(&homeless);
         if self.pending.len() >= self.options.max_rows {
             self.merge_pending();
         }
@@ -274,7 +269,7 @@ impl<S: Backend + 'static> Shard<S> {
     fn unfit(&self, count: u64) {
         if count > 0 {
             let shed = &self.deps.metrics.shed;
-            shed.with_label_values(&["unfit"]).inc_by(count);
+            shed.with_label_values(&["unfit", ""]).inc_by(count);
             if let Some(held_back) = self.unfit_log.admit() {
                 tracing::warn!(
                     count,
@@ -290,40 +285,71 @@ impl<S: Backend + 'static> Shard<S> {
         let now = Now {
             ms,
             uptime_ms: self.uptime_ms(),
-            ahead: horizon(&self.deps.zone, ms + AHEAD_MS),
         };
         let wanted = self.pending.len() * 3;
         self.rows.make_room(wanted, ms, self.stored);
         let plan = &self.deps.plan;
         let options = &self.options;
-        let mut shed = 0;
+        let mut shed = BTreeMap::new();
         for (Key { entity, bucket }, increments) in self.pending.drain() {
             let hour = options.with_hours.then_some(bucket / 100);
             let day = options.with_days.then_some(bucket / 10_000);
             for bucket in [Some(bucket), hour, day].into_iter().flatten() {
                 let rows = &mut self.rows;
-                if !rows.merge(plan, &entity, bucket, &increments, now) {
-                    shed += 1;
+                if let Err(reason) = rows.merge(plan, &entity, bucket, &increments, now) {
+                    *shed.entry((reason, entity.scope)).or_default() += 1;
                 }
             }
         }
-        self.shed("rows_full", shed);
+        self.shed_rows(&shed);
         let unfit = self.rows.take_unfit();
         self.unfit(unfit);
     }
 
-    fn shed(&self, reason: &str, count: u64) {
-        if count > 0 {
-            let shed = &self.deps.metrics.shed;
-            shed.with_label_values(&[reason]).inc_by(count);
-            if let Some(held_back) = self.shed_log.admit() {
-                tracing::warn!(
-                    reason,
-                    count,
-                    held_back,
-                    "values given up, the memory budget (-Xmx) is too small for so many entities"
-                );
-            }
+    /// Counts rows that found no room, and says whose endpoints take most of it.
+    fn shed_rows(&self, shed: &BTreeMap<(NoRoom, Scope), u64>) {
+        for ((reason, scope), count) in shed {
+            let counter = &self.deps.metrics.shed;
+            let scope = format!("{scope:?}");
+            let labels = [reason.reason(), &scope];
+            counter.with_label_values(&labels).inc_by(*count);
+        }
+        if let Some((reason, _)) = shed.keys().next()
+            && let Some(held_back) = self.shed_log.admit()
+        {
+            let count: u64 = shed.values().sum();
+            let (service, rows) = self.rows.largest_service().unzip();
+            let service = service.and_then(|id| id::parse_service_id(id).ok());
+            tracing::warn!(
+                reason = reason.reason(),
+                count,
+                held_back,
+                largest.service = service.map(|(name, _)| name),
+                largest.endpoint_rows = rows,
+                "values given up, the memory budget (-Xmx) is too small for so many services and endpoints; if those of one \
+                 service have no end, group them in endpoint-name-grouping.yml"
+            );
+        }
+    }
+
+    /// Counts metadata that found no room, by scope; without one it is an address.
+    fn shed_metadata(&self, shed: &BTreeMap<Option<Scope>, u64>) {
+        for (scope, count) in shed {
+            let scope = scope.map_or_else(|| "Address".to_owned(), |scope| format!("{scope:?}"));
+            let counter = &self.deps.metrics.shed;
+            let labels = ["metadata_full", &scope];
+            counter.with_label_values(&labels).inc_by(*count);
+        }
+        if !shed.is_empty()
+            && let Some(held_back) = self.shed_log.admit()
+        {
+            let count: u64 = shed.values().sum();
+            tracing::warn!(
+                reason = "metadata_full",
+                count,
+                held_back,
+                "services, instances, endpoints or addresses given up, the memory budget (-Xmx) is too small for so many"
+            );
         }
     }
 
@@ -339,55 +365,31 @@ impl<S: Backend + 'static> Shard<S> {
         }
     }
 
-    /// Starts a flush, unless one is still reading or writing.
-    async fn flush(&mut self) {
+    /// Goes on reading and writing, unless that is under way.
+    fn flush(&mut self) {
         self.merge_pending();
         self.hand_on_news();
-        if self.loading.is_some() || self.pass.is_some() {
-            return;
-        }
-        let (rows, keys) = self.rows.missing(&self.deps.plan, MAX_READ_BACK);
-        let metadata = self.metadata.missing(MAX_READ_BACK);
-        if keys.is_empty() && metadata.is_empty() {
-            let waiting = std::mem::take(&mut self.waiting);
-            self.write(waiting);
-            return;
-        }
-        let storage = Arc::clone(&self.deps.storage);
-        let lane = self.deps.lane.clone();
-        let metadata_keys = metadata.clone();
-        let found = Box::pin(async move {
-            let rows = held_or_stored(&lane, &*storage, &keys);
-            futures_util::try_join!(rows, held_or_stored(&lane, &*storage, &metadata_keys))
-        });
-        self.loading = Some(Loading {
-            rows,
-            metadata,
-            found,
-        });
+        self.try_again();
+        self.read_on();
+        self.write_on();
     }
 
-    async fn loaded(&mut self, (loading, found): (Loading, Loaded)) {
-        let (rows, metadata) = match found {
-            Ok(found) => found,
-            Err(error) => {
-                tracing::debug!(%error, "read-back failed, values stay in memory");
-                return;
-            }
-        };
-        let is_read = |found: &&Found| !matches!(found, Found::Unread);
-        let read = rows.iter().filter(is_read).count();
-        let is_all = read == rows.len() && metadata.iter().all(|found| is_read(&found));
-        self.deps.metrics.read_back.inc_by(read as u64);
-        self.rows.complete(&self.deps.plan, loading.rows, rows);
-        self.metadata.complete(loading.metadata, metadata);
-        self.hand_on_news();
-        if !is_all || self.waiting.is_empty() {
+    /// Starts to write what needs no reading, unless something is being written.
+    fn write_on(&mut self) {
+        if self.pass.is_none() {
             // Whoever waits goes on waiting for what could not be read.
-            self.write(vec![]);
-        } else {
-            // Someone waits for everything: there may be more to read.
-            self.flush().await;
+            let waiting = match self.is_all_read() {
+                true => std::mem::take(&mut self.waiting),
+                false => vec![],
+            };
+            self.write(waiting);
+        }
+    }
+
+    /// The same if somebody waits for that and nothing is left to be read.
+    fn write_for_waiting(&mut self) {
+        if !self.waiting.is_empty() && self.is_all_read() {
+            self.write_on();
         }
     }
 
@@ -440,6 +442,7 @@ impl<S: Backend + 'static> Shard<S> {
         let now = horizon(&self.deps.zone, now_ms);
         self.rows.evict(now, now_ms, self.stored);
         self.count();
+        self.write_for_waiting();
     }
 
     fn uptime_ms(&self) -> i64 {
@@ -477,6 +480,18 @@ impl<S: Backend + 'static> Shard<S> {
     }
 }
 
+/// What a fact is about; `None` for an address.
+fn scope_of(fact: &Fact) -> Option<Scope> {
+    match fact {
+        Fact::Source(source) => Some(source.entity.scope),
+        Fact::Meter(value) => Some(value.entity.scope),
+        Fact::Service { entity, .. }
+        | Fact::Endpoint { entity, .. }
+        | Fact::Instance { entity, .. } => Some(entity.scope),
+        Fact::Address { .. } => None,
+    }
+}
+
 fn millis(duration: std::time::Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
@@ -488,17 +503,5 @@ fn horizon(zone: &Zone, now_ms: i64) -> Horizon {
         minute,
         hour: minute / 100,
         day: minute / 10_000,
-    }
-}
-
-/// Waits for the read in flight; for ever if there is none.
-async fn found(loading: &mut Option<Loading>) -> (Loading, Loaded) {
-    let Some(running) = loading.as_mut() else {
-        return std::future::pending().await;
-    };
-    let found = (&mut running.found).await;
-    match loading.take() {
-        Some(done) => (done, found),
-        None => std::future::pending().await,
     }
 }

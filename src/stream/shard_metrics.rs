@@ -7,7 +7,7 @@ use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 pub struct ShardMetrics {
     /// Facts taken in.
     pub(super) facts: IntCounter,
-    /// Facts given up, by reason.
+    /// Facts given up, by reason and scope.
     pub(super) shed: IntCounterVec,
     /// Rows read back.
     pub(super) read_back: IntCounter,
@@ -22,8 +22,11 @@ impl ShardMetrics {
         let metrics = ShardMetrics {
             facts: IntCounter::new("stream_facts_total", "Facts taken into aggregation")?,
             shed: IntCounterVec::new(
-                Opts::new("stream_shed_total", "Aggregated values given up, by reason"),
-                &["reason"],
+                Opts::new(
+                    "stream_shed_total",
+                    "Aggregated values given up, by reason and by the scope of what they are about",
+                ),
+                &["reason", "scope"],
             )?,
             read_back: IntCounter::new(
                 "stream_read_back_rows_total",

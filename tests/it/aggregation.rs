@@ -10,7 +10,7 @@ use oap::model::message::Message;
 use oap::model::time_bucket::Zone;
 use oap::storage::writer::{Lane, WriterMetrics, lane};
 use oap::stream::shard::Dependencies;
-use oap::stream::{AddressBook, Input, Shard, ShardMetrics, StreamOptions};
+use oap::stream::{AddressBook, Earlier, Input, Shard, ShardMetrics, StreamOptions};
 use oap::util::clock::Clock;
 use prometheus::Registry;
 use tokio::sync::{mpsc, oneshot};
@@ -49,6 +49,7 @@ impl Aggregation {
         let (lane, writer) = lane("test", storage, *lane_bytes, linger, writer_metrics);
         tasks.spawn(writer.run());
         let metrics = ShardMetrics::new(&registry)?;
+        let earlier = Arc::new(Earlier::default());
         let senders = (0..shards).map(|_| {
             let (sender, inbox) = mpsc::channel(16);
             let dependencies = Dependencies {
@@ -57,6 +58,7 @@ impl Aggregation {
                 storage: Arc::clone(store),
                 lane: lane.clone(),
                 addresses: Arc::clone(addresses),
+                earlier: Arc::clone(&earlier),
                 zone: Zone::utc(),
                 clock: clock.clone(),
                 metrics: metrics.clone(),

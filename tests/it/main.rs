@@ -52,6 +52,7 @@ mod profiling;
 mod prometheus;
 mod query_schema;
 mod questions;
+mod restarts;
 mod second_reading;
 mod segments;
 mod sender;

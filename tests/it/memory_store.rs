@@ -1,6 +1,6 @@
 //! A store in memory that fails as a test tells it to. It keeps rows; it answers no other questions.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -25,6 +25,9 @@ pub struct MemoryStore {
     /// How long a write takes.
     delay: Mutex<Duration>,
     failing_loads: AtomicU32,
+    /// Keys that were asked for, by model and bucket.
+    loaded: Mutex<Vec<(String, u64)>>,
+    reaches: AtomicU32,
     /// A model that cannot be read.
     unreadable: Mutex<Option<&'static str>>,
 }
@@ -67,6 +70,16 @@ impl MemoryStore {
     /// Which model cannot be read from now on.
     pub fn set_unreadable(&self, model: Option<&'static str>) {
         *locked(&self.unreadable) = model;
+    }
+
+    /// Model and bucket of every key with a bucket that was asked for since this was last called.
+    pub fn take_loaded(&self) -> Vec<(String, u64)> {
+        std::mem::take(&mut locked(&self.loaded))
+    }
+
+    /// How often it was asked how far its rows reach.
+    pub fn reaches(&self) -> u32 {
+        self.reaches.load(Ordering::SeqCst)
     }
 
     /// How often it was written to.
@@ -132,6 +145,9 @@ impl Backend for MemoryStore {
         if is_failing || is_unreadable || self.is_away.load(Ordering::SeqCst) {
             return away();
         }
+        let dated = keys.iter().filter_map(|key| Some((key, key.time_bucket?)));
+        let dated = dated.map(|(key, bucket)| (key.model.name.clone(), bucket));
+        locked(&self.loaded).extend(dated);
         let rows = locked(&self.rows);
         let find = |key: &RowKey| {
             let at = |day| (key.model.name.clone(), key.id.clone(), day);
@@ -144,6 +160,25 @@ impl Backend for MemoryStore {
             }
         };
         Ok(keys.iter().map(find).collect())
+    }
+
+    async fn reach(&self, models: &[Arc<Model>], since: u64) -> Answer<Reach> {
+        let fails = |left: u32| left.checked_sub(1);
+        let (set, get) = (Ordering::SeqCst, Ordering::SeqCst);
+        let is_failing = self.failing_loads.fetch_update(set, get, fails).is_ok();
+        if is_failing || self.is_away.load(Ordering::SeqCst) {
+            return away();
+        }
+        self.reaches.fetch_add(1, Ordering::SeqCst);
+        let names: BTreeSet<&str> = models.iter().map(|model| &*model.name).collect();
+        let mut reach = Reach::since(since);
+        for ((model, _, day), row) in &*locked(&self.rows) {
+            if names.contains(&**model) {
+                reach.add_days(model, *day, *day);
+                reach.add_bucket(model, row.time_bucket);
+            }
+        }
+        Ok(reach)
     }
 
     async fn aggregates(&self, _: &Model, _: &[&str], _: BucketRange) -> Answer<Vec<Option<f64>>> {

@@ -61,6 +61,7 @@ storage_contract! {
     rows::a_row_that_cannot_be_stored_does_not_harm_the_others on ["service_cpm"];
     rows::a_large_batch_keeps_its_order on ["service_cpm"];
     rows::installing_twice_keeps_the_data on ["service_cpm"];
+    rows::how_far_rows_reach_is_known on ["service_cpm", "service_sum", "endpoint_avg"];
     metrics::values_are_combined_within_one_precision on ["service_cpm", "service_sum", "instance_cpu"];
     metrics::what_cannot_be_averaged_is_an_error_or_nothing on ["all_cpm", "service_percentile"];
     metrics::the_top_is_sorted_by_average_then_entity on ["endpoint_avg"];

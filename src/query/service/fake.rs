@@ -77,6 +77,11 @@ impl Backend for FakeStore {
         Ok(keys.iter().map(find).collect())
     }
 
+    async fn reach(&self, _: &[Arc<Model>], _: u64) -> Answer<Reach> {
+        self.check().await?;
+        Ok(Reach::default())
+    }
+
     async fn aggregates(
         &self,
         _: &Model,

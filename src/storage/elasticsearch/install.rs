@@ -216,7 +216,8 @@ impl Elasticsearch {
         self.keys(&path).await
     }
 
-    async fn keys(&self, path: &str) -> Answer<HashSet<String>> {
+    /// The keys of an object that is asked for; none if there is no such thing.
+    pub(super) async fn keys(&self, path: &str) -> Answer<HashSet<String>> {
         let Some(body) = self.client.find(path).await? else {
             return Ok(HashSet::new());
         };

@@ -4,9 +4,12 @@ use std::collections::HashSet;
 
 use super::*;
 use crate::model::metrics::{Entrance, Function, MetricDefinition};
+use crate::model::row::Cell;
 use crate::model::schema::Schema;
 use crate::model::scope::{NodeType, Scope};
+use crate::storage::Reach;
 use crate::stream::ApdexThresholds;
+use crate::stream::read_back::Found;
 
 const MINUTE: u64 = 202_009_151_059;
 
@@ -19,11 +22,7 @@ fn horizon(minute: u64) -> Horizon {
 }
 
 fn now(ms: i64) -> Now {
-    Now {
-        ms,
-        uptime_ms: ms,
-        ahead: horizon(MINUTE + 30),
-    }
+    Now { ms, uptime_ms: ms }
 }
 
 /// `sum` is watched, `cpm` is not.
@@ -42,6 +41,23 @@ fn plan() -> Plan {
     let plan = Plan::build(&metrics, &[], &schema, thresholds);
     plan.watch(&watched);
     plan
+}
+
+/// Nothing is stored.
+fn fresh() -> Rows {
+    let mut rows = Rows::new(100);
+    rows.learn_earlier(&plan(), Arc::default());
+    rows
+}
+
+/// The minute is stored already.
+fn after_restart() -> Rows {
+    let mut rows = Rows::new(100);
+    let mut reach = Reach::since(MINUTE);
+    reach.add_days("sum", 20_200_915, 20_200_915);
+    reach.add_bucket("sum", MINUTE);
+    rows.learn_earlier(&plan(), Arc::new(reach));
+    rows
 }
 
 fn entity(id: &str) -> Arc<Entity> {
@@ -68,20 +84,32 @@ fn number(id: &str, minute: u64, value: f64) -> (String, u64, Calculated) {
 #[test]
 fn a_changed_minute_is_handed_on_once_as_it_is_by_then() {
     let plan = plan();
-    let mut rows = Rows::new(horizon(MINUTE - 1), 100);
+    let mut rows = fresh();
     for sum in [Some(2), Some(3), None] {
         for bucket in [MINUTE, MINUTE / 100, MINUTE / 10_000] {
-            assert!(rows.merge(&plan, &entity("a"), bucket, &increments(sum), now(0)));
+            assert!(
+                rows.merge(&plan, &entity("a"), bucket, &increments(sum), now(0))
+                    .is_ok()
+            );
         }
     }
     assert_eq!(news(&mut rows, &plan, 9), [number("a", MINUTE, 5.0)]);
     assert_eq!(news(&mut rows, &plan, 9), []);
     // A change of another metric of the row is no news.
-    assert!(rows.merge(&plan, &entity("a"), MINUTE, &increments(None), now(0)));
+    assert!(
+        rows.merge(&plan, &entity("a"), MINUTE, &increments(None), now(0))
+            .is_ok()
+    );
     assert_eq!(news(&mut rows, &plan, 9), []);
-    assert!(rows.merge(&plan, &entity("a"), MINUTE, &increments(Some(1)), now(0)));
+    assert!(
+        rows.merge(&plan, &entity("a"), MINUTE, &increments(Some(1)), now(0))
+            .is_ok()
+    );
     for id in ["b", "c"] {
-        assert!(rows.merge(&plan, &entity(id), MINUTE, &increments(Some(1)), now(0)));
+        assert!(
+            rows.merge(&plan, &entity(id), MINUTE, &increments(Some(1)), now(0))
+                .is_ok()
+        );
     }
     let first = news(&mut rows, &plan, 2);
     assert_eq!(first, [number("a", MINUTE, 6.0), number("b", MINUTE, 1.0)]);
@@ -91,15 +119,21 @@ fn a_changed_minute_is_handed_on_once_as_it_is_by_then() {
 #[test]
 fn what_has_a_stored_part_waits_for_it() {
     let plan = plan();
-    let mut rows = Rows::new(horizon(MINUTE), 100);
-    assert!(rows.merge(&plan, &entity("a"), MINUTE, &increments(Some(2)), now(0)));
-    assert!(rows.merge(
-        &plan,
-        &entity("a"),
-        MINUTE + 1,
-        &increments(Some(9)),
-        now(0)
-    ));
+    let mut rows = after_restart();
+    assert!(
+        rows.merge(&plan, &entity("a"), MINUTE, &increments(Some(2)), now(0))
+            .is_ok()
+    );
+    assert!(
+        rows.merge(
+            &plan,
+            &entity("a"),
+            MINUTE + 1,
+            &increments(Some(9)),
+            now(0)
+        )
+        .is_ok()
+    );
     assert_eq!(news(&mut rows, &plan, 9), [number("a", MINUTE + 1, 9.0)]);
     let (missing, keys) = rows.missing(&plan, 100);
     let stored = keys.iter().map(|key| {
@@ -118,8 +152,11 @@ fn what_has_a_stored_part_waits_for_it() {
 #[test]
 fn a_row_stays_until_its_news_is_taken() {
     let plan = plan();
-    let mut rows = Rows::new(horizon(MINUTE - 1), 100);
-    assert!(rows.merge(&plan, &entity("a"), MINUTE, &increments(Some(2)), now(0)));
+    let mut rows = fresh();
+    assert!(
+        rows.merge(&plan, &entity("a"), MINUTE, &increments(Some(2)), now(0))
+            .is_ok()
+    );
     let mut keys = rows.changed(Due::ALL).into_iter();
     assert_eq!(rows.take_changed(&plan, &mut keys, 9, 1).len(), 2);
     let later = 60_000;

@@ -1,12 +1,16 @@
 //! A shard in a cluster: what comes from other nodes, and entities that come to this one or go to another.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{AHEAD_MS, Key, Shard, horizon};
+use super::{Key, Shard, horizon};
 use crate::model::entity::Entity;
 use crate::storage::Backend;
 use crate::stream::increments::{Portion, merge};
 use crate::stream::partitions::{Partitions, of_entity};
+
+/// How far agents' clocks may be ahead.
+const AHEAD_MS: i64 = 10 * 60 * 1000;
 
 impl<S: Backend + 'static> Shard<S> {
     /// Merges what was collected elsewhere.
@@ -15,7 +19,8 @@ impl<S: Backend + 'static> Shard<S> {
         let today = self.deps.zone.day(now_ms).unwrap_or(0);
         let increments = portion.increments;
         self.deps.metrics.facts.inc_by(increments.len() as u64);
-        let (mut unfit, mut homeless) = (0, 0);
+        let mut unfit = 0;
+        let mut homeless = BTreeMap::new();
         for increment in increments {
             let key = Key {
                 entity: Arc::clone(&increment.entity),
@@ -32,10 +37,12 @@ impl<S: Backend + 'static> Shard<S> {
                 increment.minute,
                 today,
             );
-            homeless += u64::from(!has_room);
+            if !has_room {
+                *homeless.entry(Some(increment.entity.scope)).or_default() += 1;
+            }
         }
         self.unfit(unfit);
-        self.shed("metadata_full", homeless);
+        self.shed_metadata(&homeless);
         self.absorb(portion.known);
     }
 

@@ -309,3 +309,62 @@ pub async fn installing_twice_keeps_the_data<B: Backend>(store: &Store<B>) -> Re
     store.backend.ping().await?;
     Ok(())
 }
+
+pub async fn how_far_rows_reach_is_known<B: Backend>(store: &Store<B>) -> Result<()> {
+    let models = ["service_cpm", "endpoint_avg", "service_sum"];
+    let models: Result<Vec<_>> = models
+        .map(|name| store.model(name).cloned())
+        .into_iter()
+        .collect();
+    let models = models?;
+    let nothing = store.backend.reach(&models, MINUTE).await?;
+    ensure!(nothing.newest_minute() == 0, "{nothing:?}");
+    for bucket in [MINUTE, DAY, NEXT_DAY - 2] {
+        ensure!(
+            !nothing.includes("service_cpm", bucket),
+            "{bucket}: {nothing:?}"
+        );
+    }
+    // Written a moment ago, not refreshed: an old day, a minute of the future, an hour, and another model's.
+    let mut rows = vec![];
+    for (model, bucket) in [
+        ("service_cpm", MINUTE - 20_000),
+        ("service_cpm", MINUTE - 1),
+        ("service_cpm", MINUTE + 5),
+        ("service_cpm", MINUTE / 100),
+        ("endpoint_avg", MINUTE - 5),
+        ("endpoint_avg", DAY),
+    ] {
+        let (id, entity) = (format!("{bucket}_a"), ("entity_id", Cell::text("a")));
+        rows.push(store.row(model, &id, bucket, &[entity, ("value", Cell::Long(1))])?);
+    }
+    let outcomes = store.backend.write(&rows).await?;
+    ensure!(
+        outcomes.iter().all(|o| *o == WriteOutcome::Stored),
+        "{outcomes:?}"
+    );
+    let reach = store.backend.reach(&models, MINUTE - 10).await?;
+    ensure!(reach.newest_minute() == MINUTE + 5, "{reach:?}");
+    for (model, bucket, want) in [
+        ("service_cpm", MINUTE + 5, true),
+        ("service_cpm", MINUTE, true),
+        ("service_cpm", MINUTE + 6, false),
+        ("service_cpm", MINUTE / 100, true),
+        ("service_cpm", MINUTE / 100 + 1, false),
+        ("service_cpm", DAY, false),
+        ("service_cpm", DAY - 1, false),
+        // A day that is there, but was not looked at.
+        ("service_cpm", DAY - 2, true),
+        ("service_cpm", MINUTE - 20_000, true),
+        ("endpoint_avg", MINUTE - 5, true),
+        ("endpoint_avg", MINUTE - 4, false),
+        ("endpoint_avg", DAY, true),
+        ("endpoint_avg", MINUTE / 100, false),
+        ("endpoint_avg", MINUTE - 20_000, false),
+        ("service_sum", MINUTE, false),
+    ] {
+        let is = reach.includes(model, bucket);
+        ensure!(is == want, "{model} {bucket}: {is}, {reach:?}");
+    }
+    Ok(())
+}
