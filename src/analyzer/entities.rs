@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::by_names::{ByNames, Keys};
+use super::by_names::{ENTRY_BYTES, Keys};
 use super::known::Known;
 use crate::model::entity::{Entity, EntityField as F};
 use crate::model::fact::AddressAlias;
@@ -63,16 +63,17 @@ const ENDPOINT: u8 = 99;
 /// First of the tags of metered entities.
 const METERED: u8 = 100;
 
-/// The cache.
-#[derive(Debug, Default)]
+/// Finds entities by names.
+#[derive(Debug)]
 pub struct Entities {
     known: Arc<Known>,
     keys: Keys,
-    services: ByNames<Arc<Entity>>,
-    requests: ByNames<Arc<RequestEntities>>,
-    relations: ByNames<Arc<RelationEntities>>,
-    instances: ByNames<Arc<InstanceEntities>>,
-    aliases: ByNames<Arc<AddressAlias>>,
+}
+
+impl Default for Entities {
+    fn default() -> Entities {
+        Entities::sharing(Arc::default())
+    }
 }
 
 impl Entities {
@@ -80,11 +81,11 @@ impl Entities {
         Entities::default()
     }
 
-    /// A cache of combinations of what is `known`.
+    /// Finds what others who share `known` have found.
     pub fn sharing(known: Arc<Known>) -> Entities {
         Entities {
+            keys: known.keys.clone(),
             known,
-            ..Entities::default()
         }
     }
 
@@ -92,35 +93,47 @@ impl Entities {
     pub fn service(&mut self, name: &str, node_type: NodeType) -> Arc<Entity> {
         let key = self.keys.of(node_type as u8, &[name]);
         let known = &self.known;
-        self.services.cached(key, || {
-            let id = id::service_id(name, node_type.is_normal());
-            service_entity(known, Scope::Service, node_type, &id, name)
-        })
+        known.services.cached(
+            key,
+            || {
+                let id = id::service_id(name, node_type.is_normal());
+                service_entity(known, Scope::Service, node_type, &id, name)
+            },
+            fresh_bytes,
+        )
     }
 
     /// A database as what is accessed.
     pub fn database_access(&mut self, name: &str) -> Arc<Entity> {
         let key = self.keys.of(u8::MAX, &[name]);
         let known = &self.known;
-        self.services.cached(key, || {
-            let id = id::service_id(name, false);
-            service_entity(known, Scope::DatabaseAccess, NodeType::Database, &id, name)
-        })
+        known.services.cached(
+            key,
+            || {
+                let id = id::service_id(name, false);
+                service_entity(known, Scope::DatabaseAccess, NodeType::Database, &id, name)
+            },
+            fresh_bytes,
+        )
     }
 
     /// An endpoint of a real service by itself.
     pub fn endpoint(&mut self, service: &str, endpoint: &str) -> Arc<Entity> {
         let key = self.keys.of(ENDPOINT, &[service, endpoint]);
         let known = &self.known;
-        self.services.cached(key, || {
-            let service_id = id::service_id(service, true);
-            let id = id::endpoint_id(&service_id, endpoint);
-            let fields = [
-                (F::ServiceId, &known.text(&service_id)),
-                (F::Name, &known.text(endpoint)),
-            ];
-            entity(known, Scope::Endpoint, NodeType::Normal, &id, fields)
-        })
+        known.services.cached(
+            key,
+            || {
+                let service_id = id::service_id(service, true);
+                let id = id::endpoint_id(&service_id, endpoint);
+                let fields = [
+                    (F::ServiceId, &known.text(&service_id)),
+                    (F::Name, &known.text(endpoint)),
+                ];
+                entity(known, Scope::Endpoint, NodeType::Normal, &id, fields)
+            },
+            fresh_bytes,
+        )
     }
 
     /// What a meter of a real service measures; `member` is the name of the instance or endpoint.
@@ -131,16 +144,20 @@ impl Entities {
         };
         let key = self.keys.of(METERED + scope as u8, &[service, member]);
         let known = &self.known;
-        self.services.cached(key, || {
-            let service_id = id::service_id(service, true);
-            let id = match scope {
-                MeterScope::Service => service_id.clone(),
-                MeterScope::Instance => id::instance_id(&service_id, member),
-                MeterScope::Endpoint => id::endpoint_id(&service_id, member),
-            };
-            let fields = [(F::ServiceId, &known.text(&service_id))];
-            entity(known, scope.scope(), NodeType::Normal, &id, fields)
-        })
+        known.services.cached(
+            key,
+            || {
+                let service_id = id::service_id(service, true);
+                let id = match scope {
+                    MeterScope::Service => service_id.clone(),
+                    MeterScope::Instance => id::instance_id(&service_id, member),
+                    MeterScope::Endpoint => id::endpoint_id(&service_id, member),
+                };
+                let fields = [(F::ServiceId, &known.text(&service_id))];
+                entity(known, scope.scope(), NodeType::Normal, &id, fields)
+            },
+            fresh_bytes,
+        )
     }
 
     /// All that a request served by a real service is about.
@@ -152,43 +169,47 @@ impl Entities {
     ) -> Arc<RequestEntities> {
         let key = self.keys.of(0, &[service, instance, endpoint]);
         let known = &self.known;
-        self.requests.cached(key, || {
-            let names = RequestNames {
-                service: known.text(service),
-                instance: known.text(instance),
-                endpoint: known.text(endpoint),
-            };
-            let service_id = known.text(&id::service_id(service, true));
-            let member = |scope, id: &str, name| {
-                let fields = [
-                    (F::ServiceId, &service_id),
-                    (F::Name, name),
-                    (F::ServiceName, &names.service),
-                ];
-                entity(known, scope, NodeType::Normal, id, fields)
-            };
-            Arc::new(RequestEntities {
-                all: entity(known, Scope::All, NodeType::Normal, "", []),
-                service: service_entity(
-                    known,
-                    Scope::Service,
-                    NodeType::Normal,
-                    &service_id,
-                    service,
-                ),
-                instance: member(
-                    Scope::ServiceInstance,
-                    &id::instance_id(&service_id, instance),
-                    &names.instance,
-                ),
-                endpoint: member(
-                    Scope::Endpoint,
-                    &id::endpoint_id(&service_id, endpoint),
-                    &names.endpoint,
-                ),
-                names: Arc::new(names),
-            })
-        })
+        known.requests.cached(
+            key,
+            || {
+                let names = RequestNames {
+                    service: known.text(service),
+                    instance: known.text(instance),
+                    endpoint: known.text(endpoint),
+                };
+                let service_id = known.text(&id::service_id(service, true));
+                let member = |scope, id: &str, name| {
+                    let fields = [
+                        (F::ServiceId, &service_id),
+                        (F::Name, name),
+                        (F::ServiceName, &names.service),
+                    ];
+                    entity(known, scope, NodeType::Normal, id, fields)
+                };
+                Arc::new(RequestEntities {
+                    all: entity(known, Scope::All, NodeType::Normal, "", []),
+                    service: service_entity(
+                        known,
+                        Scope::Service,
+                        NodeType::Normal,
+                        &service_id,
+                        service,
+                    ),
+                    instance: member(
+                        Scope::ServiceInstance,
+                        &id::instance_id(&service_id, instance),
+                        &names.instance,
+                    ),
+                    endpoint: member(
+                        Scope::Endpoint,
+                        &id::endpoint_id(&service_id, endpoint),
+                        &names.endpoint,
+                    ),
+                    names: Arc::new(names),
+                })
+            },
+            request_bytes,
+        )
     }
 
     /// All that a call is about.
@@ -212,8 +233,8 @@ impl Entities {
             ],
         );
         let known = &self.known;
-        self.relations
-            .cached(key, || Arc::new(relation_entities(known, source, dest)))
+        let make = || Arc::new(relation_entities(known, source, dest));
+        known.relations.cached(key, make, relation_bytes)
     }
 
     /// The entities of an instance's runtime metrics, made by `make` from its service id and its own id. `tag` tells kinds
@@ -227,14 +248,18 @@ impl Entities {
     ) -> Arc<InstanceEntities> {
         let key = self.keys.of(tag, &[service, instance]);
         let known = &self.known;
-        self.instances.cached(key, || {
-            let service_id = id::service_id(service, true);
-            let instance_id = id::instance_id(&service_id, instance);
-            let entities = make(&service_id, &instance_id).into_iter();
-            Arc::new(InstanceEntities {
-                entities: entities.map(|entity| known.entity(entity)).collect(),
-            })
-        })
+        known.instances.cached(
+            key,
+            || {
+                let service_id = id::service_id(service, true);
+                let instance_id = id::instance_id(&service_id, instance);
+                let entities = make(&service_id, &instance_id).into_iter();
+                Arc::new(InstanceEntities {
+                    entities: entities.map(|entity| known.entity(entity)).collect(),
+                })
+            },
+            instance_bytes,
+        )
     }
 
     /// An instance of a real service answers at an address, seen in a minute bucket.
@@ -246,7 +271,7 @@ impl Entities {
         minute: u64,
     ) -> Arc<AddressAlias> {
         let key = self.keys.of(0, &[address, service, instance]);
-        let known = self.aliases.get(key);
+        let known = self.known.aliases.get(key);
         if let Some(alias) = known.filter(|alias| alias.last_update == minute) {
             return alias;
         }
@@ -257,7 +282,9 @@ impl Entities {
             service_id,
             last_update: minute,
         };
-        self.aliases.insert(key, Arc::new(alias))
+        let texts = alias.address.len() + alias.instance_id.len() + alias.service_id.len();
+        let bytes = ENTRY_BYTES + size_of::<AddressAlias>() + texts;
+        self.known.aliases.insert(key, Arc::new(alias), bytes)
     }
 
     /// An instance by itself.
@@ -275,6 +302,31 @@ impl Entities {
         });
         set.of(Scope::ServiceInstance).cloned()
     }
+}
+
+/// What an entity adds to memory; nothing if others refer to it already, beside who made it and the copies of [`Known`].
+fn fresh_bytes(entity: &Arc<Entity>) -> usize {
+    match Arc::strong_count(entity) {
+        0..=2 => entity.heap_bytes(),
+        _ => 0,
+    }
+}
+
+fn request_bytes(request: &Arc<RequestEntities>) -> usize {
+    let entities = fresh_bytes(&request.instance) + fresh_bytes(&request.endpoint);
+    size_of::<RequestEntities>() + size_of::<RequestNames>() + entities
+}
+
+fn relation_bytes(relation: &Arc<RelationEntities>) -> usize {
+    let others = [&relation.instance, &relation.endpoint];
+    let others = others.into_iter().flatten().map(fresh_bytes);
+    let entities = fresh_bytes(&relation.service) + others.sum::<usize>();
+    size_of::<RelationEntities>() + size_of::<CallNames>() + entities
+}
+
+fn instance_bytes(instance: &Arc<InstanceEntities>) -> usize {
+    let entities = instance.entities.iter().map(fresh_bytes);
+    size_of::<InstanceEntities>() + entities.sum::<usize>()
 }
 
 fn entity<const N: usize>(

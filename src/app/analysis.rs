@@ -81,7 +81,7 @@ impl RejectLog {
 
 /// Facts handed over at once, about. A few bytes of a message can stand for a fact, which takes a hundred: those of a whole
 /// batch may not fit into memory.
-const MAX_LOT: usize = 20_000;
+const MAX_LOT: usize = 4_000;
 
 /// One analyzer and where its output goes.
 pub(super) struct Analysis {

@@ -39,12 +39,13 @@ use crate::storage::writer::{Lane, WriterMetrics, lane};
 use crate::storage::{DeadLetters, Store, StoreKind};
 use crate::stream::shard::Dependencies;
 use crate::stream::{
-    AddressBook, BYTES_PER_ROW, Earlier, Plan, Route, Shard, ShardMetrics, StreamOptions, TaskBook,
+    AddressBook, BYTES_PER_METADATA, BYTES_PER_ROW, Earlier, Plan, Route, Shard, ShardMetrics,
+    StreamOptions, TaskBook,
 };
 use crate::util::clock::Clock;
 
-/// Lots of facts that may wait for one shard.
-const SHARD_INBOX: usize = 32;
+/// Lots of facts that may wait for one shard; some megabytes.
+const SHARD_INBOX: usize = 8;
 /// How long a receiver waits for room: a little less than agents wait for an answer (30 s).
 const PATIENCE: Duration = Duration::from_secs(25);
 /// How long rows for Elasticsearch may wait for company; `flushInterval` can only shorten it.
@@ -181,6 +182,13 @@ impl Program {
     }
 }
 
+/// Bytes that this process may hold. Those who hold most of it get these parts, which cannot all be full at the same time: rows
+/// of metrics 3/8, names and entities 1/4, records on their way to the store 3/16, received messages and metadata 1/16 each, rows of
+/// metrics on their way 1/32; SQLite 1/6, in place of the requests to an Elasticsearch.
+fn budget(settings: &Settings) -> u64 {
+    settings.memory_budget.unwrap_or(DEFAULT_BUDGET)
+}
+
 /// What a store is opened for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Purpose {
@@ -204,7 +212,11 @@ pub(super) async fn store(
                 Purpose::ToRead => Embedded::open_to_read,
             };
             let opened = tokio::task::spawn_blocking(move || open(&dir)).await?;
-            StoreKind::Embedded(opened.context("failed to open the embedded store")?)
+            let opened = opened.context("failed to open the embedded store")?;
+            if purpose == Purpose::ToWrite {
+                opened.limit_memory(budget(settings) / 6).await?;
+            }
+            StoreKind::Embedded(opened)
         }
         StorageSettings::Elasticsearch(es) => {
             StoreKind::Elasticsearch(Box::new(elasticsearch(settings, es, zone, clock)?))
@@ -247,7 +259,7 @@ pub(super) fn start(
 ) -> anyhow::Result<(Stages, Intake)> {
     let settings = &shared.settings;
     let registry = shared.registry.prometheus();
-    let budget = settings.memory_budget.unwrap_or(DEFAULT_BUDGET);
+    let budget = budget(settings);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let schema = Arc::new(program.schema(settings));
     let plan = Plan::build(
@@ -288,7 +300,7 @@ pub(super) fn start(
     };
     // Rows of metrics are made when there is room for them; what they are made from waits in the shards.
     let metrics_lane = open_lane("metrics-writer", budget / 32);
-    let records_lane = open_lane("records-writer", budget / 4);
+    let records_lane = open_lane("records-writer", budget / 16 * 3);
     let alarms = alarms::start(
         shared,
         &program.alarms,
@@ -301,7 +313,8 @@ pub(super) fn start(
     let options = StreamOptions {
         with_hours: settings.core.downsampling_hour,
         with_days: settings.core.downsampling_day,
-        max_rows: (budget / 2) as usize / BYTES_PER_ROW / cores,
+        max_rows: (budget / 8 * 3) as usize / BYTES_PER_ROW / cores,
+        max_metadata: (budget / 16) as usize / BYTES_PER_METADATA / cores,
         ..match &settings.storage {
             StorageSettings::Embedded(_) => StreamOptions::prompt(period),
             StorageSettings::Elasticsearch(_) => StreamOptions::gathering(period),
@@ -341,7 +354,7 @@ pub(super) fn start(
     };
     let connection = cluster::start(shared, parts, &mut tasks, stop)?;
     let limits = Limits {
-        queued_bytes: (budget / 8) as usize,
+        queued_bytes: (budget / 16) as usize,
         patience: PATIENCE,
     };
     let (intake, inboxes) = Intake::new(cores, limits);
@@ -367,7 +380,7 @@ pub(super) fn start(
             Some(Arc::new(rules))
         }
     };
-    let known = Arc::new(Known::default());
+    let known = Arc::new(Known::new((budget / 4) as usize));
     for inbox in inboxes {
         let settings = analyzer_settings.clone();
         let analyzer = Analyzer::new(

@@ -78,6 +78,11 @@ impl Entity {
         self == other && self.node_type == other.node_type && self.fields == other.fields
     }
 
+    /// Bytes of memory that it takes, without the texts of its fields, which others share.
+    pub fn heap_bytes(&self) -> usize {
+        size_of::<Entity>() + size_of_val(&*self.fields) + self.id.len() + 4 * size_of::<usize>()
+    }
+
     /// Hash of scope and id, computed once; decides the shard.
     pub fn hash_code(&self) -> u64 {
         self.hash

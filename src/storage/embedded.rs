@@ -102,6 +102,11 @@ impl Embedded {
         }
     }
 
+    /// Bounds what SQLite holds in this process, all files together: pages are given up first.
+    pub async fn limit_memory(&self, bytes: u64) -> Answer<()> {
+        self.change(move |writer| writer.limit_memory(bytes)).await
+    }
+
     /// Looks at every file of a directory that no other process uses; changes nothing. Blocks on file I/O.
     pub fn inspect(dir: &Path) -> Answer<Inspection> {
         inspect::inspect(dir)

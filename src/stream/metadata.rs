@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::BYTES_PER_METADATA;
 use super::partitions::{Partitions, of_address, of_entity};
 use super::read_back::Found;
 use crate::model::entity::{Entity, EntityField};
@@ -52,8 +53,9 @@ pub(super) struct Metadata {
     property_bytes: usize,
 }
 
-/// Properties may take this much: what an instance says about itself has a few kilobytes.
-const MAX_PROPERTY_BYTES: usize = 32 << 20;
+/// The part of what all metadata may take that properties may take: one of so many. What an instance says about itself has a
+/// few kilobytes.
+const PROPERTY_PART: usize = 2;
 
 const SERVICE: &str = "service_traffic";
 const INSTANCE: &str = "instance_traffic";
@@ -76,6 +78,15 @@ impl Metadata {
 
     pub(super) fn len(&self) -> usize {
         self.known.len()
+    }
+
+    /// Bytes that it takes, about.
+    pub(super) fn bytes(&self) -> usize {
+        self.known.len() * BYTES_PER_METADATA + self.property_bytes
+    }
+
+    fn max_property_bytes(&self) -> usize {
+        self.capacity / PROPERTY_PART * BYTES_PER_METADATA
     }
 
     /// A source was about this entity. `false` if there was no room to remember it.
@@ -197,7 +208,7 @@ impl Metadata {
     fn has_room(&mut self, entries: usize, property_bytes: usize) -> bool {
         let is_room = |metadata: &Metadata| {
             metadata.known.len() + entries <= metadata.capacity
-                && metadata.property_bytes + property_bytes <= MAX_PROPERTY_BYTES
+                && metadata.property_bytes + property_bytes <= metadata.max_property_bytes()
         };
         if !is_room(self) {
             self.known.retain(|_, known| known.is_dirty);

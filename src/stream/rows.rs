@@ -193,6 +193,11 @@ impl Rows {
         self.rows.len()
     }
 
+    /// Bytes that they take, about.
+    pub(super) fn bytes(&self) -> usize {
+        self.weight() * BYTES_PER_ROW
+    }
+
     /// Makes room for new rows by forgetting those that are stored and were not touched for some seconds, over or not. They
     /// are read back when they change again, which costs time but no data.
     pub(super) fn make_room(&mut self, wanted: usize, now_ms: i64, stored_pass: u64) {

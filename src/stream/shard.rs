@@ -12,7 +12,6 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use reading::Reading;
 
-use super::StreamOptions;
 use super::addresses::AddressBook;
 use super::increments::Portion;
 use super::metadata::Metadata;
@@ -21,6 +20,7 @@ use super::plan::{ApdexThresholds, Plan};
 use super::read_back::Earlier;
 use super::rows::{Due, Horizon, Key, KeyMap, NoRoom, Now, Ready, Rows};
 pub use super::shard_metrics::ShardMetrics;
+use super::{BYTES_PER_ROW, StreamOptions};
 use crate::model::fact::{Fact, MeterValue};
 use crate::model::id;
 use crate::model::metrics::Value;
@@ -63,6 +63,9 @@ pub struct Dependencies<S> {
     pub metrics: ShardMetrics,
 }
 
+/// The part of the rows that may wait to be merged: one of so many.
+const PENDING_PART: usize = 16;
+
 /// Rows made and handed over at once.
 const ROWS_PER_ORDER: usize = 1000;
 /// Watched values handed on at once, about.
@@ -101,7 +104,8 @@ pub struct Shard<S> {
     watcher: Option<mpsc::Sender<Vec<MinuteValue>>>,
     /// Everything handed over in passes up to this is stored.
     stored: u64,
-    counted: (i64, i64),
+    /// What this shard adds to the gauges.
+    counted: [i64; 4],
     shed_log: Throttle,
     unfit_log: Throttle,
 }
@@ -131,7 +135,7 @@ impl<S: Backend + 'static> Shard<S> {
             storing: None,
             watcher: None,
             stored: 0,
-            counted: (0, 0),
+            counted: [0; 4],
             shed_log: Throttle::new(deps.clock.clone()),
             unfit_log: Throttle::new(deps.clock.clone()),
             deps,
@@ -227,7 +231,7 @@ impl<S: Backend + 'static> Shard<S> {
             }
         }
         self.shed_metadata(&homeless);
-        if self.pending.len() >= self.options.max_rows {
+        if self.pending.len() >= self.options.max_rows / PENDING_PART {
             self.merge_pending();
         }
     }
@@ -369,6 +373,7 @@ impl<S: Backend + 'static> Shard<S> {
     fn flush(&mut self) {
         self.merge_pending();
         self.hand_on_news();
+        self.count();
         self.try_again();
         self.read_on();
         self.write_on();
@@ -473,9 +478,15 @@ impl<S: Backend + 'static> Shard<S> {
     }
 
     fn count(&mut self) {
-        let now = (self.rows.len() as i64, self.metadata.len() as i64);
-        self.deps.metrics.rows.add(now.0 - self.counted.0);
-        self.deps.metrics.metadata.add(now.1 - self.counted.1);
+        let row_bytes = self.rows.bytes() + self.pending.len() * BYTES_PER_ROW;
+        let metadata = &self.metadata;
+        let now = [self.rows.len(), metadata.len(), row_bytes, metadata.bytes()];
+        let now = now.map(|n| i64::try_from(n).unwrap_or(i64::MAX));
+        let of = &self.deps.metrics;
+        let gauges = [&of.rows, &of.metadata, &of.row_bytes, &of.metadata_bytes];
+        for ((gauge, now), before) in gauges.into_iter().zip(now).zip(self.counted) {
+            gauge.add(now - before);
+        }
         self.counted = now;
     }
 }

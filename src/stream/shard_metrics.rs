@@ -15,6 +15,9 @@ pub struct ShardMetrics {
     pub(super) rows: IntGauge,
     /// Metadata entries held now.
     pub(super) metadata: IntGauge,
+    /// Bytes of both, about.
+    pub(super) row_bytes: IntGauge,
+    pub(super) metadata_bytes: IntGauge,
 }
 
 impl ShardMetrics {
@@ -37,12 +40,16 @@ impl ShardMetrics {
                 "stream_metadata",
                 "Services, instances, endpoints and addresses held in memory",
             )?,
+            row_bytes: IntGauge::new("stream_row_bytes", "Bytes of metric rows, about")?,
+            metadata_bytes: IntGauge::new("stream_metadata_bytes", "Bytes of metadata, about")?,
         };
         registry.register(Box::new(metrics.facts.clone()))?;
         registry.register(Box::new(metrics.shed.clone()))?;
         registry.register(Box::new(metrics.read_back.clone()))?;
         registry.register(Box::new(metrics.rows.clone()))?;
         registry.register(Box::new(metrics.metadata.clone()))?;
+        registry.register(Box::new(metrics.row_bytes.clone()))?;
+        registry.register(Box::new(metrics.metadata_bytes.clone()))?;
         Ok(metrics)
     }
 }

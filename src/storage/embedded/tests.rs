@@ -315,3 +315,18 @@ async fn readers_see_whole_batches_while_a_writer_writes() {
     }
     writing.await.unwrap();
 }
+
+#[tokio::test]
+async fn what_sqlite_holds_can_be_bounded() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Embedded::open(dir.path()).unwrap();
+    store.limit_memory(32 << 20).await.unwrap();
+    let limit = store
+        .pool
+        .query(FileKey::Meta, |conn| {
+            conn.pragma_query_value(None, "soft_heap_limit", |row| row.get::<_, i64>(0))
+        })
+        .unwrap();
+    // It is one of the process; other tests do not change it.
+    assert_eq!(limit, Some(32 << 20));
+}

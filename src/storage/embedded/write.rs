@@ -117,6 +117,15 @@ impl Writer {
         self.file(key, |file| file.conn.prepare_cached(sql)?.execute(params))
     }
 
+    /// What SQLite may hold in this process, in bytes; pages that were read or written are given up first.
+    pub(super) fn limit_memory(&mut self, bytes: u64) -> Result<(), StorageError> {
+        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+        self.file(FileKey::Meta, |file| {
+            let conn = &file.conn;
+            conn.pragma_update_and_check(None, "soft_heap_limit", bytes, |_| Ok(()))
+        })
+    }
+
     /// Closes a file if it is open.
     pub(super) fn close(&mut self, key: FileKey) {
         self.open.retain(|file| file.key != key);
