@@ -30,6 +30,9 @@ pub use task_book::TaskBook;
 /// Rough bytes of one metric row in memory, for turning a budget of bytes into a number of rows.
 pub const BYTES_PER_ROW: usize = 512;
 
+/// The same of a service, instance, endpoint or address that is remembered.
+pub const BYTES_PER_METADATA: usize = 256;
+
 /// Settings of aggregation.
 #[derive(Debug, Clone, Copy)]
 pub struct StreamOptions {

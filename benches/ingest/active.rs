@@ -79,12 +79,16 @@ impl Active<'_> {
             traffic.per_second,
             Memory::of(&pid)?.resident as f64 / MIB
         );
+        let (mut refused, mut first_refusal) = (0, None);
         let mut pace = tokio::time::interval(Duration::from_secs(1));
         for second in 0..self.minutes * 60 {
             pace.tick().await;
             let segments = traffic.second(second);
             let segments = segments.iter().map(|m| Bytes::copy_from_slice(m.bytes()));
-            send_all(&grpc, segments.collect()).await?;
+            if let Err(error) = send_all(&grpc, segments.collect()).await {
+                refused += 1;
+                first_refusal.get_or_insert_with(|| error.to_string());
+            }
             if second % 60 != 59 {
                 continue;
             }
@@ -92,17 +96,20 @@ impl Active<'_> {
             let url = format!("http://127.0.0.1:{telemetry}/metrics");
             let page = client.get(url).send().await?.text().await?;
             let shown = page.lines().filter(|line| {
-                ["memory_bytes{", "stream_rows ", "stream_shed_total"]
+                ["memory_bytes{", "stream_", "storage_queued"]
                     .iter()
                     .any(|name| line.starts_with(name))
             });
             println!(
-                "minute {:2}: {:4.0} MiB resident, {:4.0} MiB at most; {}",
+                "minute {:2}: {:4.0} MiB resident, {:4.0} MiB at most, {refused} seconds refused; {}",
                 second / 60 + 1,
                 now.resident as f64 / MIB,
                 now.peak as f64 / MIB,
                 shown.collect::<Vec<_>>().join(", ")
             );
+        }
+        if let Some(error) = first_refusal {
+            println!("the first refusal: {error}");
         }
         Ok(())
     }

@@ -217,7 +217,8 @@ fn an_address_belongs_to_whoever_answered_there_last() {
 
 #[test]
 fn properties_have_a_bound_of_bytes() {
-    let mut metadata = metadata();
+    let schema = Schema::build(&[], &[], &[], false);
+    let mut metadata = Metadata::new(&schema, (64 << 20) / BYTES_PER_METADATA);
     let text: Arc<str> = "x".repeat(1 << 20).into();
     let mut report = |id: usize| {
         let id = id.to_string();
@@ -234,39 +235,5 @@ fn properties_have_a_bound_of_bytes() {
     // What is stored can be forgotten.
     let entity = Entity::new(Scope::ServiceInstance, NodeType::Normal, "new", vec![]);
     assert!(metadata.instance(&Arc::new(entity), MINUTE, MINUTE, Some(text), TODAY));
-    assert_eq!((metadata.len(), metadata.property_bytes), (1, 1 << 20));
-}
-
-#[test]
-fn properties_have_a_bound_of_bytes() {
-    let schema = Schema::build(&[], &[], &[], false);
-    let mut metadata = Metadata::new(&schema, (64 << 20) / BYTES_PER_METADATA);
-    let text: Arc<str> = "x".repeat(1 << 20).into();
-    let mut report = |id: usize| {
-        let entity = Entity::new(
-            Scope::ServiceInstance,
-            NodeType::Normal,
-            id.to_string(),
-            vec![],
-        );
-        let minute = 202_009_151_059;
-        metadata.instance(
-            &Arc::new(entity),
-            minute,
-            minute,
-            Some(Arc::clone(&text)),
-            20_200_915,
-        )
-    };
-    assert!((0..32).all(&mut report) && !report(32));
-    assert_eq!(metadata.property_bytes, 32 << 20);
-    let keys = metadata.missing(1000);
-    let found = keys.iter().map(|_| Found::Nothing).collect();
-    metadata.complete(keys, found);
-    assert_eq!(metadata.take_changed(1000).len(), 32);
-    // What is stored can be forgotten.
-    let entity = Entity::new(Scope::ServiceInstance, NodeType::Normal, "new", vec![]);
-    let (entity, minute) = (Arc::new(entity), 202_009_151_059);
-    assert!(metadata.instance(&entity, minute, minute, Some(text), 20_200_915));
     assert_eq!((metadata.len(), metadata.property_bytes), (1, 1 << 20));
 }
