@@ -184,9 +184,22 @@ impl Program {
 
 /// Bytes that this process may hold. Those who hold most of it get these parts, which cannot all be full at the same time: rows
 /// of metrics 3/8, names and entities 1/4, records on their way to the store 3/16, received messages and metadata 1/16 each, rows of
-/// metrics on their way 1/32; SQLite 1/6, in place of the requests to an Elasticsearch.
+/// metrics on their way 1/32, bulk requests 1/16 and SQLite in their place 1/6.
 fn budget(settings: &Settings) -> u64 {
     settings.memory_budget.unwrap_or(DEFAULT_BUDGET)
+}
+
+/// Lanes that write at the same time.
+const LANES: u64 = 2;
+/// The usual length of a bulk request, and the shortest: shorter ones cost more than they save.
+const BULK_BYTES: u64 = 5 << 20;
+const MIN_BULK_BYTES: u64 = 256 << 10;
+
+/// How long one of so many bulk requests of each lane may be, so that together they take a sixteenth of the budget.
+fn bulk_bytes(budget: u64, concurrent_requests: usize) -> usize {
+    let requests = LANES * (concurrent_requests as u64).max(1);
+    let bytes = (budget / 16 / requests).clamp(MIN_BULK_BYTES, BULK_BYTES);
+    usize::try_from(bytes).unwrap_or(usize::MAX)
 }
 
 /// What a store is opened for.
@@ -233,6 +246,7 @@ fn elasticsearch(
 ) -> anyhow::Result<Elasticsearch> {
     let options = ElasticsearchOptions {
         creates_templates: settings.mode != RunMode::NoInit,
+        bulk_bytes: bulk_bytes(budget(settings), es.concurrent_requests),
         ..es.into()
     };
     Elasticsearch::new(options, zone.clone(), clock.clone())
@@ -456,5 +470,25 @@ fn analyzer_settings(settings: &Settings, files: &Files) -> AnalyzerSettings {
             is_trace_analysis_on: false,
             ..common
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bulk_requests_take_their_part_of_the_budget_together() {
+        let mib = |n: u64| n << 20;
+        for (budget, concurrent_requests, want) in [
+            (mib(256), 2, 4 << 20),
+            (mib(256), 16, 512 << 10),
+            (mib(256), 0, 5 << 20),
+            (mib(2048), 2, 5 << 20),
+            (mib(16), 100, 256 << 10),
+        ] {
+            let bytes = bulk_bytes(budget, concurrent_requests);
+            assert_eq!(bytes, want, "{budget} {concurrent_requests}");
+        }
     }
 }
