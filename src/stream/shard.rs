@@ -1,5 +1,6 @@
 //! One shard: a task that owns the values of its entities, takes facts in and hands rows to the writer.
 
+mod losses;
 mod reading;
 mod tenure;
 
@@ -10,6 +11,7 @@ use tokio::sync::oneshot::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior};
 
+use losses::scope_of;
 use reading::Reading;
 
 use super::addresses::AddressBook;
@@ -18,15 +20,13 @@ use super::metadata::Metadata;
 use super::partitions::Partitions;
 use super::plan::{ApdexThresholds, Plan};
 use super::read_back::Earlier;
-use super::rows::{Due, Horizon, Key, KeyMap, NoRoom, Now, Ready, Rows};
+use super::rows::{Due, Horizon, Key, KeyMap, Now, Ready, Rows};
 pub use super::shard_metrics::ShardMetrics;
 use super::{BYTES_PER_ROW, StreamOptions};
 use crate::model::fact::{Fact, MeterValue};
-use crate::model::id;
 use crate::model::metrics::Value;
 use crate::model::minute_value::MinuteValue;
 use crate::model::schema::Schema;
-use crate::model::scope::Scope;
 use crate::model::source::Source;
 use crate::model::time_bucket::Zone;
 use crate::storage::Backend;
@@ -269,21 +269,6 @@ impl<S: Backend + 'static> Shard<S> {
         }
     }
 
-    /// Counts values that do not fit to what their bucket of time has already.
-    fn unfit(&self, count: u64) {
-        if count > 0 {
-            let shed = &self.deps.metrics.shed;
-            shed.with_label_values(&["unfit", ""]).inc_by(count);
-            if let Some(held_back) = self.unfit_log.admit() {
-                tracing::warn!(
-                    count,
-                    held_back,
-                    "values of meters given up, their buckets, ranks or number of labels do not fit to earlier ones"
-                );
-            }
-        }
-    }
-
     fn merge_pending(&mut self) {
         let ms = self.deps.clock.now_ms();
         let now = Now {
@@ -308,53 +293,6 @@ impl<S: Backend + 'static> Shard<S> {
         self.shed_rows(&shed);
         let unfit = self.rows.take_unfit();
         self.unfit(unfit);
-    }
-
-    /// Counts rows that found no room, and says whose endpoints take most of it.
-    fn shed_rows(&self, shed: &BTreeMap<(NoRoom, Scope), u64>) {
-        for ((reason, scope), count) in shed {
-            let counter = &self.deps.metrics.shed;
-            let scope = format!("{scope:?}");
-            let labels = [reason.reason(), &scope];
-            counter.with_label_values(&labels).inc_by(*count);
-        }
-        if let Some((reason, _)) = shed.keys().next()
-            && let Some(held_back) = self.shed_log.admit()
-        {
-            let count: u64 = shed.values().sum();
-            let (service, rows) = self.rows.largest_service().unzip();
-            let service = service.and_then(|id| id::parse_service_id(id).ok());
-            tracing::warn!(
-                reason = reason.reason(),
-                count,
-                held_back,
-                largest.service = service.map(|(name, _)| name),
-                largest.endpoint_rows = rows,
-                "values given up, the memory budget (-Xmx) is too small for so many services and endpoints; if those of one \
-                 service have no end, group them in endpoint-name-grouping.yml"
-            );
-        }
-    }
-
-    /// Counts metadata that found no room, by scope; without one it is an address.
-    fn shed_metadata(&self, shed: &BTreeMap<Option<Scope>, u64>) {
-        for (scope, count) in shed {
-            let scope = scope.map_or_else(|| "Address".to_owned(), |scope| format!("{scope:?}"));
-            let counter = &self.deps.metrics.shed;
-            let labels = ["metadata_full", &scope];
-            counter.with_label_values(&labels).inc_by(*count);
-        }
-        if !shed.is_empty()
-            && let Some(held_back) = self.shed_log.admit()
-        {
-            let count: u64 = shed.values().sum();
-            tracing::warn!(
-                reason = "metadata_full",
-                count,
-                held_back,
-                "services, instances, endpoints or addresses given up, the memory budget (-Xmx) is too small for so many"
-            );
-        }
     }
 
     fn hand_on_news(&mut self) {
@@ -488,18 +426,6 @@ impl<S: Backend + 'static> Shard<S> {
             gauge.add(now - before);
         }
         self.counted = now;
-    }
-}
-
-/// What a fact is about; `None` for an address.
-fn scope_of(fact: &Fact) -> Option<Scope> {
-    match fact {
-        Fact::Source(source) => Some(source.entity.scope),
-        Fact::Meter(value) => Some(value.entity.scope),
-        Fact::Service { entity, .. }
-        | Fact::Endpoint { entity, .. }
-        | Fact::Instance { entity, .. } => Some(entity.scope),
-        Fact::Address { .. } => None,
     }
 }
 
