@@ -7,12 +7,13 @@ use std::process::Command;
 
 use super::{Process, java};
 
-/// Runs etcd on the first port that is free, and ends it when its input closes. Its log tells when it serves.
+/// Runs etcd on the first port that is free, and ends it when its input closes. Its log tells when it serves. What reads the
+/// log ends after etcd, so that the output closes when etcd is gone.
 const ETCD: &str = r#"
 for port in $PORTS; do
   etcd --data-dir "$DATA" --enable-v2=$V2 --listen-client-urls http://127.0.0.1:$port --advertise-client-urls http://127.0.0.1:$port \
     --listen-peer-urls http://127.0.0.1:0 2>&1 \
-    | sed -u 's/.*serving insecure client requests on 127.0.0.1:\([0-9]*\),.*/STARTED \1/'
+    | (trap '' TERM; exec sed -u 's/.*serving insecure client requests on 127.0.0.1:\([0-9]*\),.*/STARTED \1/')
 done &
 cat
 kill 0
