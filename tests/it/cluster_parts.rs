@@ -46,11 +46,12 @@ async fn has(process: &OapProcess, name: &str, want: i64) -> Result<()> {
     .await
 }
 
-/// Requests that are counted in minutes, of everything together.
+/// Requests that are counted in minutes, of all services.
 fn requests(stored: &Stored) -> Result<i64> {
+    let is_minute = |id: &str| id.find('_') == Some("202011271800".len());
     let of_minutes = stored
         .iter()
-        .filter(|((index, id), _)| index.starts_with("all_cpm") && id.len() == 12);
+        .filter(|((index, id), _)| index.starts_with("service_cpm") && is_minute(id));
     let totals = of_minutes.map(|(_, row)| row["total"].as_i64().context("a number"));
     totals.sum()
 }
