@@ -47,6 +47,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=cluster");
     println!("cargo:rerun-if-changed=configuration");
     println!("cargo:rerun-if-changed=envoy");
+    println!("cargo:rerun-if-changed=export");
     println!("cargo:rerun-if-changed=health.proto");
     println!("cargo:rerun-if-changed=istio");
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
@@ -88,7 +89,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .compile_fds(protox::compile(["health.proto"], ["."])?)?;
 
     // They have no package either, as the services of agents: each in a folder of its own, where its file has a name of its own.
-    for name in ["alarm", "configuration"] {
+    for name in ["alarm", "configuration", "export"] {
         let folder = out.join(name);
         fs::create_dir_all(&folder)?;
         tonic_prost_build::configure()

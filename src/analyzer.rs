@@ -45,28 +45,37 @@ use meter::Meters;
 use naming::EndpointNames;
 use prometheus::PrometheusRules;
 
-/// Why a message was rejected. The text is also the value of the `reason` label.
+/// Why a message was rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
+#[error("{}", self.reason())]
 pub enum Reject {
-    #[error("undecodable")]
     Undecodable,
-    #[error("missing_id")]
     MissingId,
     /// A part of a message does not say what has to be known.
-    #[error("missing_dimension")]
     MissingDimension,
-    #[error("id_too_long")]
     IdTooLong,
     /// A name so long that it is no name; shorter ones are cut to the limits of the settings.
-    #[error("name_too_long")]
     NameTooLong,
-    #[error("time_out_of_range")]
     TimeOutOfRange,
-    #[error("too_large")]
     TooLarge,
     /// Traffic that says only addresses, while no pod is known.
-    #[error("no_pods")]
     NoPods,
+}
+
+impl Reject {
+    /// Name in counters and the log.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Reject::Undecodable => "undecodable",
+            Reject::MissingId => "missing_id",
+            Reject::MissingDimension => "missing_dimension",
+            Reject::IdTooLong => "id_too_long",
+            Reject::NameTooLong => "name_too_long",
+            Reject::TimeOutOfRange => "time_out_of_range",
+            Reject::TooLarge => "too_large",
+            Reject::NoPods => "no_pods",
+        }
+    }
 }
 
 /// A clock that is further ahead is wrong, and every day has files or indices of its own, which would stay until then.

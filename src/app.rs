@@ -10,8 +10,10 @@ mod cluster;
 pub mod config_tool;
 mod doors;
 mod dynamic;
+mod exports;
 mod fetchers;
 mod files;
+mod health;
 pub mod health_tool;
 mod keeper;
 mod pods;
@@ -29,11 +31,14 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{self, Configuration, FileSource, RunMode, Settings, StorageSettings};
+use crate::config::{
+    self, ClusterSettings, Configuration, FileSource, RunMode, Settings, StorageSettings,
+};
 use crate::journal::Intake;
 use crate::model::time_bucket::Zone;
+use crate::receiver::Receivers;
 use crate::storage::{Backend, Store};
-use crate::telemetry::Registry;
+use crate::telemetry::{Ledger, Registry};
 use crate::util::clock::Clock;
 use stages::{Program, Purpose, Stages};
 use task::Tasks;
@@ -66,6 +71,7 @@ pub struct Running {
     stages: Stages,
     intake: Intake,
     storage: Arc<Store>,
+    ledger: Ledger,
 }
 
 /// Starts the server: both ports are open and every stage runs when this returns. The store need not be there yet.
@@ -81,8 +87,15 @@ pub async fn start_with(configuration: Configuration, clock: Clock) -> anyhow::R
     let files = files::read(&configuration)?;
     let registry = Registry::new(&settings.core.grpc_host, settings.core.grpc_port);
     let storage = Arc::new(stages::store(&settings, &zone, &clock, Purpose::ToWrite).await?);
-    storage.register(registry.prometheus())?;
+    storage.register(&registry)?;
     repair::hours_and_days(&storage, &program, &program.schema(&settings)).await;
+    let started = clock.now_ms() as f64 / 1000.0;
+    let uptime = registry.gauge("uptime", "Epoch seconds of the start of the server")?;
+    uptime.set(started.floor());
+    if settings.cluster == ClusterSettings::Standalone {
+        let size = registry.gauge("cluster_size", "Servers of the cluster, this one included")?;
+        size.set(1.0);
+    }
     let shared = Shared {
         settings,
         zone,
@@ -100,15 +113,21 @@ pub async fn start_with(configuration: Configuration, clock: Clock) -> anyhow::R
     {
         tracing::debug!(%error, "the store is not whole yet");
     }
+    let status = Arc::new(doors::status(&shared, &stop));
+    let receivers = Receivers::new(intake.clone(), stages.receiver_metrics.clone()).giving(tasks);
     let (mut doors, grpc, http) = doors::open(
         &shared,
-        &intake,
+        receivers,
         context,
-        tasks,
+        &status,
         stages.services.take(),
         &stop,
     )
     .await?;
+    doors.spawn("status", async move {
+        status.watch().await;
+        Ok(())
+    });
     fetchers::start(&shared, &program.fetcher, &intake, &mut doors, &stop)?;
     dynamic::start(&shared, &program, &stages.inlets, &mut doors, &stop)?;
     let written = CancellationToken::new();
@@ -123,6 +142,7 @@ pub async fn start_with(configuration: Configuration, clock: Clock) -> anyhow::R
         stages,
         intake,
         storage: shared.storage,
+        ledger: shared.registry.ledger().clone(),
     })
 }
 
@@ -183,6 +203,11 @@ impl Running {
         self.http
     }
 
+    /// What became of everything that came in.
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
     /// Waits until all that was acknowledged so far is stored and visible.
     pub async fn flush(&self) -> anyhow::Result<()> {
         self.intake.analyzed().await?;
@@ -207,6 +232,7 @@ impl Running {
             stages,
             intake,
             storage,
+            ledger,
             ..
         } = self;
         stop.cancel();
@@ -219,6 +245,11 @@ impl Running {
         };
         let outcome = tokio::time::timeout(SHUTDOWN, ending).await;
         drop(storage);
+        if outcome.is_err() {
+            for (kind, units) in ledger.give_up("shutdown") {
+                tracing::error!(kind, units, "not stored before the end, lost");
+            }
+        }
         outcome.with_context(|| {
             format!(
                 "storage did not take everything within {} s, the rest is lost",

@@ -48,7 +48,7 @@ pub use secret::Secret;
 pub use setting::Setting;
 pub use settings::{DEFAULT_BUDGET, QuerySettings, RunMode, Settings};
 pub use storage::{EmbeddedSettings, EsProtocol, EsSettings, StorageSettings};
-pub use telemetry::TelemetrySettings;
+pub use telemetry::{ExporterSettings, TelemetrySettings};
 pub use zone::time_zone;
 
 use crate::telemetry::LogSettings;

@@ -7,9 +7,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use prometheus::Histogram;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::time::Instant;
 
 pub use crate::model::message::Message;
+use crate::telemetry::Ledger;
+use crate::telemetry::ledger::End;
 
 /// Messages on their way to analysis; holds their share of the queue's bytes until dropped.
 #[derive(Debug)]
@@ -35,6 +39,16 @@ pub enum Refused {
     Closed,
 }
 
+impl Refused {
+    /// Name in counters.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Refused::Overloaded => "overloaded",
+            Refused::Closed => "closed",
+        }
+    }
+}
+
 /// Bounds of the queue.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
@@ -51,6 +65,8 @@ pub struct Intake {
     next: Arc<AtomicUsize>,
     room: Arc<Semaphore>,
     limits: Limits,
+    ledger: Ledger,
+    wait: Option<Histogram>,
 }
 
 /// Batches that may wait per analyzer, whatever their size.
@@ -69,15 +85,46 @@ impl Intake {
             next: Arc::default(),
             room: Arc::new(Semaphore::new(units(limits.queued_bytes) as usize)),
             limits,
+            ledger: Ledger::default(),
+            wait: None,
         };
         (intake, inboxes)
     }
 
-    /// Hands messages over. `Ok` is the moment to acknowledge them; waits for room at most [`Limits::patience`].
-    pub async fn accept(&self, messages: Vec<Message>) -> Result<(), Refused> {
-        if messages.is_empty() {
-            return Ok(());
+    /// The same, keeping these books, and measuring how long receivers wait for room.
+    pub fn measured(self, ledger: &Ledger, wait: Histogram) -> Intake {
+        Intake {
+            ledger: ledger.clone(),
+            wait: Some(wait),
+            ..self
         }
+    }
+
+    /// The books, for messages that never get here.
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// Hands messages of one kind over. `Ok` is the moment to acknowledge them; waits for room at most [`Limits::patience`].
+    pub async fn accept(&self, messages: Vec<Message>) -> Result<(), Refused> {
+        let Some(kind) = messages.first().map(Message::kind) else {
+            return Ok(());
+        };
+        let units = messages.len() as u64;
+        self.ledger.received(kind, units);
+        let began = Instant::now();
+        let outcome = self.hand_over(messages).await;
+        if let Some(wait) = &self.wait {
+            wait.observe(began.elapsed().as_secs_f64());
+        }
+        if let Err(refused) = outcome {
+            let end = End::Dropped(refused.reason());
+            self.ledger.settled(kind, units, end);
+        }
+        outcome
+    }
+
+    async fn hand_over(&self, messages: Vec<Message>) -> Result<(), Refused> {
         let size: usize = messages.iter().map(|m| m.bytes().len()).sum();
         let wanted = units(size).min(units(self.limits.queued_bytes));
         tokio::time::timeout(self.limits.patience, async {
@@ -111,9 +158,11 @@ impl Intake {
         Ok(())
     }
 
-    /// Bytes that wait for analysis, for self-telemetry.
-    pub fn queued_bytes(&self) -> usize {
-        (units(self.limits.queued_bytes) as usize - self.room.available_permits()) * UNIT
+    /// Bytes that wait for analysis, read when asked; this does not keep the queue open.
+    pub fn queued_bytes(&self) -> impl Fn() -> u64 + Send + Sync + use<> {
+        let capacity = units(self.limits.queued_bytes) as usize;
+        let room = Arc::clone(&self.room);
+        move || (capacity.saturating_sub(room.available_permits()) * UNIT) as u64
     }
 }
 
@@ -151,8 +200,8 @@ mod tests {
         let (intake, mut inboxes) = Intake::new(1, limits(128));
         let huge = vec![Message::Segment(Bytes::from(vec![0; 10_000]))];
         assert_eq!(intake.accept(huge).await, Ok(()));
-        assert_eq!(intake.queued_bytes(), 128);
+        assert_eq!(intake.queued_bytes()(), 128);
         drop(inboxes[0].recv().await);
-        assert_eq!(intake.queued_bytes(), 0);
+        assert_eq!(intake.queued_bytes()(), 0);
     }
 }

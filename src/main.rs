@@ -7,10 +7,13 @@ use anyhow::Context;
 use futures_util::FutureExt;
 use oap::app::{self, storage_tool::Verdict};
 use oap::config::{
-    AlarmSelection, Arguments, Command, ConfigCommand, Configuration, Environment, StorageCommand,
-    cli, reference,
+    AlarmSelection, Arguments, Command, ConfigCommand, ConfigDirs, Configuration, Environment,
+    StorageCommand, cli, reference,
 };
-use oap::telemetry::{self, log::LogOutput};
+use oap::telemetry::{
+    self,
+    log::{LevelFile, LogOutput},
+};
 use tokio::signal::unix::{SignalKind, signal};
 
 #[global_allocator]
@@ -68,19 +71,38 @@ async fn health(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// The file with the levels of the log, in the directories of configuration files.
+const LOG_LEVELS: &str = "log-levels";
+/// Between two looks at it.
+const LOG_LEVELS_PERIOD: Duration = Duration::from_secs(10);
+
 /// Some tools send the same signal to the process and to its group.
 const ONE_SIGNAL: Duration = Duration::from_secs(1);
 
 #[tokio::main]
 async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let configuration = Configuration::load(arguments, &Environment::of_process())?;
-    telemetry::log::init(&configuration.settings.log, LogOutput::Stdout)?;
+    let control = telemetry::log::init(&configuration.settings.log, LogOutput::Stdout)?;
     app::introduce(&configuration);
     if app::is_init(&configuration) {
         return app::init(configuration).await;
     }
     let mut terminate = signal(SignalKind::terminate()).context("failed to watch SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("failed to watch SIGINT")?;
+    let paths = ConfigDirs::usual(arguments.config_dir.as_deref())?.paths(LOG_LEVELS);
+    let mut hangup = signal(SignalKind::hangup()).context("failed to watch SIGHUP")?;
+    let mut levels = LevelFile::new(paths, control);
+    levels.look();
+    tokio::spawn(async move {
+        loop {
+            // At once when told to, and now and then for those who cannot send a signal.
+            tokio::select! {
+                _ = hangup.recv() => {}
+                () = tokio::time::sleep(LOG_LEVELS_PERIOD) => {}
+            }
+            levels.look();
+        }
+    });
     let running = app::start(configuration).await?;
     let is_failure = tokio::select! {
         _ = terminate.recv() => false,

@@ -6,6 +6,7 @@
 
 pub mod addresses;
 pub mod increments;
+mod merged;
 pub mod metadata;
 pub mod partitions;
 pub mod plan;

@@ -2,12 +2,15 @@
 //!
 //! Handles are made from a [`Registry`] that is passed in and are kept by those who count; nothing here is global but the log.
 
+pub mod ledger;
 pub mod log;
+mod probes;
 mod process;
 pub mod registry;
 pub mod server;
 pub mod throttle;
 
+pub use ledger::Ledger;
 pub use log::{LogFormat, LogSettings};
-pub use registry::Registry;
+pub use registry::{Registers, Registry};
 pub use throttle::Throttle;

@@ -80,6 +80,11 @@ pub mod cluster {
     }
 }
 
+/// The service that receives values of metrics, `/MetricExportService/export`.
+pub mod export {
+    include!(concat!(env!("OUT_DIR"), "/export/_.rs"));
+}
+
 /// The health service, `/grpc.health.v1.Health/Check` and `/Watch`.
 pub mod health {
     include!(concat!(env!("OUT_DIR"), "/grpc.health.v1.rs"));

@@ -87,6 +87,7 @@ pub struct HookTask {
     is_removed: Arc<AtomicBool>,
     metrics: HookMetrics,
     log: Throttle,
+    drop_log: Throttle,
 }
 
 impl Hook {
@@ -113,7 +114,8 @@ impl Hook {
             current: None,
             is_removed,
             metrics,
-            log: Throttle::new(clock),
+            log: Throttle::new(clock.clone()),
+            drop_log: Throttle::new(clock),
         };
         (hook, task)
     }
@@ -227,7 +229,15 @@ impl HookTask {
         dropped.inc_by(count as u64);
         self.left(count);
         let hook = self.name.as_str();
-        tracing::error!(hook, alarms = count, reason, "alarms were not sent");
+        if let Some(held_back) = self.drop_log.admit() {
+            tracing::error!(
+                hook,
+                alarms = count,
+                reason,
+                held_back,
+                "alarms were not sent"
+            );
+        }
     }
 
     fn left(&self, count: usize) {

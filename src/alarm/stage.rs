@@ -17,7 +17,8 @@ use crate::model::schema::Model;
 use crate::model::time_bucket::{Zone, start_of};
 use crate::storage::writer::Lane;
 use crate::storage::{Backend, StorageError, WriteOutcome};
-use crate::telemetry::{Registry, Throttle};
+use crate::telemetry::ledger::kind_of;
+use crate::telemetry::{Ledger, Registry, Throttle};
 use crate::util::clock::Clock;
 
 /// Between two looks whether a check is due.
@@ -35,6 +36,7 @@ pub struct AlarmMetrics {
     unfit: IntCounterVec,
     windows: Gauge,
     state_failures: IntCounterVec,
+    ledger: Ledger,
 }
 
 impl AlarmMetrics {
@@ -56,6 +58,7 @@ impl AlarmMetrics {
                 "Attempts to read or write what rules remember that failed",
                 &["action"],
             )?,
+            ledger: registry.ledger().clone(),
         })
     }
 }
@@ -204,6 +207,8 @@ impl<S: Backend> AlarmStage<S> {
         self.hooks.queue(messages);
         if let (Some(model), Some(second)) = (&self.record, self.zone.second(now_ms)) {
             let rows = to_rows(messages, model, second);
+            let ledger = &self.metrics.ledger;
+            ledger.received(kind_of(model), rows.len() as u64);
             self.lane.write_or_shed(rows).await;
         }
     }

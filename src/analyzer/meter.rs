@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use oap_proto::agent::MeterPart;
 use oap_proto::agent::meter_data::Metric;
-use prometheus::{IntCounterVec, IntGauge, Opts, Registry};
+use prometheus::{IntCounterVec, IntGauge, Opts};
 use prost::Message as _;
 
 use super::trace::MAX_ID_BYTES;
@@ -16,7 +16,7 @@ use super::{Analyzer, Facts, Reject};
 use crate::dsl::meter::{Expression, MeterRule};
 use crate::model::fact::{Fact, MeterValue};
 use crate::model::metrics::{Function, MeterScope};
-use crate::telemetry::Throttle;
+use crate::telemetry::{Registers, Throttle};
 use crate::util::clock::Clock;
 use evaluate::{Evaluation, Skip};
 use windows::Windows;
@@ -31,7 +31,7 @@ pub struct MeterMetrics {
 }
 
 impl MeterMetrics {
-    pub fn new(registry: &Registry) -> prometheus::Result<MeterMetrics> {
+    pub fn new(registry: &impl Registers) -> prometheus::Result<MeterMetrics> {
         let metrics = MeterMetrics {
             skipped: IntCounterVec::new(
                 Opts::new(

@@ -66,7 +66,11 @@ pub(super) fn context(
         aliases: Arc::new(Residents(Arc::clone(&stages.addresses))),
         templates: templates(configuration)?,
         limits: limits(&shared.settings),
-        metrics: QueryMetrics::register(shared.registry.prometheus())?,
         creating_profile_task: Default::default(),
+        metrics: QueryMetrics::register(&shared.registry)?,
+        health: shared
+            .settings
+            .health_checker
+            .map(|_| shared.registry.clone()),
     }))
 }

@@ -112,7 +112,7 @@ pub(super) fn start(
         facts,
         membership,
         stop: stop.clone(),
-        metrics: ClusterMetrics::new(shared.registry.prometheus())?,
+        metrics: ClusterMetrics::new(&shared.registry)?,
         is_first: first,
         log: Throttle::new(shared.clock.clone()),
     };

@@ -5,20 +5,20 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use axum::Router;
+use axum::extract::Request;
 use tokio_util::sync::CancellationToken;
 
 use super::cluster::Services;
+use super::stages::budget;
 use super::task::Tasks;
 use super::{GRACE, Shared, store_name};
-use crate::config::{Secret, Settings, TelemetrySettings};
-use crate::journal::Intake;
+use crate::config::{ClusterSettings, Secret, Settings, TelemetrySettings};
 use crate::query::QueryContext;
 use crate::query::graphql::Api;
 use crate::query::http::{self as query_http, HttpSettings};
 use crate::receiver::http::{Timeouts, serve};
-use crate::receiver::{
-    self, Enabled, GrpcOptions, HttpOptions, ProfileTasks, ReceiverMetrics, Receivers,
-};
+use crate::receiver::{self, Enabled, GrpcOptions, HttpOptions, Receivers};
+use crate::status::{About, Status};
 use crate::storage::Store;
 use crate::telemetry;
 
@@ -36,23 +36,22 @@ struct Opening<'a> {
 /// Opens every port that the settings ask for; returns the addresses of the core gRPC and HTTP ports.
 pub(super) async fn open(
     shared: &Shared,
-    intake: &Intake,
+    receivers: Receivers,
     context: Arc<QueryContext<Store>>,
-    tasks: Arc<dyn ProfileTasks>,
+    status: &Arc<Status>,
     peers: Option<Services>,
     stop: &CancellationToken,
 ) -> anyhow::Result<(Tasks, SocketAddr, SocketAddr)> {
-    let metrics = ReceiverMetrics::new(&shared.registry)?;
     let mut opening = Opening {
         settings: &shared.settings,
-        receivers: Receivers::new(intake.clone(), metrics).giving(tasks),
+        receivers,
         on: enabled(&shared.settings),
         tasks: Tasks::new(stop),
         peers,
         stop,
     };
     let grpc = opening.grpc_ports().await?;
-    let http = opening.http_ports(context).await?;
+    let http = opening.http_ports(context, status).await?;
     opening.telemetry_port(shared).await?;
     tracing::info!(address = %grpc, "agents report here (gRPC)");
     tracing::info!(address = %http, "the UI asks and HTTP agents report here (HTTP)");
@@ -111,6 +110,7 @@ impl Opening<'_> {
     async fn http_ports(
         &mut self,
         context: Arc<QueryContext<Store>>,
+        status: &Arc<Status>,
     ) -> anyhow::Result<SocketAddr> {
         let settings = self.settings;
         let core = &settings.core;
@@ -136,6 +136,7 @@ impl Opening<'_> {
                     idle: sharing.jetty_idle_time_out,
                     grace: GRACE,
                 };
+                let twins = twins.fallback(query_http::fallback);
                 let address = self
                     .serve_http(twins, &sharing.host, sharing.port, timeouts)
                     .await?;
@@ -146,6 +147,15 @@ impl Opening<'_> {
             idle: core.rest_idle_time_out,
             grace: GRACE,
         };
+        let status = Arc::clone(status);
+        let routes = routes.fallback(async move |request: Request| {
+            let (method, path) = (request.method().clone(), request.uri().path());
+            let answer = status.answer(&method, path, request.headers()).await;
+            match answer {
+                Some(answer) => answer,
+                None => query_http::fallback(method).await,
+            }
+        });
         self.serve_http(routes, &core.rest_host, core.rest_port, timeouts)
             .await
     }
@@ -213,7 +223,6 @@ impl Opening<'_> {
     ) -> anyhow::Result<SocketAddr> {
         let listener = receiver::bind(&format!("{host}:{port}")).await?;
         let address = listener.local_addr()?;
-        let routes = routes.fallback(query_http::fallback);
         let stop = self.stop.clone();
         self.tasks.spawn("http", async move {
             serve(listener, routes, timeouts, stop).await;
@@ -221,6 +230,24 @@ impl Opening<'_> {
         });
         Ok(address)
     }
+}
+
+/// Who answers about the state of the server.
+pub(super) fn status(shared: &Shared, stop: &CancellationToken) -> Status {
+    let settings = &shared.settings;
+    let about = About {
+        store: store_name(settings),
+        cluster: match settings.cluster {
+            ClusterSettings::Standalone => "standalone".to_owned(),
+            ClusterSettings::Static { .. } => "a list".to_owned(),
+            ClusterSettings::Kubernetes { .. } => "pods of Kubernetes".to_owned(),
+        },
+        budget: budget(settings),
+        cores: std::thread::available_parallelism().map_or(1, usize::from),
+        context_path: settings.core.rest_context_path.clone(),
+    };
+    let (registry, storage) = (shared.registry.clone(), Arc::clone(&shared.storage));
+    Status::new(about, registry, storage, shared.clock.clone(), stop.clone())
 }
 
 fn enabled(settings: &Settings) -> Enabled {

@@ -12,7 +12,7 @@ use super::Shared;
 use super::answers;
 use super::stages::Stages;
 use super::task::Tasks;
-use super::{pods, profile, secrets};
+use super::{health, pods, profile, secrets};
 use crate::cluster::kubernetes::PodReader;
 use crate::config::{Configuration, StorageSettings};
 use crate::model::fact::AddressAlias;
@@ -101,6 +101,8 @@ pub(super) fn start(
         let keeping = pods::keep(PodReader::new(None), Arc::clone(pods), pods::PERIOD);
         tasks.spawn("pods", until_stop(Box::pin(keeping)));
     }
+    let health = health::Health::new(shared)?;
+    tasks.spawn("health", until_stop(Box::pin(health.watch())));
     if shared.settings.core.enable_data_keeper_executor {
         tasks.spawn(
             "data-keeper",

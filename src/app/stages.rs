@@ -10,13 +10,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::Shared;
 use super::alarms::{self, AlarmInlets};
-use super::analysis::{Analysis, AnalysisMetrics, RejectLog};
+use super::analysis::{Analysis, AnalysisMetrics, RejectLog, analyzer_settings};
 use super::cluster;
 use super::dynamic::Inlets;
+use super::exports;
 use super::files::Files;
 use super::task::Tasks;
 use crate::analyzer::meter::{MeterMetrics, Meters};
-use crate::analyzer::naming::NameLimits;
 use crate::analyzer::pods::PodMap;
 use crate::analyzer::prometheus::PrometheusRules;
 use crate::analyzer::{Analyzer, AnalyzerSettings, Known};
@@ -32,7 +32,8 @@ use crate::journal::{Intake, Limits};
 use crate::model::metrics::{Function, MeterDefinition};
 use crate::model::schema::{Model, Schema};
 use crate::model::scope::Scope;
-use crate::model::time_bucket::{DAY_MS, Zone};
+use crate::model::time_bucket::Zone;
+use crate::receiver::ReceiverMetrics;
 use crate::storage::elasticsearch::{Elasticsearch, ElasticsearchOptions};
 use crate::storage::embedded::Embedded;
 use crate::storage::writer::{Lane, WriterMetrics, lane};
@@ -66,6 +67,7 @@ pub(super) struct Stages {
     /// Whether this node does what one node does for all.
     pub(super) is_first: watch::Receiver<bool>,
     route: Route,
+    pub(super) receiver_metrics: ReceiverMetrics,
     lanes: Vec<Lane>,
     tasks: Tasks,
 }
@@ -185,7 +187,7 @@ impl Program {
 /// Bytes that this process may hold. Those who hold most of it get these parts, which cannot all be full at the same time: rows
 /// of metrics 3/8, names and entities 1/4, records on their way to the store 3/16, received messages and metadata 1/16 each, rows of
 /// metrics on their way 1/32, bulk requests 1/16 and SQLite in their place 1/6.
-fn budget(settings: &Settings) -> u64 {
+pub(super) fn budget(settings: &Settings) -> u64 {
     settings.memory_budget.unwrap_or(DEFAULT_BUDGET)
 }
 
@@ -272,7 +274,7 @@ pub(super) fn start(
     stop: &CancellationToken,
 ) -> anyhow::Result<(Stages, Intake)> {
     let settings = &shared.settings;
-    let registry = shared.registry.prometheus();
+    let registry = &shared.registry;
     let budget = budget(settings);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let schema = Arc::new(program.schema(settings));
@@ -282,6 +284,7 @@ pub(super) fn start(
         &schema,
         files.thresholds.clone(),
     );
+    let plan = plan.always_watching(exports::metrics(settings, &program.oal.metrics));
     plan.watch(&program.alarms.metrics());
     let plan = Arc::new(plan);
     let addresses = AddressBook::new(settings.core.max_size_of_network_address_alias);
@@ -289,7 +292,7 @@ pub(super) fn start(
     let profile_tasks = Arc::new(TaskBook::default());
     let mut tasks = Tasks::new(stop);
     let mut lanes = Vec::new();
-    let writer_metrics = WriterMetrics::new(registry)?;
+    let writer_metrics = WriterMetrics::new(registry)?.keeping(registry.ledger());
     let dead_letters = Arc::new(DeadLetters::new(
         settings.core.dead_letter_file.clone(),
         settings.core.dead_letter_bytes,
@@ -300,21 +303,24 @@ pub(super) fn start(
         StorageSettings::Embedded(_) => Duration::from_millis(200),
         StorageSettings::Elasticsearch(es) => es.flush_interval.min(MAX_LINGER),
     };
-    let mut open_lane = |name, bytes: u64| {
-        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+    let mut open_lane = |name, capacity: u64| -> anyhow::Result<Lane> {
+        let bytes = usize::try_from(capacity).unwrap_or(usize::MAX);
         let storage = Arc::clone(&shared.storage);
         let (lane, writer) = lane(name, storage, bytes, linger, writer_metrics.clone());
+        let lane = lane.measuring(registry.queue_wait(name)?);
+        registry.queue(name, "bytes", capacity, lane.depth());
+        registry.memory(name, lane.depth());
         let writer = writer.with_dead_letters(Arc::clone(&dead_letters));
         tasks.spawn(name, async move {
             writer.run().await;
             Ok(())
         });
         lanes.push(lane.clone());
-        lane
+        Ok(lane)
     };
     // Rows of metrics are made when there is room for them; what they are made from waits in the shards.
-    let metrics_lane = open_lane("metrics-writer", budget / 32);
-    let records_lane = open_lane("records-writer", budget / 16 * 3);
+    let metrics_lane = open_lane("metrics-writer", budget / 32)?;
+    let records_lane = open_lane("records-writer", budget / 16 * 3)?;
     let alarms = alarms::start(
         shared,
         &program.alarms,
@@ -324,6 +330,8 @@ pub(super) fn start(
         (&mut tasks, stop),
     )?;
     let period = settings.core.persistent_period;
+    let values = alarms.as_ref().map(|alarms| alarms.values.clone());
+    let watcher = exports::start(shared, values, (&mut tasks, stop))?;
     let options = StreamOptions {
         with_hours: settings.core.downsampling_hour,
         with_days: settings.core.downsampling_day,
@@ -334,11 +342,13 @@ pub(super) fn start(
             StorageSettings::Elasticsearch(_) => StreamOptions::gathering(period),
         }
     };
-    let shard_metrics = ShardMetrics::new(registry)?;
+    let shard_metrics = ShardMetrics::new(registry)?.keeping(registry.ledger());
+    shard_metrics.show_memory(registry);
     let earlier = Arc::new(Earlier::default());
     let mut shards = Vec::new();
     for _ in 0..cores {
         let (sender, inbox) = mpsc::channel(SHARD_INBOX);
+        registry.queue("shards", "batches", SHARD_INBOX as u64, waiting(&sender));
         let dependencies = Dependencies {
             plan: Arc::clone(&plan),
             schema: Arc::clone(&schema),
@@ -350,8 +360,8 @@ pub(super) fn start(
             clock: shared.clock.clone(),
             metrics: shard_metrics.clone(),
         };
-        let shard = match &alarms {
-            Some(alarms) => Shard::new(dependencies, options).watched_by(alarms.values.clone()),
+        let shard = match &watcher {
+            Some(watcher) => Shard::new(dependencies, options).watched_by(watcher.clone()),
             None => Shard::new(dependencies, options),
         };
         tasks.spawn("stream-shard", async move {
@@ -372,7 +382,11 @@ pub(super) fn start(
         patience: PATIENCE,
     };
     let (intake, inboxes) = Intake::new(cores, limits);
-    let analysis_metrics = AnalysisMetrics::new(registry)?;
+    let intake = intake.measured(registry.ledger(), registry.queue_wait("analyzers")?);
+    registry.queue("analyzers", "bytes", budget / 8, intake.queued_bytes());
+    registry.memory("analyzers", intake.queued_bytes());
+    let receiver_metrics = ReceiverMetrics::new(registry)?;
+    let analysis_metrics = AnalysisMetrics::new(registry, &receiver_metrics.trace_analysis_errors)?;
     let reject_log = Arc::new(RejectLog::new(shared.clock.clone()));
     let meters = Arc::new(Meters::new(
         program.meter_rules.clone(),
@@ -383,7 +397,7 @@ pub(super) fn start(
     let pods = envoy
         .filter(|envoy| envoy.als_http_analysis)
         .map(|_| Arc::<PodMap>::default());
-    let (analyzer_sender, analyzer_settings) = watch::channel(Arc::new(AnalyzerSettings {
+    let (analyzer_sender, current_settings) = watch::channel(Arc::new(AnalyzerSettings {
         access_log_pods: pods.clone(),
         ..analyzer_settings(settings, files)
     }));
@@ -396,7 +410,7 @@ pub(super) fn start(
     };
     let known = Arc::new(Known::new((budget / 4) as usize));
     for inbox in inboxes {
-        let settings = analyzer_settings.clone();
+        let settings = current_settings.clone();
         let analyzer = Analyzer::new(
             Arc::clone(&settings.borrow()),
             &schema,
@@ -425,6 +439,7 @@ pub(super) fn start(
         addresses,
         profile_tasks,
         pods,
+        receiver_metrics,
         inlets: Inlets {
             analyzer: analyzer_sender,
             plan,
@@ -439,37 +454,16 @@ pub(super) fn start(
     Ok((stages, intake))
 }
 
-fn analyzer_settings(settings: &Settings, files: &Files) -> AnalyzerSettings {
-    let names = NameLimits {
-        service: settings.core.service_name_max_length,
-        instance: settings.core.instance_name_max_length,
-        endpoint: settings.core.endpoint_name_max_length,
-    };
-    let days = settings
-        .core
-        .record_data_ttl
-        .max(settings.core.metrics_data_ttl);
-    let max_age_ms = (i64::from(days) + 1) * DAY_MS;
-    let common = AnalyzerSettings {
-        names,
-        max_age_ms,
-        grouping: Arc::clone(&files.grouping),
-        gateways: files.gateways.clone(),
-        ..AnalyzerSettings::default()
-    };
-    match &settings.agent_analyzer {
-        Some(analyzer) => AnalyzerSettings {
-            sample_rate: i32::try_from(analyzer.sample_rate).unwrap_or(i32::MAX),
-            slow_statements: analyzer.slow_db_access_threshold.clone(),
-            max_statement_length: analyzer.max_slow_sql_length,
-            is_trace_analysis_on: analyzer.trace_analysis,
-            ..common
-        },
-        // Without the module there is no trace receiver either, so these are never looked at.
-        None => AnalyzerSettings {
-            is_trace_analysis_on: false,
-            ..common
-        },
+/// How many things wait in a channel, read when asked; this does not keep it open.
+pub(super) fn waiting<T: Send + 'static>(
+    sender: &mpsc::Sender<T>,
+) -> impl Fn() -> u64 + Send + Sync + use<T> {
+    let sender = sender.downgrade();
+    move || {
+        let sender = sender.upgrade();
+        sender.map_or(0, |sender| {
+            (sender.max_capacity() - sender.capacity()) as u64
+        })
     }
 }
 

@@ -1,6 +1,8 @@
 //! What a node counts about the others.
 
-use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts};
+
+use crate::telemetry::Registers;
 
 /// Counters and gauges of the exchange with other nodes.
 #[derive(Debug, Clone)]
@@ -24,9 +26,10 @@ pub struct ClusterMetrics {
 }
 
 impl ClusterMetrics {
-    pub fn new(registry: &Registry) -> prometheus::Result<ClusterMetrics> {
+    pub fn new(registry: &impl Registers) -> prometheus::Result<ClusterMetrics> {
         let metrics = ClusterMetrics {
-            members: IntGauge::new("cluster_members", "Members of the cluster, this one too")?,
+            // The name of the original.
+            members: IntGauge::new("cluster_size", "Servers of the cluster, this one included")?,
             partitions: IntGauge::new(
                 "cluster_partitions_held",
                 "Partitions of all entities, of 1024, whose rows this node writes",

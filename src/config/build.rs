@@ -6,9 +6,9 @@ use super::section::{Findings, Section, unread};
 use super::telemetry::read_log;
 use super::{
     AnalyzerSettings, Arguments, ClusterSettings, ConfigError, CoreSettings, DynamicSettings,
-    EmbeddedSettings, Environment, EnvoySettings, EsSettings, JavaOpts, Notice, Problem,
-    QuerySettings, ReceiverSettings, RunMode, Setting, Settings, SharingSettings, StorageSettings,
-    TelemetrySettings, time_zone,
+    EmbeddedSettings, Environment, EnvoySettings, EsSettings, ExporterSettings, JavaOpts, Notice,
+    Problem, QuerySettings, ReceiverSettings, RunMode, Setting, Settings, SharingSettings,
+    StorageSettings, TelemetrySettings, time_zone,
 };
 
 /// Checked settings with what is worth saying about them.
@@ -51,6 +51,8 @@ pub fn settings(
     });
     let telemetry = builder.telemetry();
     let dynamic = builder.dynamic();
+    let exporter = builder.module("exporter", ExporterSettings::read);
+    let health_checker = builder.module("health-checker", |s| s.seconds("checkIntervalSeconds", 5));
 
     let mut findings = builder.findings;
     let (Some(core), Some(storage), true) = (core, storage, findings.problems.is_empty()) else {
@@ -97,6 +99,8 @@ pub fn settings(
         alarm: raw.modules.contains_key("alarm"),
         telemetry,
         dynamic,
+        exporter,
+        health_checker,
     };
     Ok(Built {
         settings,

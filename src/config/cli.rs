@@ -151,6 +151,9 @@ Environment:
   TZ               time zone of minutes, hours and days
   OAP_LOG          log levels, for example info or info,oap::storage=debug (default: info)
   OAP_LOG_FORMAT   plain or json (default: plain)
+
+Log levels of a running server: write them into the file log-levels beside application.yml (in ./config, for
+example); it is read every ten seconds, and at once after SIGHUP. Without the file those of OAP_LOG hold.
 ";
 
 /// The name under which the image of the original has its command line client, which probes call (deployment spec, A5).

@@ -163,6 +163,11 @@ impl ConfigDirs {
         ConfigDirs(layers.collect())
     }
 
+    /// Where a file may be that the server looks for while it runs, in order.
+    pub fn paths(&self, name: &str) -> Vec<PathBuf> {
+        self.0.iter().map(|dir| dir.join(name)).collect()
+    }
+
     /// Reads every file for which `is_wanted` holds. One that exists but cannot be read is an error, never passed over.
     pub fn read(&self, is_wanted: impl Fn(&str) -> bool) -> Result<Vec<ConfigFile>, ConfigError> {
         BUILT_IN

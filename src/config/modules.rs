@@ -69,8 +69,8 @@ const MODULES: &[(&str, &[(&str, Support)])] = {
                 ("nacos", Works),
             ],
         ),
-        ("exporter", &[("grpc", WithoutEffect)]),
-        ("health-checker", &[("default", WithoutEffect)]),
+        ("exporter", &[("grpc", Works)]),
+        ("health-checker", &[("default", Works)]),
     ]
 };
 

@@ -1,8 +1,10 @@
 //! All settings of a process in one tree, checked and typed.
 
+use std::time::Duration;
+
 use super::{
-    AnalyzerSettings, ClusterSettings, CoreSettings, DynamicSettings, ReceiverSettings,
-    SharingSettings, StorageSettings, TelemetrySettings,
+    AnalyzerSettings, ClusterSettings, CoreSettings, DynamicSettings, ExporterSettings,
+    ReceiverSettings, SharingSettings, StorageSettings, TelemetrySettings,
 };
 use crate::telemetry::LogSettings;
 
@@ -36,6 +38,10 @@ pub struct Settings {
     pub telemetry: TelemetrySettings,
     /// `None` if settings stay as they are.
     pub dynamic: Option<DynamicSettings>,
+    /// `None` if the module is off.
+    pub exporter: Option<ExporterSettings>,
+    /// Between two checks of module `health-checker`; `None` if it is off.
+    pub health_checker: Option<Duration>,
 }
 
 /// `-Dmode` of `JAVA_OPTS`.

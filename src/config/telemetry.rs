@@ -1,4 +1,4 @@
-//! Settings of module `telemetry` and of the log, which come from the environment only (8.1.0 spec, J, K).
+//! Settings of modules `telemetry` and `exporter`, and of the log, which come from the environment only (8.1.0 spec, J, K).
 
 use super::section::Section;
 use super::{Environment, Problem};
@@ -22,6 +22,28 @@ impl TelemetrySettings {
         TelemetrySettings::Prometheus {
             host: s.text("host", "0.0.0.0"),
             port: s.port("port", 1234),
+        }
+    }
+}
+
+/// `exporter.grpc`: minute values go to a receiver outside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExporterSettings {
+    pub host: String,
+    pub port: u16,
+    /// Values that may wait: `bufferChannelSize` times `bufferChannelNum`.
+    pub capacity: usize,
+}
+
+impl ExporterSettings {
+    /// Reads `exporter.grpc`.
+    pub(super) fn read(s: &mut Section<'_>) -> ExporterSettings {
+        let size: usize = s.number("bufferChannelSize", 20_000, 1..=1_000_000);
+        let channels: usize = s.number("bufferChannelNum", 2, 1..=100);
+        ExporterSettings {
+            host: s.text("targetHost", "127.0.0.1"),
+            port: s.port("targetPort", 9870),
+            capacity: size * channels,
         }
     }
 }

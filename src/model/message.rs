@@ -8,6 +8,7 @@ pub mod kind {
     pub const INSTANCE_PROPERTIES: &str = "instance_properties";
     pub const KEEP_ALIVE: &str = "keep_alive";
     pub const MESH: &str = "mesh";
+    pub const MIXER: &str = "mixer";
     pub const PROFILE_SNAPSHOT: &str = "profile_snapshot";
     pub const METERS: &str = "meters";
     pub const ENVOY_METRICS: &str = "envoy_metrics";
@@ -81,7 +82,7 @@ impl Message {
             Message::InstanceProperties(_) => kind::INSTANCE_PROPERTIES,
             Message::KeepAlive(_) => kind::KEEP_ALIVE,
             Message::Mesh(_) => kind::MESH,
-            Message::Mixer(_) => "mixer",
+            Message::Mixer(_) => kind::MIXER,
             Message::ProfileSnapshot(_) => kind::PROFILE_SNAPSHOT,
             Message::ProfileTaskNotified(_) => "profile_task_notified",
             Message::ProfileTaskFinished(_) => "profile_task_finished",

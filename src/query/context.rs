@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
+use prometheus::{IntCounter, IntCounterVec, Opts};
 use tokio::sync::Mutex;
 
 use super::component::Components;
 use crate::model::schema::Schema;
 use crate::model::time_bucket::Zone;
 use crate::storage::UiTemplate;
+use crate::telemetry::{Registers, Registry, Throttle};
 use crate::util::clock::Clock;
 
 /// Knows which service answers at a network address.
@@ -57,6 +58,8 @@ pub struct QueryMetrics {
     pub timeouts: IntCounter,
     /// Answers that leave something out, by what was asked for.
     pub cut_answers: IntCounterVec,
+    /// For stored data that cannot be read.
+    pub damage_log: Arc<Throttle>,
 }
 
 /// What the answer to one request leaves out because a limit was reached, over all its fields.
@@ -82,7 +85,7 @@ impl Cuts {
 
 impl QueryMetrics {
     /// Registers the counters.
-    pub fn register(registry: &Registry) -> Result<QueryMetrics, prometheus::Error> {
+    pub fn register(registry: &impl Registers) -> Result<QueryMetrics, prometheus::Error> {
         let counter = |name: &str, help: &str| {
             let counter = IntCounter::new(name, help)?;
             registry.register(Box::new(counter.clone()))?;
@@ -104,6 +107,7 @@ impl QueryMetrics {
                 registry.register(Box::new(counters.clone()))?;
                 counters
             },
+            damage_log: Arc::new(Throttle::new(Clock::System)),
         })
     }
 }
@@ -122,6 +126,8 @@ pub struct QueryContext<S> {
     pub metrics: QueryMetrics,
     /// Held from looking whether a profile task may be created until it is stored.
     pub creating_profile_task: Mutex<()>,
+    /// Where the health checker keeps what it found; `None` if it is off.
+    pub health: Option<Registry>,
 }
 
 impl<S> QueryContext<S> {

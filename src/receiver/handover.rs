@@ -9,7 +9,6 @@ use tonic::{Request, Response, Status};
 
 use super::ReceiverMetrics;
 use crate::journal::{Intake, Message, Refused};
-use crate::model::message::kind;
 use crate::telemetry::Throttle;
 use crate::util::clock::Clock;
 
@@ -71,20 +70,12 @@ impl Handover {
             .inc_by(count);
         let began = Instant::now();
         let outcome = self.intake.accept(messages).await;
-        if kind == kind::SEGMENT {
-            let seconds = began.elapsed().as_secs_f64();
-            let latency = self
-                .metrics
-                .trace_in_latency
-                .with_label_values(&[protocol.name()]);
-            (0..count).for_each(|_| latency.observe(seconds));
-        }
+        let seconds = began.elapsed().as_secs_f64();
+        self.metrics.came(kind, protocol.name(), count, seconds);
         if let Err(refused) = outcome {
-            let reason = match refused {
-                Refused::Overloaded => "overloaded",
-                Refused::Closed => "closed",
-            };
-            self.count_refused(kind, reason, count);
+            let reason = refused.reason();
+            let counter = self.metrics.refused.with_label_values(&[kind, reason]);
+            counter.inc_by(count);
             if let Some(held_back) = self.throttles.refused.admit() {
                 tracing::warn!(
                     kind,
@@ -126,6 +117,8 @@ impl Handover {
             .refused
             .with_label_values(&[kind, reason])
             .inc_by(messages);
+        let ledger = self.intake.ledger();
+        ledger.turned_away(kind, messages, reason);
     }
 
     /// Counts and logs one request or stream that broke before its message could be read.

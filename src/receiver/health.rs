@@ -1,4 +1,5 @@
-//! `grpc.health.v1.Health`: as in 8.1.0 a server that answers is serving, whatever service is asked about.
+//! `grpc.health.v1.Health`: as in 8.1.0 a server that answers is serving, whatever service is asked about, until it leaves.
+//! A store that is away does not change that: agents may go on reporting, what they report waits.
 
 use std::pin::Pin;
 
@@ -30,7 +31,11 @@ impl health_server::Health for Health {
         &self,
         _request: Request<HealthCheckRequest>,
     ) -> Result<Response<HealthCheckResponse>, Status> {
-        answer(ServingStatus::Serving).map(Response::new)
+        let status = match self.shutdown.is_cancelled() {
+            false => ServingStatus::Serving,
+            true => ServingStatus::NotServing,
+        };
+        answer(status).map(Response::new)
     }
 
     async fn watch(

@@ -1,8 +1,34 @@
-//! What the receivers count. Names that begin with `trace_` are the original's, which dashboards read.
+//! What the receivers count. Names that begin with `trace_`, `istio_` and `envoy_` are the original's, which dashboards
+//! read (8.1.0 spec, J).
 
-use prometheus::{HistogramVec, IntCounterVec};
+use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec};
 
+use crate::model::message::kind;
 use crate::telemetry::Registry;
+
+/// A counter and a histogram that the original has for messages of one kind.
+#[derive(Debug, Clone)]
+struct In {
+    count: IntCounter,
+    latency: Histogram,
+}
+
+impl In {
+    fn new(registry: &Registry, name: &str, what: &str) -> prometheus::Result<In> {
+        let count = registry.counters(&format!("{name}_count"), what, &[])?;
+        let latency = format!("{what}: seconds until one was handed over");
+        let latency = registry.latencies(&format!("{name}_latency"), &latency, &[])?;
+        Ok(In {
+            count: count.with_label_values::<&str>(&[]),
+            latency: latency.with_label_values::<&str>(&[]),
+        })
+    }
+
+    fn came(&self, count: u64, seconds: f64) {
+        self.count.inc_by(count);
+        (0..count).for_each(|_| self.latency.observe(seconds));
+    }
+}
 
 /// Counters and histograms of all receivers.
 #[derive(Debug, Clone)]
@@ -17,6 +43,12 @@ pub struct ReceiverMetrics {
     pub trace_in_latency: HistogramVec,
     /// `trace_analysis_error_count`, by `protocol`.
     pub trace_analysis_errors: IntCounterVec,
+    /// `istio_mesh_grpc_in_…`
+    istio: In,
+    /// `envoy_metric_in_…`
+    envoy_metrics: In,
+    /// `envoy_als_in_…`
+    envoy_access_logs: In,
 }
 
 impl ReceiverMetrics {
@@ -48,6 +80,31 @@ impl ReceiverMetrics {
                 "Segments that could not be analysed",
                 &["protocol"],
             )?,
+            istio: In::new(registry, "istio_mesh_grpc_in", "Reports of Istio's Mixer")?,
+            envoy_metrics: In::new(
+                registry,
+                "envoy_metric_in",
+                "Messages with metrics of Envoy",
+            )?,
+            envoy_access_logs: In::new(
+                registry,
+                "envoy_als_in",
+                "Messages with access logs of Envoy",
+            )?,
         })
+    }
+
+    /// Messages of a kind were handed over or refused, after so many seconds.
+    pub(super) fn came(&self, kind: &str, protocol: &str, count: u64, seconds: f64) {
+        match kind {
+            kind::SEGMENT => {
+                let latency = self.trace_in_latency.with_label_values(&[protocol]);
+                (0..count).for_each(|_| latency.observe(seconds));
+            }
+            kind::MIXER => self.istio.came(count, seconds),
+            kind::ENVOY_METRICS => self.envoy_metrics.came(count, seconds),
+            kind::ENVOY_ACCESS_LOGS => self.envoy_access_logs.came(count, seconds),
+            _ => {}
+        }
     }
 }

@@ -11,11 +11,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
-use prometheus::{IntCounterVec, Opts, Registry};
+use prometheus::{IntCounterVec, Opts};
 use serde_json::{Map, Value, json};
 
 use crate::model::row::{Cell, Row};
-use crate::telemetry::Throttle;
+use crate::telemetry::{Registers, Throttle};
 use crate::util::clock::Clock;
 
 /// A refused row and why it was refused.
@@ -44,7 +44,7 @@ impl DeadLetters {
         path: PathBuf,
         max_bytes: u64,
         clock: Clock,
-        registry: &Registry,
+        registry: &impl Registers,
     ) -> prometheus::Result<DeadLetters> {
         let opts = Opts::new(
             "storage_dead_letters_total",
@@ -180,6 +180,8 @@ fn value(cell: &Cell) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use prometheus::Registry;
+
     use super::*;
     use crate::model::schema::Schema;
 

@@ -53,6 +53,7 @@ use super::{Reach, StorageError, WriteOutcome};
 use crate::model::row::{Row, RowKey};
 use crate::model::schema::{Model, Schema};
 use crate::model::time_bucket::Zone;
+use crate::telemetry::Registers;
 use crate::util::clock::Clock;
 
 type Answer<T> = Result<T, StorageError>;
@@ -109,7 +110,7 @@ impl Elasticsearch {
     }
 
     /// Shows what this store counts. Fails if a name is taken.
-    pub fn register(&self, registry: &prometheus::Registry) -> prometheus::Result<()> {
+    pub fn register(&self, registry: &impl Registers) -> prometheus::Result<()> {
         self.counters.register(registry)
     }
 }

@@ -414,7 +414,11 @@ impl Backend for Embedded {
         self.read(|pool| {
             let probe = pool.files.dir().join(PROBE);
             let outcome =
-                std::fs::write(&probe, "ping").and_then(|()| std::fs::remove_file(&probe));
+                std::fs::write(&probe, "ping").and_then(|()| match std::fs::remove_file(&probe) {
+                    // Another probe at the same time did.
+                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+                    removed => removed,
+                });
             outcome.map_err(|e| StorageError::Unavailable(format!("{}: {e}", probe.display())))
         })
         .await

@@ -3,8 +3,11 @@
 //! Writing before that would let Elasticsearch guess mappings, so rows wait in memory until [`Backend::install`] succeeded.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, Opts};
+use tokio::time::Instant;
 
 use super::backend::Backend;
 use super::elasticsearch::{Elasticsearch, OptionsError};
@@ -14,6 +17,8 @@ use super::{Reach, RowPage, StorageError, WriteOutcome};
 use crate::config::EsSettings;
 use crate::model::row::{Row, RowKey};
 use crate::model::schema::{Model, Schema};
+use crate::telemetry::Registers;
+use crate::telemetry::registry::LATENCY_BUCKETS;
 
 type Answer<T> = Result<T, StorageError>;
 
@@ -29,6 +34,33 @@ pub enum StoreKind {
 pub struct Store {
     kind: StoreKind,
     is_installed: AtomicBool,
+    /// Once they are shown.
+    metrics: OnceLock<StoreMetrics>,
+}
+
+/// What is measured about every call.
+#[derive(Debug)]
+struct StoreMetrics {
+    seconds: HistogramVec,
+    errors: IntCounterVec,
+}
+
+impl StoreMetrics {
+    fn new() -> prometheus::Result<StoreMetrics> {
+        let seconds = HistogramOpts::new(
+            "storage_operation_seconds",
+            "Seconds that a call of the store took, by operation",
+        );
+        let errors = Opts::new(
+            "storage_operation_errors_total",
+            "Calls of the store that failed as a whole, by operation",
+        );
+        let by = &["operation"];
+        Ok(StoreMetrics {
+            seconds: HistogramVec::new(seconds.buckets(LATENCY_BUCKETS.to_vec()), by)?,
+            errors: IntCounterVec::new(errors, by)?,
+        })
+    }
 }
 
 impl Store {
@@ -36,11 +68,16 @@ impl Store {
         Store {
             kind,
             is_installed: AtomicBool::new(false),
+            metrics: OnceLock::new(),
         }
     }
 
-    /// Shows what the backend counts. Fails if a name is taken.
-    pub fn register(&self, registry: &prometheus::Registry) -> prometheus::Result<()> {
+    /// Shows what the backend counts, and how long calls take. Fails if a name is taken.
+    pub fn register(&self, registry: &impl Registers) -> prometheus::Result<()> {
+        let metrics = StoreMetrics::new()?;
+        registry.register(Box::new(metrics.seconds.clone()))?;
+        registry.register(Box::new(metrics.errors.clone()))?;
+        self.metrics.get_or_init(|| metrics);
         match &self.kind {
             StoreKind::Embedded(_) => Ok(()),
             StoreKind::Elasticsearch(backend) => backend.register(registry),
@@ -60,6 +97,17 @@ impl Store {
         }
     }
 
+    fn measure<T>(&self, operation: &str, began: Instant, answer: &Answer<T>) {
+        let Some(metrics) = self.metrics.get() else {
+            return;
+        };
+        let seconds = metrics.seconds.with_label_values(&[operation]);
+        seconds.observe(began.elapsed().as_secs_f64());
+        if answer.is_err() {
+            metrics.errors.with_label_values(&[operation]).inc();
+        }
+    }
+
     fn writable(&self) -> Answer<()> {
         if self.is_installed() {
             return Ok(());
@@ -69,14 +117,17 @@ impl Store {
     }
 }
 
-/// Passes a call to the backend.
+/// Passes a call to the backend, measured.
 macro_rules! pass {
-    ($store:expr, $method:ident($($argument:expr),*)) => {
-        match &$store.kind {
+    ($store:expr, $method:ident($($argument:expr),*)) => {{
+        let began = Instant::now();
+        let answer = match &$store.kind {
             StoreKind::Embedded(backend) => backend.$method($($argument),*).await,
             StoreKind::Elasticsearch(backend) => backend.$method($($argument),*).await,
-        }
-    };
+        };
+        $store.measure(stringify!($method), began, &answer);
+        answer
+    }};
 }
 
 impl Store {

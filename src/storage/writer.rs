@@ -23,6 +23,7 @@ use crate::model::row::{Cell, Row};
 use crate::model::schema::Model;
 use crate::model::time_bucket::day_of;
 use crate::telemetry::Throttle;
+use crate::telemetry::ledger::End;
 use crate::util::clock::Clock;
 pub use lane::Lane;
 pub use metrics::WriterMetrics;
@@ -112,6 +113,7 @@ pub fn lane<S: Backend>(
         max_bytes,
         metrics: metrics.clone(),
         shed_log: Arc::new(Throttle::new(Clock::System)),
+        wait: None,
     };
     let writer = LaneWriter {
         name,
@@ -217,22 +219,21 @@ impl<S: Backend + 'static> LaneWriter<S> {
             rows.into_iter().partition::<Vec<Row>, _>(is_blocked)
         };
         let blocked = blocked.into_iter().map(|row| (row, None)).collect();
-        let mut replaced = self.put_off().add(blocked, self.batches);
+        self.put_off().add(blocked, self.batches);
         if !rows.is_empty() {
             let refused = self.store(rows).await;
-            replaced += self.put_off().add(refused, self.batches);
+            self.put_off().add(refused, self.batches);
         }
-        self.metrics.replaced.inc_by(replaced);
         self.settled(bytes).await;
     }
 
     /// Starts to try again what is due of what waits aside, beside what else the lane writes.
     fn try_again(&mut self) {
         let sent = self.put_off().due(Instant::now());
-        let storage = Arc::clone(&self.storage);
+        let (storage, metrics) = (Arc::clone(&self.storage), self.metrics.clone());
         self.trying = Some(tokio::spawn(async move {
             let rows: Vec<Row> = sent.iter().map(|sent| sent.row.clone()).collect();
-            let outcome = storage.write(&rows).await;
+            let outcome = metrics.measure(storage.write(&rows)).await;
             (sent, outcome)
         }));
     }
@@ -251,8 +252,7 @@ impl<S: Backend + 'static> LaneWriter<S> {
                     self.say_waiting(rows, &refusal.reason);
                 }
                 let outcomes: Vec<_> = sent.into_iter().zip(outcomes).collect();
-                let replaced = self.put_off().settle(&outcomes, Instant::now());
-                self.metrics.replaced.inc_by(replaced);
+                self.put_off().settle(&outcomes, Instant::now());
             }
             Err(error) => {
                 self.metrics.failed.inc();
@@ -268,10 +268,14 @@ impl<S: Backend + 'static> LaneWriter<S> {
         let beyond = self.put_off().beyond(self.max_bytes / PUT_OFF_PART);
         self.give_up(beyond, "and there was no more room for what waits")
             .await;
-        let (rows, held) = {
-            let put_off = self.put_off();
-            (put_off.rows(), put_off.bytes())
+        let (rows, held, replaced) = {
+            let mut put_off = self.put_off();
+            (put_off.rows(), put_off.bytes(), put_off.take_replaced())
         };
+        for model in replaced {
+            self.metrics.replaced.inc();
+            self.metrics.end(&model, 1, End::Dropped("replaced"));
+        }
         let freed = (self.held + bytes).saturating_sub(held);
         self.held = held;
         self.queued.fetch_sub(freed, Ordering::Relaxed);
@@ -287,6 +291,7 @@ impl<S: Backend + 'static> LaneWriter<S> {
         let letters = rows.into_iter().map(|(row, reason)| {
             let model = row.model.name.as_str();
             self.metrics.rejected.with_label_values(&[model]).inc();
+            self.metrics.end(&row.model, 1, End::DeadLettered);
             let reason = format!("refused again and again {when}: {reason}");
             DeadLetter { row, reason }
         });
@@ -317,7 +322,7 @@ impl<S: Backend + 'static> LaneWriter<S> {
     async fn store(&self, rows: Vec<Row>) -> Vec<(Row, Option<Refusal>)> {
         let mut pause = FIRST_PAUSE;
         loop {
-            match self.storage.write(&rows).await {
+            match self.metrics.measure(self.storage.write(&rows)).await {
                 Ok(outcomes) => {
                     debug_assert_eq!(outcomes.len(), rows.len(), "one outcome per row");
                     let offered = rows.len();
@@ -352,6 +357,8 @@ impl<S: Backend + 'static> LaneWriter<S> {
     /// Remembers whether the store takes anything, and says when it no longer does; whether it said that.
     fn note_away(&self, is_away: bool, reason: &str) -> bool {
         let was_away = self.is_away.swap(is_away, Ordering::Relaxed);
+        let away = self.metrics.away.with_label_values(&[self.name]);
+        away.set(is_away.into());
         if was_away && !is_away {
             tracing::info!(lane = self.name, "storage is back, writing resumes");
         }
@@ -407,6 +414,7 @@ impl<S: Backend + 'static> LaneWriter<S> {
                 WriteOutcome::Rejected(reason) => {
                     let model = row.model.name.as_str();
                     self.metrics.rejected.with_label_values(&[model]).inc();
+                    self.metrics.end(&row.model, 1, End::DeadLettered);
                     rejected.push(DeadLetter { row, reason });
                 }
             }
@@ -414,6 +422,7 @@ impl<S: Backend + 'static> LaneWriter<S> {
         for (model, count) in stored.values() {
             let counter = &self.metrics.stored;
             counter.with_label_values(&[&model.name]).inc_by(*count);
+            self.metrics.end(model, *count, End::Stored);
         }
         self.metrics.retried.inc_by(again.len() as u64);
         Settled { again, rejected }

@@ -4,10 +4,11 @@
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use prometheus::{IntCounter, Registry};
+use prometheus::IntCounter;
 
 use crate::model::fact::AddressAlias;
 use crate::model::id;
+use crate::telemetry::Registers;
 
 /// The real service and instance behind an address.
 #[derive(Debug, PartialEq, Eq)]
@@ -43,7 +44,7 @@ impl AddressBook {
     }
 
     /// Shows how often an address found no room. Fails if the name is taken.
-    pub fn counting(mut self, registry: &Registry) -> prometheus::Result<AddressBook> {
+    pub fn counting(mut self, registry: &impl Registers) -> prometheus::Result<AddressBook> {
         let counter = IntCounter::new(
             "stream_addresses_turned_away_total",
             "Network addresses not remembered, because core.default.maxSizeOfNetworkAddressAlias is reached",
@@ -103,7 +104,7 @@ mod tests {
 
     #[test]
     fn a_full_book_keeps_what_it_knows() {
-        let registry = Registry::new();
+        let registry = prometheus::Registry::new();
         let book = AddressBook::new(1).counting(&registry).unwrap();
         let alias = |address: &str, instance: &str| AddressAlias {
             address: address.into(),

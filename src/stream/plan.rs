@@ -97,6 +97,8 @@ pub struct Plan {
     by_scope: Vec<Vec<Item>>,
     /// Whether a scope has watched items.
     watched: Vec<AtomicBool>,
+    /// Metrics that are watched whatever else is.
+    always: HashSet<String>,
     /// Places of meters among the items of their scope, by name.
     meters: HashMap<String, usize>,
     thresholds: RwLock<Arc<ApdexThresholds>>,
@@ -156,18 +158,28 @@ impl Plan {
         }
         Plan {
             watched: by_scope.iter().map(|_| AtomicBool::new(false)).collect(),
+            always: HashSet::new(),
             by_scope,
             meters: places,
             thresholds: RwLock::new(Arc::new(thresholds)),
         }
     }
 
-    /// Has the minute values of these metrics handed on from their next change on, and those of no others.
+    /// Has the minute values of these metrics handed on whatever [`Plan::watch`] says.
+    pub fn always_watching(mut self, names: HashSet<String>) -> Plan {
+        self.always = names;
+        self.watch(&HashSet::new());
+        self
+    }
+
+    /// Has the minute values of these metrics handed on from their next change on, and those of no others but
+    /// [`Plan::always_watching`].
     pub fn watch(&self, names: &HashSet<String>) {
         for (items, watched) in self.by_scope.iter().zip(&self.watched) {
             let mut is_any = false;
             for item in items {
-                let is_watched = names.contains(&item.model.name);
+                let name = &item.model.name;
+                let is_watched = names.contains(name) || self.always.contains(name);
                 item.is_watched.store(is_watched, Ordering::Relaxed);
                 is_any |= is_watched;
             }
@@ -197,6 +209,11 @@ impl Plan {
     pub(super) fn models(&self) -> Vec<Arc<Model>> {
         let items = self.by_scope.iter().flatten();
         items.map(|item| Arc::clone(&item.model)).collect()
+    }
+
+    /// The items of every scope, by its number.
+    pub(super) fn scopes(&self) -> impl Iterator<Item = &[Item]> {
+        self.by_scope.iter().map(Vec::as_slice)
     }
 
     /// The items of a scope; values of its rows are in this order.

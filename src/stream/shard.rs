@@ -16,6 +16,7 @@ use reading::Reading;
 
 use super::addresses::AddressBook;
 use super::increments::Portion;
+use super::merged::Merged;
 use super::metadata::Metadata;
 use super::partitions::Partitions;
 use super::plan::{ApdexThresholds, Plan};
@@ -32,6 +33,7 @@ use crate::model::time_bucket::Zone;
 use crate::storage::Backend;
 use crate::storage::writer::Lane;
 use crate::telemetry::Throttle;
+use crate::telemetry::ledger::METRICS;
 use crate::util::clock::Clock;
 
 /// What comes into a shard.
@@ -108,6 +110,7 @@ pub struct Shard<S> {
     counted: [i64; 4],
     shed_log: Throttle,
     unfit_log: Throttle,
+    merged: Merged,
 }
 
 impl<S> std::fmt::Debug for Shard<S> {
@@ -138,6 +141,7 @@ impl<S: Backend + 'static> Shard<S> {
             counted: [0; 4],
             shed_log: Throttle::new(deps.clock.clone()),
             unfit_log: Throttle::new(deps.clock.clone()),
+            merged: Merged::default(),
             deps,
             options,
         }
@@ -281,6 +285,7 @@ impl<S: Backend + 'static> Shard<S> {
         let options = &self.options;
         let mut shed = BTreeMap::new();
         for (Key { entity, bucket }, increments) in self.pending.drain() {
+            self.merged.count(entity.scope, &increments);
             let hour = options.with_hours.then_some(bucket / 100);
             let day = options.with_days.then_some(bucket / 10_000);
             for bucket in [Some(bucket), hour, day].into_iter().flatten() {
@@ -290,6 +295,7 @@ impl<S: Backend + 'static> Shard<S> {
                 }
             }
         }
+        self.merged.tell(plan, options, &self.deps.metrics);
         self.shed_rows(&shed);
         let unfit = self.rows.take_unfit();
         self.unfit(unfit);
@@ -356,6 +362,7 @@ impl<S: Backend + 'static> Shard<S> {
     /// alone.
     async fn hand_over(&mut self) {
         let Some(pass) = &mut self.pass else { return };
+        let began = Instant::now();
         let rows = if pass.metadata_is_done {
             let (plan, keys) = (&self.deps.plan, &mut pass.keys);
             self.rows
@@ -364,6 +371,9 @@ impl<S: Backend + 'static> Shard<S> {
             self.metadata.take_changed(ROWS_PER_ORDER)
         };
         if !rows.is_empty() {
+            let metrics = &self.deps.metrics;
+            metrics.prepare.observe(began.elapsed().as_secs_f64());
+            metrics.ledger.received(METRICS, rows.len() as u64);
             self.deps.lane.write(rows).await;
         } else if !pass.metadata_is_done {
             pass.metadata_is_done = true;

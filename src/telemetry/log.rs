@@ -1,9 +1,18 @@
-//! The log, on standard output or beside it. Set up before any file is read, from the environment only.
+//! The log, on standard output or beside it. Set up before any file is read, from the environment only; its levels can be
+//! changed later, by a file.
 
+mod levels;
+
+use std::fmt;
 use std::io::IsTerminal as _;
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::reload;
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+pub use levels::LevelFile;
 
 /// How the log is written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,8 +49,37 @@ pub enum LogError {
         #[source]
         source: tracing_subscriber::filter::ParseError,
     },
+    #[error("{word:?} is no level; use off, error, warn, info, debug, trace, or module=level")]
+    NoLevel { word: String },
     #[error("the process already has a log")]
     AlreadySet,
+    #[error("the levels of the log cannot be changed")]
+    Fixed(#[source] reload::Error),
+}
+
+type Change = Box<dyn Fn(EnvFilter) -> Result<(), reload::Error> + Send + Sync>;
+
+/// Changes the levels of the log that is there.
+pub struct LogControl {
+    /// Those of the start.
+    filter: String,
+    change: Change,
+}
+
+impl fmt::Debug for LogControl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LogControl")
+            .field("filter", &self.filter)
+            .finish_non_exhaustive()
+    }
+}
+
+impl LogControl {
+    /// From now on these levels hold; `None` for those of the start.
+    pub fn set(&self, filter: Option<&str>) -> Result<(), LogError> {
+        let filter = parse(filter.unwrap_or(&self.filter))?;
+        (self.change)(filter).map_err(LogError::Fixed)
+    }
 }
 
 /// Checks a filter without using it.
@@ -58,7 +96,7 @@ pub enum LogOutput {
 }
 
 /// Starts the log of the process. Works once.
-pub fn init(settings: &LogSettings, output: LogOutput) -> Result<(), LogError> {
+pub fn init(settings: &LogSettings, output: LogOutput) -> Result<LogControl, LogError> {
     let (writer, is_terminal) = match output {
         LogOutput::Stdout => (
             BoxMakeWriter::new(std::io::stdout),
@@ -69,18 +107,38 @@ pub fn init(settings: &LogSettings, output: LogOutput) -> Result<(), LogError> {
             std::io::stderr().is_terminal(),
         ),
     };
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(parse(&settings.filter)?)
+    let (filter, handle) = reload::Layer::new(parse(&settings.filter)?);
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(writer)
         .with_ansi(is_terminal);
+    let log = tracing_subscriber::registry().with(filter);
     match settings.format {
-        LogFormat::Plain => log.try_init(),
-        LogFormat::Json => log.json().flatten_event(true).try_init(),
+        LogFormat::Plain => log.with(lines).try_init(),
+        LogFormat::Json => log.with(lines.json().flatten_event(true)).try_init(),
     }
-    .map_err(|_| LogError::AlreadySet)
+    .map_err(|_| LogError::AlreadySet)?;
+    Ok(LogControl {
+        filter: settings.filter.clone(),
+        change: Box::new(move |filter| handle.reload(filter)),
+    })
 }
 
+/// What may stand alone: a word that is no level would be taken for the one module that is logged.
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+
 fn parse(filter: &str) -> Result<EnvFilter, LogError> {
+    let is_sensible = |part: &str| {
+        let part = part.trim();
+        part.contains(['=', ':', '['])
+            || part.is_empty()
+            || part == "oap"
+            || LEVELS.iter().any(|level| part.eq_ignore_ascii_case(level))
+    };
+    if let Some(word) = filter.split(',').find(|part| !is_sensible(part)) {
+        return Err(LogError::NoLevel {
+            word: word.trim().to_owned(),
+        });
+    }
     EnvFilter::builder()
         .parse(filter)
         .map_err(|source| LogError::Filter {
@@ -100,6 +158,9 @@ mod tests {
             ("warn,oap::storage=debug", true),
             ("oap=loud", false),
             ("a=b=c", false),
+            ("inof", false),
+            ("oap::storage", true),
+            ("Warn,oap::query[question]=trace", true),
         ] {
             assert_eq!(check_filter(filter).is_ok(), is_valid, "{filter}");
         }

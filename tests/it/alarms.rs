@@ -8,9 +8,11 @@ use std::time::Duration;
 use anyhow::{Result, bail, ensure};
 use oap::alarm::entity::{AlarmEntity, EntityKind};
 use oap::alarm::{AlarmMessage, Hook, HookMetrics, Hooks, NamedTarget, Target};
+use oap::dsl::alarm::GrpcTarget;
 use oap::telemetry::Registry;
 use oap::util::clock::Clock;
 use serde_json::{Value, json};
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::graphql::GraphQl;
@@ -23,7 +25,8 @@ mod explain;
 pub mod receivers;
 mod stage;
 
-use receivers::{GrpcHook, Webhook, dead_url};
+pub use receivers::dead_url;
+use receivers::{GrpcHook, Webhook};
 
 /// 2020-09-15 10:59:00 UTC.
 const START_MS: i64 = 1_600_167_540_000;
@@ -280,12 +283,17 @@ async fn a_hook_that_refuses_is_asked_again_and_a_dead_one_keeps_no_other() -> R
     let stop = CancellationToken::new();
     let mut hooks = vec![];
     let mut tasks = vec![];
-    for (name, url) in [
-        ("dead", dead_url().await?),
-        ("refusing", refusing.url()),
-        ("live", live.url()),
+    let dead_port = TcpListener::bind("127.0.0.1:0").await?.local_addr()?.port();
+    let dead_grpc = GrpcTarget {
+        host: "127.0.0.1".to_owned(),
+        port: dead_port,
+    };
+    for (name, target) in [
+        ("dead", Target::webhook(&dead_url().await?)?),
+        ("dead_grpc", Target::grpc(&dead_grpc)?),
+        ("refusing", Target::webhook(&refusing.url())?),
+        ("live", Target::webhook(&live.url())?),
     ] {
-        let target = Target::webhook(&url)?;
         let (hook, task) = Hook::new(name.into(), target, metrics.clone(), Clock::System);
         hooks.push(hook);
         tasks.push(tokio::spawn(task.run(stop.clone())));
@@ -329,6 +337,11 @@ async fn a_hook_that_refuses_is_asked_again_and_a_dead_one_keeps_no_other() -> R
             2,
         ),
         (format!("{}\"dead\"", label("alarm_hook_dropped_total")), 2),
+        (
+            format!("{}\"dead_grpc\"", label("alarm_hook_dropped_total")),
+            2,
+        ),
+        (format!("{}\"dead_grpc\"}}", label("alarm_hook_queued")), 0),
         (format!("{}\"dead\"}}", label("alarm_hook_sent_total")), 0),
         (format!("{}\"dead\"}}", label("alarm_hook_queued")), 0),
     ] {

@@ -21,7 +21,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("storage", &[]),
     ("query", &["storage", "dsl"]),
     ("alarm", &["storage", "dsl"]),
-    ("export", &["storage"]),
+    ("export", &["alarm", "dsl"]),
+    ("status", &["storage"]),
     ("cluster", &["stream"]),
     ("dynamic", &["cluster"]),
 ];

@@ -236,7 +236,16 @@ impl OapProcess {
 
     /// Sends SIGTERM.
     pub fn terminate(&self) -> Result<()> {
-        let kill = format!("kill -TERM {}", self.child.id());
+        self.signal("TERM")
+    }
+
+    /// Sends SIGHUP.
+    pub fn hang_up(&self) -> Result<()> {
+        self.signal("HUP")
+    }
+
+    fn signal(&self, name: &str) -> Result<()> {
+        let kill = format!("kill -{name} {}", self.child.id());
         let status = Command::new("sh").args(["-c", &kill]).status()?;
         ensure!(status.success(), "{kill}: {status}");
         Ok(())

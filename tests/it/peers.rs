@@ -4,10 +4,13 @@
 //! standard input and ends when that closes, so none outlives the test process, however it ends. Starting
 //! blocks the calling thread, a second or two for an agent, some ten for Elasticsearch.
 
+mod browser;
+mod centers;
+mod prometheus;
+
 use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -15,9 +18,9 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-mod centers;
-
+pub use browser::{Browser, dom, screenshot};
 pub use centers::{EtcdServer, ZooKeeperServer};
+pub use prometheus::families;
 
 /// Far above what a loaded machine needs; a program that dies is noticed at once.
 const START_TIMEOUT: Duration = Duration::from_secs(180);
@@ -153,51 +156,6 @@ impl JavaAgent {
     /// `http://host:port` of its pages.
     pub fn url(&self) -> String {
         self.0.url()
-    }
-}
-
-/// A browser without a window, ended when dropped.
-#[derive(Debug)]
-pub struct Browser {
-    child: Child,
-    tail: Tail,
-}
-
-impl Browser {
-    /// Opens a page; the browser keeps its own files in `profile`.
-    pub fn open(url: &str, profile: &Path) -> std::io::Result<Browser> {
-        // The shell ends it, with the processes that it is made of, when this process closes its input.
-        let mut child = Command::new("sh")
-            .args(["-c", "\"$@\" & cat; kill 0", "browser"])
-            .args(["chromium-headless-shell", "--no-sandbox", "--disable-gpu"])
-            .arg("--no-proxy-server")
-            .args(["--disable-dev-shm-usage", "--disable-background-networking"])
-            .arg(format!("--user-data-dir={}", profile.display()))
-            // Also keeps it running: without a debugging port it ends when the page is loaded.
-            .args(["--remote-debugging-port=0", url])
-            .process_group(0)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()?;
-        let tail = Tail::default();
-        if let Some(stderr) = child.stderr.take() {
-            let tail = tail.clone();
-            thread::spawn(move || tail.read(stderr, None));
-        }
-        Ok(Browser { child, tail })
-    }
-
-    /// The last that it said about itself.
-    pub fn output(&self) -> String {
-        format!("{:?}, {HOW_TO_INSTALL}", self.tail.text())
-    }
-}
-
-impl Drop for Browser {
-    fn drop(&mut self) {
-        drop(self.child.stdin.take());
-        self.child.wait().ok();
     }
 }
 

@@ -8,6 +8,7 @@ use std::sync::atomic::AtomicI64;
 use anyhow::{Context, Result};
 use oap::app::{self, Running};
 use oap::config::{Arguments, ConfigDirs, Configuration, Environment};
+use oap::telemetry::Ledger;
 use oap::util::clock::Clock;
 use tempfile::TempDir;
 
@@ -72,6 +73,11 @@ impl TestServer {
     /// Folder of the embedded store.
     pub fn data_dir(&self) -> &Path {
         self.data.path()
+    }
+
+    /// What became of everything that came in.
+    pub fn ledger(&self) -> Ledger {
+        self.running.ledger().clone()
     }
 
     /// Waits until everything acknowledged is stored and visible.

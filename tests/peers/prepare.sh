@@ -110,16 +110,18 @@ build_zookeeper() {
 
 build_java_agent() { java_program "$here/java-agent" "$1"; }
 
+# python_environment REQUIREMENTS TARGET
 python_environment() {
   local requirements=$1 target=$2
   "$python" -m venv "$target"
   # Compiling gRPC from source would take longer than everything else together.
   "$target/bin/pip" install -q --disable-pip-version-check --no-deps --only-binary grpcio,grpcio-tools,protobuf \
-    -r "$here/python-agent/$requirements"
+    -r "$here/$requirements"
 }
 
-build_python_legacy() { python_environment requirements-0.4.0.txt "$1"; }
-build_python_modern() { python_environment requirements-1.2.0.txt "$1"; }
+build_python_legacy() { python_environment python-agent/requirements-0.4.0.txt "$1"; }
+build_python_modern() { python_environment python-agent/requirements-1.2.0.txt "$1"; }
+build_prometheus_client() { python_environment prometheus-client/requirements.txt "$1"; }
 
 # From its Go module; the Go of the machine fetches the one that it asks for.
 build_helm() {
@@ -148,4 +150,5 @@ part python-agent-0.4.0 build_python_legacy python-agent/requirements-0.4.0.txt
 part python-agent-1.2.0 build_python_modern python-agent/requirements-1.2.0.txt
 part helm build_helm
 part hadolint build_hadolint
+part prometheus-client build_prometheus_client prometheus-client/requirements.txt
 say "ready in $out ($SECONDS s)"

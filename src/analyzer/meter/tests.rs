@@ -59,7 +59,7 @@ fn histogram(name: &str, of: &[(&str, &str)], buckets: &[(f64, i64)]) -> MeterDa
 struct Fixture {
     analyzers: Vec<Analyzer>,
     clock_ms: Arc<AtomicI64>,
-    registry: Registry,
+    registry: prometheus::Registry,
     turn: usize,
 }
 
@@ -77,7 +77,7 @@ impl Fixture {
         });
         let text = format!("meters:{}", rules.collect::<String>());
         let rules = meter::compile(&[("f".into(), text)]).unwrap();
-        let registry = Registry::new();
+        let registry = prometheus::Registry::new();
         let clock_ms = Arc::new(AtomicI64::new(NOW_MS));
         let clock = Clock::Fixed(Arc::clone(&clock_ms));
         let metrics = MeterMetrics::new(&registry).unwrap();

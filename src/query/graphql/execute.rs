@@ -14,6 +14,7 @@ use super::variables::{Declaration, read_all, read_fields};
 use super::{limits, resolver};
 use crate::query::{Cuts, QueryContext, QueryError};
 use crate::storage::{Backend, StorageError};
+use crate::telemetry::Throttle;
 
 /// Root fields of one request that are resolved at the same time.
 const PARALLEL_FIELDS: usize = 16;
@@ -278,7 +279,7 @@ impl<S: Backend> Run<'_, S> {
         ))
         .await
         .map_err(|error| {
-            log_if_ours(name, &error);
+            log_if_ours(name, &error, &self.cx.metrics.damage_log);
             format!("Exception while fetching data (/{}) : {error}", field.key)
         })
     }
@@ -309,10 +310,12 @@ impl<S: Backend> Run<'_, S> {
 
 /// What a client asked wrongly is its own affair, and a store that is away says so itself; data that a store refuses to
 /// give or cannot read is worth a line.
-fn log_if_ours(field: &str, error: &QueryError) {
+fn log_if_ours(field: &str, error: &QueryError, log: &Throttle) {
     match error {
         QueryError::Storage(error @ (StorageError::Refused(_) | StorageError::Damaged(_))) => {
-            tracing::warn!(query.field = field, %error, "query failed");
+            if let Some(held_back) = log.admit() {
+                tracing::warn!(query.field = field, %error, held_back, "query failed");
+            }
         }
         error => tracing::debug!(query.field = field, %error, "query failed"),
     }

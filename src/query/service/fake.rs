@@ -296,5 +296,6 @@ pub(in crate::query) fn context(store: FakeStore) -> QueryContext<FakeStore> {
         limits: QueryLimits::default(),
         metrics: QueryMetrics::register(&prometheus::Registry::new()).unwrap(),
         creating_profile_task: Default::default(),
+        health: None,
     }
 }

@@ -68,7 +68,7 @@ pub struct TimeInfo {
 /// How the server is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct HealthStatus {
-    /// 0 is healthy; above, how many parts are not.
+    /// 0 is healthy; above, how many parts are not; below, nothing is known yet.
     pub score: i64,
     /// The parts that are not, each with a comma after it.
     pub details: String,
@@ -93,6 +93,16 @@ pub fn time_info<S>(cx: &QueryContext<S>) -> TimeInfo {
         timezone: cx.zone.offset_text(now),
         current_timestamp: now,
     }
+}
+
+/// What the health checker found last; whether the store answers, if there is none (8.1.0 spec, J).
+pub async fn check_health<S: Backend>(cx: &QueryContext<S>) -> HealthStatus {
+    let Some(registry) = &cx.health else {
+        return health(cx).await;
+    };
+    let (score, parts) = registry.unhealthy();
+    let details = parts.iter().map(|part| format!("{part},")).collect();
+    HealthStatus { score, details }
 }
 
 /// Whether the store answers.

@@ -23,7 +23,7 @@ pub enum TemplateFileError {
     Yaml(#[from] serde_norway::Error),
     #[error("template {0:?} occurs twice")]
     Twice(String),
-    #[error("template {name:?} has the unknown type {ty:?}")]
+    #[error("template {name:?} has the unknown type {ty:?}, expected one of {}", TYPES.join(", "))]
     Type { name: String, ty: String },
     #[error("configuration of template {name:?} is no JSON")]
     Configuration {
@@ -115,7 +115,8 @@ mod tests {
             ),
             (
                 "type: X, configuration: '[]'",
-                "template \"A\" has the unknown type \"X\"",
+                "template \"A\" has the unknown type \"X\", expected one of DASHBOARD, TOPOLOGY_SERVICE, \
+                 TOPOLOGY_INSTANCE, TOPOLOGY_ENDPOINT, TOPOLOGY_SERVICE_RELATION, TOPOLOGY_SERVICE_INSTANCE_RELATION",
             ),
             ("activated: true", "templates are not of the expected form"),
         ] {

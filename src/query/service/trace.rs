@@ -306,11 +306,14 @@ impl SpanReader {
                 }
                 Err(error) => {
                     cx.metrics.undecodable_segments.inc();
-                    tracing::warn!(
-                        segment.id = segment.segment_id,
-                        %error,
-                        "stored segment cannot be decoded"
-                    );
+                    if let Some(held_back) = cx.metrics.damage_log.admit() {
+                        tracing::warn!(
+                            segment.id = segment.segment_id,
+                            %error,
+                            held_back,
+                            "stored segment cannot be decoded"
+                        );
+                    }
                 }
             }
             self.seen.insert(segment.segment_id);

@@ -1,6 +1,6 @@
 //! Requests to whichever node answers, and what its refusals mean.
 
-use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -16,14 +16,13 @@ use super::search::{Searches, searches};
 use super::trust_store::certificates;
 use crate::config::EsProtocol;
 use crate::storage::StorageError;
+use crate::telemetry::Throttle;
 use crate::util::clock::Clock;
 
 const JSON: &str = "application/json";
 const LINES_OF_JSON: &str = "application/x-ndjson";
 /// Longest reason that is passed on; the server quotes documents.
 const MAX_REASON_CHARS: usize = 400;
-/// Least time between two warnings about incomplete searches.
-const WARNING_PAUSE_MS: i64 = 10_000;
 
 /// Round robin over the nodes.
 #[derive(Debug)]
@@ -34,8 +33,7 @@ pub struct Client {
     clock: Clock,
     request_timeout: Duration,
     pub(super) searches: Searches,
-    /// Epoch milliseconds of the last warning about an incomplete search.
-    warned_ms: AtomicI64,
+    search_log: Throttle,
 }
 
 impl Client {
@@ -43,10 +41,10 @@ impl Client {
         Ok(Client {
             nodes: RwLock::new(nodes(options)?),
             next: AtomicUsize::new(0),
+            search_log: Throttle::new(clock.clone()),
             clock,
             request_timeout: options.request_timeout,
             searches: searches(),
-            warned_ms: AtomicI64::new(i64::MIN),
         })
     }
 
@@ -114,18 +112,15 @@ impl Client {
 
     /// Says that a search missed shards, now and then.
     pub fn warn_of_incomplete_search(&self, target: &str, failed_shards: u64, reason: &str) {
-        let now = self.clock.now_ms();
-        let last = self.warned_ms.load(Ordering::Relaxed);
-        if now.saturating_sub(last) < WARNING_PAUSE_MS {
-            return;
+        if let Some(held_back) = self.search_log.admit() {
+            tracing::warn!(
+                index.name = target,
+                shards.failed = failed_shards,
+                reason,
+                held_back,
+                "search answered without some shards"
+            );
         }
-        self.warned_ms.store(now, Ordering::Relaxed);
-        tracing::warn!(
-            index.name = target,
-            shards.failed = failed_shards,
-            reason,
-            "search answered without some shards"
-        );
     }
 
     /// Every request may be repeated, so a lost one goes to the next node.

@@ -1,9 +1,9 @@
 //! What is counted about the work with Elasticsearch.
 
-use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
+use prometheus::{IntCounter, IntCounterVec, Opts};
 
 use crate::storage::WriteOutcome;
-use crate::telemetry::Throttle;
+use crate::telemetry::{Registers, Throttle};
 use crate::util::clock::Clock;
 
 /// Counters of one store; they count whether or not anyone registers them.
@@ -56,7 +56,7 @@ impl Counters {
     }
 
     /// Shows them. Fails if a name is taken.
-    pub(super) fn register(&self, registry: &Registry) -> prometheus::Result<()> {
+    pub(super) fn register(&self, registry: &impl Registers) -> prometheus::Result<()> {
         for counter in [
             &self.bulk_requests,
             &self.shortened_ids,

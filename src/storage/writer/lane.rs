@@ -4,12 +4,16 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use prometheus::Histogram;
+use tokio::sync::mpsc::error::SendError;
 use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::time::Instant;
 
 use super::put_off::PutOff;
 use super::{Order, Until, WriterMetrics, locked, row_bytes};
 use crate::model::row::{Row, RowKey};
 use crate::telemetry::Throttle;
+use crate::telemetry::ledger::End;
 
 /// Room kept so that those who saw it at the same time can all use it.
 const SPARE_ORDERS: usize = 256;
@@ -31,6 +35,7 @@ pub struct Lane {
     pub(super) max_bytes: usize,
     pub(super) metrics: WriterMetrics,
     pub(super) shed_log: Arc<Throttle>,
+    pub(super) wait: Option<Histogram>,
 }
 
 impl std::fmt::Debug for Lane {
@@ -50,10 +55,11 @@ impl Lane {
 
     /// Waits until the lane is below its bounds.
     pub async fn room(&self) {
+        let began = Instant::now();
         loop {
             let drained = self.drained.notified();
             if self.has_room() {
-                return;
+                return self.waited(began);
             }
             drained.await;
         }
@@ -68,7 +74,11 @@ impl Lane {
         self.queued.fetch_add(bytes, Ordering::Relaxed);
         let gauge = self.metrics.queued.with_label_values(&[self.name]);
         gauge.set(self.queued.load(Ordering::Relaxed) as i64);
-        if self.orders.send(Order::Write(rows, bytes)).await.is_err() {
+        let order = self.orders.send(Order::Write(rows, bytes)).await;
+        if let Err(SendError(Order::Write(rows, _))) = order {
+            for row in &rows {
+                self.metrics.end(&row.model, 1, End::Dropped("writer_gone"));
+            }
             tracing::error!(lane = self.name, "writer is gone, rows are lost");
         }
     }
@@ -85,6 +95,7 @@ impl Lane {
     }
 
     async fn offer(&self, rows: Vec<Row>, patience: Option<Duration>) {
+        let began = Instant::now();
         let mut waited = Duration::ZERO;
         while !self.has_room() {
             if self.is_away.load(Ordering::Relaxed) {
@@ -96,6 +107,7 @@ impl Lane {
             tokio::time::sleep(STEP).await;
             waited += STEP;
         }
+        self.waited(began);
         self.write(rows).await;
     }
 
@@ -103,6 +115,7 @@ impl Lane {
         for row in rows {
             let shed = &self.metrics.shed;
             shed.with_label_values(&[&row.model.name, reason]).inc();
+            self.metrics.end(&row.model, 1, End::Dropped(reason));
         }
         if let Some(held_back) = self.shed_log.admit() {
             tracing::warn!(
@@ -119,6 +132,26 @@ impl Lane {
     pub fn held(&self, key: &RowKey) -> Option<Row> {
         let put_off = locked(&self.put_off);
         (!put_off.is_empty()).then(|| put_off.find(key)).flatten()
+    }
+
+    /// Measures how long those who fill the lane wait for room.
+    pub fn measuring(self, wait: Histogram) -> Lane {
+        Lane {
+            wait: Some(wait),
+            ..self
+        }
+    }
+
+    /// Bytes of the rows in it, read when asked; this does not keep the lane open.
+    pub fn depth(&self) -> impl Fn() -> u64 + Send + Sync + use<> {
+        let queued = Arc::clone(&self.queued);
+        move || queued.load(Ordering::Relaxed) as u64
+    }
+
+    fn waited(&self, began: Instant) {
+        if let Some(wait) = &self.wait {
+            wait.observe(began.elapsed().as_secs_f64());
+        }
     }
 
     /// Answers when everything queued before is stored.

@@ -1,6 +1,13 @@
 //! What writers count.
 
-use prometheus::{IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry};
+use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGaugeVec, Opts};
+use tokio::time::Instant;
+
+use crate::model::schema::Model;
+use crate::storage::{StorageError, WriteOutcome};
+use crate::telemetry::ledger::{End, kind_of};
+use crate::telemetry::registry::LATENCY_BUCKETS;
+use crate::telemetry::{Ledger, Registers};
 
 /// Counters of all lanes.
 #[derive(Debug, Clone)]
@@ -13,10 +20,17 @@ pub struct WriterMetrics {
     pub(super) replaced: IntCounter,
     pub(super) queued: IntGaugeVec,
     pub(super) put_off: IntGaugeVec,
+    /// 1 while the store takes nothing.
+    pub(super) away: IntGaugeVec,
+    /// `persistence_timer_bulk_execute_latency` and `persistence_timer_bulk_error_count`, names of the original: seconds of a
+    /// write to the store, and writes that failed.
+    execute: Histogram,
+    errors: IntCounter,
+    pub(super) ledger: Ledger,
 }
 
 impl WriterMetrics {
-    pub fn new(registry: &Registry) -> prometheus::Result<WriterMetrics> {
+    pub fn new(registry: &impl Registers) -> prometheus::Result<WriterMetrics> {
         let by = |name: &str, help: &str, labels: &[&str]| {
             let counter = IntCounterVec::new(Opts::new(name, help), labels)?;
             registry.register(Box::new(counter.clone()))?;
@@ -32,6 +46,12 @@ impl WriterMetrics {
             registry.register(Box::new(gauge.clone()))?;
             Ok::<_, prometheus::Error>(gauge)
         };
+        let execute = HistogramOpts::new(
+            "persistence_timer_bulk_execute_latency",
+            "Seconds that a write to the store took",
+        );
+        let execute = Histogram::with_opts(execute.buckets(LATENCY_BUCKETS.to_vec()))?;
+        registry.register(Box::new(execute.clone()))?;
         Ok(WriterMetrics {
             stored: by(
                 "storage_stored_rows_total",
@@ -69,6 +89,41 @@ impl WriterMetrics {
                 "storage_put_off_rows",
                 "Rows that the store does not take while it takes others, waiting to be written again",
             )?,
+            away: of_lanes("storage_away", "1 while the store takes no writes")?,
+            execute,
+            errors: plain(
+                "persistence_timer_bulk_error_count",
+                "Writes to the store that failed as a whole, or with some of their rows",
+            )?,
+            ledger: Ledger::default(),
         })
+    }
+
+    /// The same, keeping these books.
+    pub fn keeping(self, ledger: &Ledger) -> WriterMetrics {
+        WriterMetrics {
+            ledger: ledger.clone(),
+            ..self
+        }
+    }
+
+    /// One write to the store, measured.
+    pub(super) async fn measure(
+        &self,
+        write: impl Future<Output = Result<Vec<WriteOutcome>, StorageError>>,
+    ) -> Result<Vec<WriteOutcome>, StorageError> {
+        let began = Instant::now();
+        let outcomes = write.await;
+        self.execute.observe(began.elapsed().as_secs_f64());
+        let is_stored = |outcome: &WriteOutcome| *outcome == WriteOutcome::Stored;
+        if !outcomes.as_ref().is_ok_and(|all| all.iter().all(is_stored)) {
+            self.errors.inc();
+        }
+        outcomes
+    }
+
+    /// Rows of a model are done with.
+    pub(super) fn end(&self, model: &Model, rows: u64, end: End<'_>) {
+        self.ledger.settled(kind_of(model), rows, end);
     }
 }

@@ -3,6 +3,7 @@
 //! them, and a newer version of a row takes the place of the one that waits.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -10,6 +11,7 @@ use tokio::time::Instant;
 
 use super::{FIRST_PAUSE, LONGEST_PAUSE, MAX_ROWS_PER_WRITE, row_bytes};
 use crate::model::row::{Row, RowKey};
+use crate::model::schema::Model;
 use crate::model::time_bucket::day_of;
 use crate::storage::WriteOutcome;
 
@@ -69,6 +71,8 @@ pub(super) struct PutOff {
     rows: usize,
     bytes: usize,
     versions: u64,
+    /// Models of versions that later ones replaced, since this was last taken.
+    replaced: Vec<Arc<Model>>,
     /// Batch up to which everything must be stored, and whom to tell.
     listeners: Vec<(u64, oneshot::Sender<()>)>,
 }
@@ -120,9 +124,7 @@ impl PutOff {
     }
 
     /// Lets rows of a batch wait, in the order of their versions: the store did not take them, or [`PutOff::is_blocked`] says so.
-    /// Returns how many versions later ones replaced.
-    pub(super) fn add(&mut self, rows: Vec<(Row, Option<Refusal>)>, batch: u64) -> u64 {
-        let mut replaced = 0;
+    pub(super) fn add(&mut self, rows: Vec<(Row, Option<Refusal>)>, batch: u64) {
         for (row, refusal) in rows {
             self.versions += 1;
             let version = self.versions;
@@ -144,7 +146,9 @@ impl PutOff {
             match part.rows.get_mut(&row.id) {
                 Some(waiting) => {
                     // What became of a version that is under way is not known yet.
-                    replaced += u64::from(!waiting.is_sent);
+                    if !waiting.is_sent {
+                        self.replaced.push(Arc::clone(&waiting.row.model));
+                    }
                     self.bytes = self.bytes + bytes - row_bytes(&waiting.row);
                     waiting.row = row;
                     waiting.version = version;
@@ -163,7 +167,11 @@ impl PutOff {
                 }
             }
         }
-        replaced
+    }
+
+    /// Takes the models of the versions that later ones replaced, which nobody will store.
+    pub(super) fn take_replaced(&mut self) -> Vec<Arc<Model>> {
+        std::mem::take(&mut self.replaced)
     }
 
     /// When something is to be tried again; `None` if nothing waits.
@@ -192,9 +200,8 @@ impl PutOff {
         sent
     }
 
-    /// What became of rows that were tried again. Returns how many versions that were refused were replaced meanwhile.
-    pub(super) fn settle(&mut self, outcomes: &[(Sent, WriteOutcome)], now: Instant) -> u64 {
-        let mut replaced = 0;
+    /// What became of rows that were tried again.
+    pub(super) fn settle(&mut self, outcomes: &[(Sent, WriteOutcome)], now: Instant) {
         let mut tried: HashMap<(&str, u64), bool> = HashMap::new();
         for (Sent { row, version }, outcome) in outcomes {
             let day = day_of(row.time_bucket);
@@ -214,7 +221,7 @@ impl PutOff {
             if is_taken && is_current {
                 self.remove(row);
             } else if !is_taken && !is_current {
-                replaced += 1;
+                self.replaced.push(Arc::clone(&row.model));
             }
         }
         let is_any_taken = tried.values().any(|is_taken| *is_taken);
@@ -239,7 +246,6 @@ impl PutOff {
             self.others_were_taken();
         }
         self.answer();
-        replaced
     }
 
     /// Nothing is known of rows that were tried again.
@@ -250,10 +256,9 @@ impl PutOff {
                 part.pause = (part.pause * 2).min(LONGEST_PAUSE);
                 part.next_try = now + part.pause;
             }
-            if let Some(waiting) = part.rows.get_mut(&row.id)
-                && waiting.version == *version
-            {
-                waiting.is_sent = false;
+            match part.rows.get_mut(&row.id) {
+                Some(waiting) if waiting.version == *version => waiting.is_sent = false,
+                _ => self.replaced.push(Arc::clone(&row.model)),
             }
         }
     }

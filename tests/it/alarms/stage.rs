@@ -45,7 +45,7 @@ impl Process {
         let registry = Registry::new("h", 1);
         let clock_ms = Arc::new(AtomicI64::new(START_MS + minute * MINUTE_MS));
         let clock = Clock::Fixed(Arc::clone(&clock_ms));
-        let metrics = WriterMetrics::new(registry.prometheus())?;
+        let metrics = WriterMetrics::new(&registry)?;
         let linger = Duration::from_millis(10);
         let (lane, writer) = lane("test", Arc::clone(store), 1 << 20, linger, metrics);
         let schema = &compiled()?.schema;

@@ -200,6 +200,7 @@ fn check(target: Target, body: impl Fn(&[u8]) -> Result<Vec<u8>>) -> Result<()> 
         limits: QueryLimits::default(),
         metrics: QueryMetrics::register(&Registry::new())?,
         creating_profile_task: Default::default(),
+        health: None,
     };
     let router = router(Api::build()?, Arc::new(context), HttpSettings::default());
     target.words(WORDS).check(|input| {

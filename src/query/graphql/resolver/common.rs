@@ -12,7 +12,7 @@ pub(super) fn version() -> Answer {
 }
 
 pub(super) async fn check_health<S: Backend>(cx: &QueryContext<S>) -> Answer {
-    answer(metadata::health(cx).await)
+    answer(metadata::check_health(cx).await)
 }
 
 pub(super) fn time_info<S>(cx: &QueryContext<S>) -> Answer {
