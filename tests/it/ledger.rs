@@ -54,7 +54,6 @@ async fn load(sender: &Sender, ledger: &Ledger, now: i64, first: usize) -> Resul
             let ping = InstancePingPkg {
                 service: "shop".into(),
                 service_instance: format!("shop-{stream}"),
-                ..InstancePingPkg::default()
             };
             let sent = sender.call(PING, Calling::Unary, vec![ping.encode_to_vec().into()]);
             sent.await?

@@ -1,6 +1,7 @@
 //! The client against small servers that answer what a healthy Elasticsearch does not.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
 
 use axum::Router;
 use axum::http::StatusCode;
