@@ -103,7 +103,7 @@ fn loss(recent: &Recent) -> Option<Situation> {
         ))
     } else {
         let remedy = match reason.as_str() {
-            "lane_full" => {
+            "store_away" | "lane_full" => {
                 "the store does not keep up: give it more, or this server more memory (-Xmx)"
             }
             "overloaded" => {
