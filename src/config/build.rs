@@ -38,7 +38,7 @@ pub fn settings(
     builder.findings.problems.extend(problems);
     let mode = builder.mode(java);
     let time_zone = builder.time_zone(java, environment);
-    let (without_effect, unknown) = builder.check_modules();
+    let unknown = builder.check_modules();
     let core = builder.module("core", |s| CoreSettings::read(s, &arguments.data_dir));
     let storage = builder.storage(arguments);
     let cluster = builder.cluster(core.as_ref(), environment);
@@ -73,8 +73,7 @@ pub fn settings(
         notices.push(Notice::MemoryBudget(bytes));
     }
     for (notice, items) in [
-        (Notice::ModulesWithoutEffect as fn(_) -> _, without_effect),
-        (Notice::UnknownModules, unknown),
+        (Notice::UnknownModules as fn(_) -> _, unknown),
         (Notice::UnknownKeys, findings.unknown_keys),
         (Notice::KeysWithoutEffect, findings.keys_without_effect),
         (Notice::JavaOptsWithoutEffect, raw.unused_java_opts.clone()),
@@ -169,9 +168,8 @@ impl Builder<'_> {
         Some(name.to_owned())
     }
 
-    /// Compares the selection with what exists. Returns the modules without effect and the unknown ones.
-    fn check_modules(&mut self) -> (Vec<String>, Vec<String>) {
-        let mut without_effect = Vec::new();
+    /// Compares the selection with what exists. Returns the unknown modules.
+    fn check_modules(&mut self) -> Vec<String> {
         let mut unknown = Vec::new();
         for (name, module) in &self.raw.modules {
             let Some(providers) = providers(name) else {
@@ -181,7 +179,6 @@ impl Builder<'_> {
             let support = providers.iter().find(|(p, _)| *p == module.provider);
             match support.map(|(_, s)| *s) {
                 Some(Support::Works) => {}
-                Some(Support::WithoutEffect) => without_effect.push(name.clone()),
                 Some(Support::Missing) | None => {
                     self.findings.problems.push(Problem {
                         path: format!("{name}.selector"),
@@ -207,7 +204,7 @@ impl Builder<'_> {
                 self.missing(needed, &format!("a provider, {} needs it", by.join(", ")));
             }
         }
-        (without_effect, unknown)
+        unknown
     }
 
     fn missing(&mut self, module: &str, expected: &str) {

@@ -64,8 +64,6 @@ fn lines(problems: &[Problem]) -> String {
 pub enum Notice {
     /// Provider `h2` is selected, which is this server's own embedded store.
     EmbeddedServesH2,
-    /// Selected modules that do nothing in this version.
-    ModulesWithoutEffect(Vec<String>),
     /// Modules in the file that nobody knows.
     UnknownModules(Vec<String>),
     /// Keys in the file that nobody reads.
@@ -101,10 +99,6 @@ impl Notice {
             Notice::EmbeddedServesH2 => (
                 "storage provider h2 is served by the embedded store",
                 String::new(),
-            ),
-            Notice::ModulesWithoutEffect(modules) => (
-                "selected modules have no effect in this version",
-                modules.join(" "),
             ),
             Notice::UnknownModules(modules) => ("unknown modules are ignored", modules.join(" ")),
             Notice::UnknownKeys(keys) => ("unknown settings are ignored", keys.join(" ")),

@@ -165,7 +165,8 @@ impl ConfigDirs {
 
     /// Where a file may be that the server looks for while it runs, in order.
     pub fn paths(&self, name: &str) -> Vec<PathBuf> {
-        self.0.iter().map(|dir| dir.join(name)).collect()
+        let dirs = self.0.iter().flat_map(|layer| &layer.dirs);
+        dirs.map(|dir| dir.join(name)).collect()
     }
 
     /// Reads every file for which `is_wanted` holds. One that exists but cannot be read is an error, never passed over.

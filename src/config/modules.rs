@@ -4,15 +4,13 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Support {
     Works,
-    /// Accepted, and said once at start.
-    WithoutEffect,
     /// The server must not start as if it had it.
     Missing,
 }
 
 /// Every module with its providers.
 const MODULES: &[(&str, &[(&str, Support)])] = {
-    use Support::{Missing, WithoutEffect, Works};
+    use Support::{Missing, Works};
     &[
         (
             "cluster",

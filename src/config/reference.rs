@@ -89,7 +89,6 @@ fn describe_module(page: &mut String, module: &str, own: &[&Entry], text: &str) 
         *page += &format!("### {module}.{provider}\n\n");
         *page += match support {
             Support::Works => "",
-            Support::WithoutEffect => "Accepted, without effect in this version.\n\n",
             Support::Missing => "This server does not have it.\n\n",
         };
         let mut lines: Vec<&str> = table.lines().collect();
