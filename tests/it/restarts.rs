@@ -92,13 +92,13 @@ async fn after_a_restart_only_what_is_stored_is_read_and_minutes_come_first() ->
     for minute in 0..3 {
         let at_ms = NOW_MS + minute * MINUTE_MS;
         process.report(&requests(ENDPOINTS, at_ms)).await?;
-        pass(&fixture, Duration::from_secs(6)).await;
-        // Each minute is stored at the next look, however much of hours and days is to be read.
+        // Looks come every three seconds: one begins to read, the next one writes what was read.
+        pass(&fixture, Duration::from_secs(10)).await;
         let want = if minute == 0 { 2 } else { 1 };
         let (calls, endpoints) = stored(&fixture, MINUTE + minute as u64);
         ensure!(endpoints == ENDPOINTS, "minute {minute}: {endpoints}");
         ensure!(calls == want * ENDPOINTS as i64, "minute {minute}: {calls}");
-        pass(&fixture, Duration::from_secs(54)).await;
+        pass(&fixture, Duration::from_secs(50)).await;
     }
     process.stop().await?;
     let loaded = fixture.store.take_loaded();
