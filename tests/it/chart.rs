@@ -1,5 +1,6 @@
 //! The chart: what it renders from values written for the original charts, valid for every Kubernetes that it says it is for.
 
+mod elasticsearch;
 mod objects;
 mod rendered;
 mod table;
