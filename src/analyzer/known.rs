@@ -81,6 +81,7 @@ impl Known {
             + self.relations.bytes()
             + self.instances.bytes()
             + self.aliases.bytes()
+            + locked(&self.entities).bytes
             + locked(&self.texts).bytes
     }
 

@@ -383,7 +383,7 @@ pub(super) fn start(
     };
     let (intake, inboxes) = Intake::new(cores, limits);
     let intake = intake.measured(registry.ledger(), registry.queue_wait("analyzers")?);
-    registry.queue("analyzers", "bytes", budget / 8, intake.queued_bytes());
+    registry.queue("analyzers", "bytes", budget / 16, intake.queued_bytes());
     registry.memory("analyzers", intake.queued_bytes());
     let receiver_metrics = ReceiverMetrics::new(registry)?;
     let analysis_metrics = AnalysisMetrics::new(registry, &receiver_metrics.trace_analysis_errors)?;
@@ -409,6 +409,8 @@ pub(super) fn start(
         }
     };
     let known = Arc::new(Known::new((budget / 4) as usize));
+    let names = Arc::clone(&known);
+    registry.memory("names", move || names.bytes() as u64);
     for inbox in inboxes {
         let settings = current_settings.clone();
         let analyzer = Analyzer::new(

@@ -25,11 +25,12 @@ mod wire;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use jiff::civil::date;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::sync::{Mutex, MutexGuard};
 
 use crate::es_console::EsConsole;
@@ -37,6 +38,7 @@ use crate::graphql::GraphQl;
 use crate::sender::Sender;
 use crate::server::{Builder, Store, TestServer};
 use crate::ui;
+use crate::waiting::wait_until;
 use recording::Document;
 use replay::Step;
 use times::Times;
@@ -202,6 +204,17 @@ impl Play {
     ) -> Result<BTreeSet<String>> {
         let known = compare_answers::known_records(documents.iter());
         let graphql = GraphQl::new(&server.http())?;
+        // The original had been up for long when it was asked.
+        wait_until(
+            "the health checker has looked",
+            Duration::from_secs(30),
+            async || {
+                let health = graphql.ask("{ checkHealth { score } }", json!({})).await?;
+                ensure!(health["checkHealth"]["score"] == 0, "{health}");
+                Ok(())
+            },
+        )
+        .await?;
         let raw = Sender::connect(&server.grpc(), &server.http()).await?;
         let (mut passed, mut failed) = (0, 0);
         let mut skipped = BTreeSet::new();
