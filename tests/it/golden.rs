@@ -210,7 +210,7 @@ impl Play {
             Duration::from_secs(30),
             async || {
                 let health = graphql.ask("{ checkHealth { score } }", json!({})).await?;
-                ensure!(health["checkHealth"]["score"] == 0, "{health}");
+                ensure!(health["score"] == 0, "{health}");
                 Ok(())
             },
         )
