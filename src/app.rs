@@ -28,7 +28,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{
@@ -47,6 +48,8 @@ use task::Tasks;
 const SHUTDOWN: Duration = Duration::from_secs(20);
 /// How long open calls may go on after the shutdown began.
 const GRACE: Duration = Duration::from_secs(3);
+/// How long whoever takes data in may take to end; those that are late are cut off, so that the stages have their time.
+const DOORS: Duration = Duration::from_secs(6);
 
 /// What the parts have in common.
 #[derive(Debug, Clone)]
@@ -222,7 +225,7 @@ impl Running {
     }
 
     /// Takes no more, finishes what was acknowledged, writes it, then returns. An error means that not everything could
-    /// be written in time.
+    /// be written in time, and says which part did not end.
     pub async fn shutdown(self) -> anyhow::Result<()> {
         let Running {
             stop,
@@ -236,26 +239,33 @@ impl Running {
             ..
         } = self;
         stop.cancel();
-        let ending = async {
-            doors.ended().await;
-            drop(intake);
-            stages.ended().await;
-            written.cancel();
-            keepers.ended().await;
-        };
-        let outcome = tokio::time::timeout(SHUTDOWN, ending).await;
-        drop(storage);
-        if outcome.is_err() {
+        let end = Instant::now() + SHUTDOWN;
+        let late = doors.ended_within(DOORS).await;
+        if !late.is_empty() {
+            let doors = late.join(", ");
+            tracing::warn!(doors, seconds = DOORS.as_secs(), "did not end, cut off");
+        }
+        drop(intake);
+        let stored = tokio::time::timeout_at(end, stages.ended()).await;
+        if stored.is_err() {
             for (kind, units) in ledger.give_up("shutdown") {
                 tracing::error!(kind, units, "not stored before the end, lost");
             }
+            let seconds = SHUTDOWN.as_secs();
+            if late.is_empty() {
+                bail!("storage did not take everything within {seconds} s, the rest is lost");
+            }
+            bail!(
+                "not everything was stored within {seconds} s, the rest is lost; these did not end before: {}",
+                late.join(", ")
+            );
         }
-        outcome.with_context(|| {
-            format!(
-                "storage did not take everything within {} s, the rest is lost",
-                SHUTDOWN.as_secs()
-            )
-        })
+        drop(storage);
+        written.cancel();
+        tokio::time::timeout_at(end, keepers.ended())
+            .await
+            .context("everything is stored, but what is done now and then (dashboards, expiry) did not end")?;
+        Ok(())
     }
 }
 

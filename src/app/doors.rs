@@ -168,10 +168,15 @@ impl Opening<'_> {
             .await
             .with_context(|| format!("failed to listen on {host}:{port} (telemetry)"))?;
         tracing::info!(address = %listener.local_addr()?, "metrics of the server itself (Prometheus)");
-        let registry = shared.registry.clone();
+        let routes = telemetry::server::router(shared.registry.clone());
+        let timeouts = Timeouts {
+            grace: GRACE,
+            ..Timeouts::default()
+        };
         let stop = self.stop.clone();
         self.tasks.spawn("telemetry", async move {
-            Ok(telemetry::server::serve(listener, registry, stop).await?)
+            serve(listener, routes, timeouts, stop).await;
+            Ok(())
         });
         Ok(())
     }

@@ -82,8 +82,8 @@ impl Stages {
         Ok(())
     }
 
-    /// Lets every stage see its inbox close and waits until the last row is written.
-    pub(super) async fn ended(self) {
+    /// Lets every stage see its inbox close and waits until the last row is written. Whether no stage failed.
+    pub(super) async fn ended(self) -> bool {
         let Stages {
             route,
             lanes,
@@ -92,7 +92,7 @@ impl Stages {
         } = self;
         drop(route);
         drop(lanes);
-        tasks.ended().await;
+        tasks.ended().await
     }
 }
 

@@ -1,4 +1,4 @@
-//! Serves the metrics over HTTP, at any path as the original does.
+//! Answers with the metrics over HTTP, at any path as the original does. Serving is the business of whoever opens the ports.
 
 use axum::Router;
 use axum::extract::State;
@@ -6,7 +6,6 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
 
 use super::Registry;
 
@@ -15,16 +14,9 @@ pub async fn bind(host: &str, port: u16) -> std::io::Result<TcpListener> {
     TcpListener::bind((host, port)).await
 }
 
-/// Answers until `stop` is cancelled.
-pub async fn serve(
-    listener: TcpListener,
-    registry: Registry,
-    stop: CancellationToken,
-) -> std::io::Result<()> {
-    let router = Router::new().fallback(get(metrics)).with_state(registry);
-    axum::serve(listener, router)
-        .with_graceful_shutdown(stop.cancelled_owned())
-        .await
+/// The metrics, at every path.
+pub fn router(registry: Registry) -> Router {
+    Router::new().fallback(get(metrics)).with_state(registry)
 }
 
 async fn metrics(State(registry): State<Registry>) -> Response {
@@ -45,13 +37,12 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn metrics_are_served_at_any_path_until_the_stop() {
+    async fn metrics_are_served_at_any_path() {
         let registry = Registry::new("h", 1);
         registry.gauge("uptime", "u").unwrap().set(5.0);
         let listener = bind("127.0.0.1", 0).await.unwrap();
         let address = listener.local_addr().unwrap();
-        let stop = CancellationToken::new();
-        let server = tokio::spawn(serve(listener, registry, stop.clone()));
+        let server = tokio::spawn(axum::serve(listener, router(registry)).into_future());
         for path in ["", "metrics", "any/path"] {
             let answer = reqwest::get(format!("http://{address}/{path}"))
                 .await
@@ -65,7 +56,6 @@ mod tests {
                 "{text}"
             );
         }
-        stop.cancel();
-        server.await.unwrap().unwrap();
+        server.abort();
     }
 }

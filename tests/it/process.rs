@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use oap_proto::agent::{InstanceProperties, KeyStringValuePair};
 use prost::Message;
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
 
 use crate::es_console::EsConsole;
 use crate::graphql::GraphQl;
@@ -364,6 +365,29 @@ async fn a_stop_right_after_the_acknowledgement_loses_nothing() -> Result<()> {
     let cpm = service_value(&running.graphql, "service_cpm", "shop", &minute).await?;
     ensure!(cpm == SEGMENTS as i64, "{cpm} calls");
     Ok(())
+}
+
+/// Whoever asks for metrics and does not go on holds nobody up: `stop` wants everything stored, of every precision.
+#[tokio::test]
+async fn a_half_sent_request_for_metrics_does_not_hold_up_the_end() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let running = start(&keeping(&folder).with_metrics()).await?;
+    let url = running.process.metrics_url()?;
+    let address = url.trim_start_matches("http://");
+    let address = address.trim_end_matches("/metrics");
+    let mut half = tokio::net::TcpStream::connect(address).await?;
+    half.write_all(b"GET /metrics HTTP/1.1\r\nHost: ").await?;
+    running.report(requests(AT_MS)).await?;
+    running.process.stop().await?;
+    let running = start(&keeping(&folder)).await?;
+    for step in ["MINUTE", "HOUR", "DAY"] {
+        let duration = buckets_from(AT_MS, "UTC", step)?;
+        let time = service_value(&running.graphql, "service_resp_time", "shop", &duration).await?;
+        ensure!(time == 660, "{step}: {time}");
+    }
+    ensure!(!running.process.log().contains("was killed"));
+    drop(half);
+    running.process.stop().await
 }
 
 #[tokio::test]
