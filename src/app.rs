@@ -247,7 +247,7 @@ impl Running {
         }
         drop(intake);
         let stored = tokio::time::timeout_at(end, stages.ended()).await;
-        if stored.is_err() {
+        let Ok(is_well) = stored else {
             for (kind, units) in ledger.give_up("shutdown") {
                 tracing::error!(kind, units, "not stored before the end, lost");
             }
@@ -259,8 +259,10 @@ impl Running {
                 "not everything was stored within {seconds} s, the rest is lost; these did not end before: {}",
                 late.join(", ")
             );
+        };
+        if is_well {
+            storage.completed();
         }
-        drop(storage);
         written.cancel();
         tokio::time::timeout_at(end, keepers.ended())
             .await

@@ -1,5 +1,6 @@
-//! Hours and days after a process that was killed: their rows are written less often than those of minutes, so that they lack
-//! what the last minutes say. They are made anew from these, once, before anything else is read or written.
+//! Hours and days after a process that was killed or cut off: their rows are written less often than those of minutes, so that
+//! they lack what was reported last, of whichever minute of the day it was. They are made anew from all minutes of the day,
+//! once, before anything else is read or written.
 //!
 //! Only the embedded store tells that a process was killed, and can be read by time.
 
@@ -17,9 +18,6 @@ use crate::storage::{Backend, StorageError, Store, WriteOutcome};
 
 /// Rows read by id or written at once.
 const LOT: usize = 2000;
-/// Minutes before the newest one whose hour may lack something: agents' clocks may be ten minutes ahead, and what they report
-/// may be some minutes old.
-const UNSURE_MINUTES: u64 = 20;
 
 type Answer<T> = Result<T, StorageError>;
 
@@ -35,12 +33,12 @@ pub(super) async fn hours_and_days(storage: &Store, program: &Program, schema: &
             ?days,
             rows,
             seconds = began.elapsed().as_secs_f64(),
-            "the process before was killed: hours and days have again what their minutes have"
+            "the process before was killed or cut off before everything was written: hours and days have again what their minutes have"
         ),
         Err(error) => tracing::warn!(
             ?days,
             %error,
-            "the process before was killed, and hours and days cannot be made anew from their minutes: they may be too low"
+            "the process before was killed or cut off before everything was written, and hours and days cannot be made anew from their minutes: they may be too low"
         ),
     }
 }
@@ -54,11 +52,6 @@ async fn repaired(
     storage.install(schema).await?;
     let mut rows = 0;
     for day in days {
-        let mut newest = None;
-        for (model, _) in models {
-            newest = newest.max(storage.newest_minute(model, *day).await?);
-        }
-        let Some(newest) = newest else { continue };
         for (model, function) in models {
             let repair = Repair {
                 storage,
@@ -66,21 +59,18 @@ async fn repaired(
                 function: *function,
                 day: *day,
             };
-            for hour in unsure_hours(newest) {
+            // Minutes have the largest numbers in the file of a day: there is none before the day's first one.
+            let mut looked = day * 10_000 - 1;
+            while let Some(minute) = storage.minute_after(model, *day, looked).await? {
+                let hour = minute / 100;
                 rows += repair.make(hour, hour * 100, hour * 100 + 59).await?;
+                looked = hour * 100 + 59;
             }
             rows += repair.make(*day, day * 100, day * 100 + 23).await?;
         }
     }
     storage.forget_unclean_days();
     Ok(rows)
-}
-
-/// Hours (`yyyyMMddHH`) of a day that may lack something, by its newest minute.
-fn unsure_hours(newest: u64) -> impl Iterator<Item = u64> {
-    let hour = newest / 100;
-    let has_earlier = newest % 100 < UNSURE_MINUTES && !hour.is_multiple_of(100);
-    has_earlier.then_some(hour - 1).into_iter().chain([hour])
 }
 
 /// Of one model and day.
@@ -188,15 +178,83 @@ impl Repair<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::metrics::{Entrance, MetricDefinition};
+    use crate::model::scope::Scope;
+    use crate::storage::StoreKind;
+    use crate::storage::embedded::Embedded;
 
-    #[test]
-    fn the_hour_before_is_unsure_until_twenty_past() {
-        for (newest, hours) in [
-            (202_009_151_019, vec![2_020_091_509, 2_020_091_510]),
-            (202_009_151_020, vec![2_020_091_510]),
-            (202_009_150_005, vec![2_020_091_500]),
-        ] {
-            assert_eq!(unsure_hours(newest).collect::<Vec<_>>(), hours);
+    const DAY: u64 = 20_200_915;
+
+    fn row(model: &Arc<Model>, bucket: u64, total: i64) -> Row {
+        let mut cells: Vec<Cell> = model
+            .entity_columns
+            .iter()
+            .map(|_| Cell::text("a"))
+            .collect();
+        cells.extend(Function::Cpm.to_cells(&Value::Cpm { total }, bucket));
+        Row {
+            model: Arc::clone(model),
+            id: metrics_id(bucket, "a"),
+            time_bucket: bucket,
+            cells,
         }
+    }
+
+    /// Late data reach minutes of hours that are long over.
+    #[tokio::test]
+    async fn every_hour_of_an_unclean_day_has_what_its_minutes_have() {
+        let dir = tempfile::tempdir().unwrap();
+        let cpm = MetricDefinition {
+            name: "service_cpm".to_owned(),
+            scope: Scope::Service,
+            filters: vec![],
+            function: Function::Cpm,
+            entrance: Entrance::One,
+        };
+        let schema = Schema::build(&[cpm], &[], &[], false);
+        let model = schema.model("service_cpm").unwrap();
+        let open = || Store::new(StoreKind::Embedded(Embedded::open(dir.path()).unwrap()));
+        let killed = open();
+        killed.install(&schema).await.unwrap();
+        let minutes = [
+            row(model, DAY * 10_000, 1),
+            row(model, DAY * 10_000 + 859, 5),
+            row(model, DAY * 10_000 + 901, 7),
+            row(model, DAY * 10_000 + 1501, 2),
+            row(model, DAY * 10_000 + 1502, 2),
+            row(model, DAY * 10_000 + 2359, 3),
+            // Too low, as it was; and more than the minutes say, which stays.
+            row(model, DAY * 100 + 8, 4),
+            row(model, DAY * 100 + 15, 9),
+        ];
+        killed.write(&minutes).await.unwrap();
+        drop(killed);
+
+        let store = open();
+        let days = store.unclean_days();
+        assert_eq!(days, [DAY]);
+        let models = [(Arc::clone(model), Function::Cpm)];
+        let rows = repaired(&store, &days, &models, &schema).await.unwrap();
+        assert_eq!(rows, 5);
+        for (bucket, total) in [
+            (DAY * 100, Some(1)),
+            (DAY * 100 + 8, Some(5)),
+            (DAY * 100 + 9, Some(7)),
+            (DAY * 100 + 15, Some(9)),
+            (DAY * 100 + 16, None),
+            (DAY * 100 + 23, Some(3)),
+            (DAY, Some(25)),
+        ] {
+            let key = RowKey {
+                model: Arc::clone(model),
+                id: metrics_id(bucket, "a"),
+                time_bucket: Some(bucket),
+            };
+            let stored = store.load(&[key]).await.unwrap().remove(0);
+            let stored = stored.map(|row| row.cells);
+            let expected = total.map(|total| row(model, bucket, total).cells);
+            assert_eq!(stored, expected, "{bucket}");
+        }
+        assert!(store.unclean_days().is_empty());
     }
 }

@@ -66,7 +66,9 @@ pub async fn run(
             let latest = zone(settings)?.day(Clock::System.now_ms() + MAX_AHEAD_MS);
             let latest = latest.context("the clock is outside the years 1970 to 9999")?;
             let import = Import::new(&store, &schema, latest);
-            import.run(std::io::stdin()).await
+            let verdict = import.run(std::io::stdin()).await?;
+            store.completed();
+            Ok(verdict)
         }
     }
 }

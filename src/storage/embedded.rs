@@ -55,7 +55,7 @@ const READERS: u32 = 4;
 /// Name of the file that proves the directory writable.
 const PROBE: &str = "ping.tmp";
 
-/// The embedded store. Dropping it closes the files.
+/// The embedded store. Dropping it closes the files; that nothing is missing from them is for [`Embedded::completed`] to say.
 #[derive(Debug)]
 pub struct Embedded {
     pool: Arc<ReadPool>,
@@ -69,7 +69,7 @@ impl Embedded {
     /// names it. Blocks on file I/O.
     pub fn open(dir: &Path) -> Answer<Embedded> {
         let files = Arc::new(Files::scan(dir)?);
-        for key in files.all() {
+        for key in std::iter::once(FileKey::Meta).chain(files.all()) {
             match files.open_writer(key) {
                 Ok(_) | Err(StorageError::Damaged(_)) => {}
                 Err(error) => return Err(error),
@@ -77,16 +77,30 @@ impl Embedded {
         }
         files.set_damaged_aside(|_| {})?;
         let mut writer = Writer::new(Arc::clone(&files));
-        ensure_meta(&mut writer)?;
+        match ensure_meta(&mut writer) {
+            // Behind its first page.
+            Err(StorageError::Damaged(_)) => {
+                files.set_damaged_aside(|key| writer.close(key))?;
+                ensure_meta(&mut writer)?;
+            }
+            ensured => ensured?,
+        }
         Ok(Embedded::with(writer, files))
     }
 
-    /// Opens the store in a directory only to read: nothing in it is changed, and a damaged file is an error that names it
-    /// wherever it is met. Blocks on file I/O.
+    /// Opens the store in a directory only to read: nothing in it is changed, and a damaged file of a day is an error that names
+    /// it wherever it is met. A damaged `meta.db` is left out with a warning. Blocks on file I/O.
     pub fn open_to_read(dir: &Path) -> Answer<Embedded> {
         let files = Arc::new(Files::scan_to_read(dir)?);
         if files.path(FileKey::Meta).exists() {
-            files.add(FileKey::Meta);
+            match files.open_reader(FileKey::Meta) {
+                Ok(_) => files.add(FileKey::Meta),
+                Err(StorageError::Damaged(reason)) => tracing::warn!(
+                    reason,
+                    "left out: dashboards, and what rules of alarms remember; the next start of a server sets the file aside"
+                ),
+                Err(error) => return Err(error),
+            }
         }
         for key in files.all() {
             files.open_reader(key)?;
@@ -122,10 +136,21 @@ impl Embedded {
         self.pool.files.unclean.repaired();
     }
 
-    /// The newest minute (`yyyyMMddHHmm`) that a model has values of on a day.
-    pub async fn newest_minute(&self, model: &Arc<Model>, day: u64) -> Answer<Option<u64>> {
+    /// Everything is written, of every bucket. Without this call the days that were written to are
+    /// [`Embedded::unclean_days`] of the next one who opens the store.
+    pub fn completed(&self) {
+        self.pool.files.unclean.completed();
+    }
+
+    /// The first minute (`yyyyMMddHHmm`) behind another one that a model has values of on a day.
+    pub async fn minute_after(
+        &self,
+        model: &Arc<Model>,
+        day: u64,
+        after: u64,
+    ) -> Answer<Option<u64>> {
         let model = Arc::clone(model);
-        self.read(move |pool| unclean::newest_minute(pool, &model, day))
+        self.read(move |pool| unclean::minute_after(pool, &model, day, after))
             .await
     }
 
@@ -227,12 +252,6 @@ impl Embedded {
         let mut writer = Arc::clone(&self.writer).lock_owned().await;
         let answer = blocking(move || work(&mut writer)).await;
         self.heal(answer).await
-    }
-}
-
-impl Drop for Embedded {
-    fn drop(&mut self) {
-        self.pool.files.unclean.closed();
     }
 }
 

@@ -144,10 +144,15 @@ impl Store {
         }
     }
 
-    /// The newest minute (`yyyyMMddHHmm`) that a model has values of on one of [`Store::unclean_days`].
-    pub async fn newest_minute(&self, model: &Arc<Model>, day: u64) -> Answer<Option<u64>> {
+    /// The first minute (`yyyyMMddHHmm`) behind another one that a model has values of on one of [`Store::unclean_days`].
+    pub async fn minute_after(
+        &self,
+        model: &Arc<Model>,
+        day: u64,
+        after: u64,
+    ) -> Answer<Option<u64>> {
         match &self.kind {
-            StoreKind::Embedded(backend) => backend.newest_minute(model, day).await,
+            StoreKind::Embedded(backend) => backend.minute_after(model, day, after).await,
             StoreKind::Elasticsearch(_) => Ok(None),
         }
     }
@@ -156,6 +161,13 @@ impl Store {
     pub fn forget_unclean_days(&self) {
         if let StoreKind::Embedded(backend) = &self.kind {
             backend.forget_unclean_days();
+        }
+    }
+
+    /// Everything is written, of every bucket: the days that were written to are no [`Store::unclean_days`] of the next process.
+    pub fn completed(&self) {
+        if let StoreKind::Embedded(backend) = &self.kind {
+            backend.completed();
         }
     }
 

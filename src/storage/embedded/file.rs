@@ -330,7 +330,7 @@ impl Files {
                 file = %self.path(key).display(),
                 kept_as = %kept.display(),
                 reason,
-                "a damaged file was set aside, its day goes on in a new one; `sqlite3 FILE .recover` can save most rows, \
+                "a damaged file was set aside, a new one takes its place; `sqlite3 FILE .recover` can save most rows, \
                  see docs/embedded-store.md"
             );
         }

@@ -38,6 +38,7 @@ async fn everything_is_there_after_a_restart() {
             [WriteOutcome::Stored, WriteOutcome::Stored]
         );
         assert!(store.add_ui_template(&template).await.unwrap());
+        store.completed();
     }
     let mut names: Vec<_> = std::fs::read_dir(dir.path())
         .unwrap()
@@ -225,6 +226,61 @@ async fn a_damaged_file_is_set_aside_at_the_start_and_other_days_go_on() {
     for n in 1..=2 {
         assert!(!is_there(dir.path(), &format!("{name}.damaged-{n}")));
     }
+}
+
+#[tokio::test]
+async fn a_damaged_file_of_settings_is_set_aside_and_the_days_go_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let schema = schema();
+    let cpm = schema.model("service_cpm").unwrap();
+    let template = schema.model("ui_template").unwrap();
+    let minute = 202_009_150_000;
+    let rows = [metric(cpm, "a", minute, 4), row(template, "t", 0, &[])];
+    drop_written(&dir, &rows).await;
+    std::fs::write(dir.path().join("meta.db"), "garbage ".repeat(999)).unwrap();
+    let all = range(minute, minute);
+    {
+        let store = Embedded::open_to_read(dir.path()).unwrap();
+        assert_eq!(store.aggregate(cpm, "a", all).await.unwrap(), Some(4.0));
+        assert!(store.ui_templates(true).await.unwrap().is_empty());
+        assert!(!is_there(dir.path(), "meta.db.damaged-1"));
+    }
+    let store = Embedded::open(dir.path()).unwrap();
+    assert!(is_there(dir.path(), "meta.db.damaged-1"));
+    assert_eq!(store.aggregate(cpm, "a", all).await.unwrap(), Some(4.0));
+    let row = row(template, "t", 0, &[]);
+    assert_eq!(store.write(&[row]).await.unwrap(), [WriteOutcome::Stored]);
+    assert_eq!(store.ui_templates(true).await.unwrap().len(), 1);
+    drop(store);
+
+    // Damage behind the first page.
+    spoil(&dir.path().join("meta.db"));
+    let store = Embedded::open(dir.path()).unwrap();
+    store.ui_templates(true).await.ok();
+    assert!(is_there(dir.path(), "meta.db.damaged-2"));
+    assert!(store.ui_templates(true).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn only_who_says_that_everything_is_written_leaves_no_unclean_day() {
+    let dir = tempfile::tempdir().unwrap();
+    let schema = schema();
+    let cpm = schema.model("service_cpm").unwrap();
+    let rows = [metric(cpm, "a", 202_009_150_000, 4)];
+    drop_written(&dir, &rows).await;
+    let store = Embedded::open(dir.path()).unwrap();
+    assert_eq!(store.unclean_days(), [20_200_915]);
+    store.forget_unclean_days();
+    store.write(&rows).await.unwrap();
+    store.completed();
+    drop(store);
+    assert!(
+        Embedded::open(dir.path())
+            .unwrap()
+            .unclean_days()
+            .is_empty()
+    );
+    assert!(!is_there(dir.path(), "unclean"));
 }
 
 /// Spoils everything in a file but its first page.

@@ -1,5 +1,5 @@
 //! Days of metrics that a killed process had open: what it was about to write to them is missing. They are written down while
-//! files are in use, and crossed out when the store is closed.
+//! files are in use, and crossed out when everything is written.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -14,6 +14,8 @@ use crate::storage::StorageError;
 
 /// Name of the file with a day per line.
 const LIST: &str = "unclean";
+/// Takes the place of the list once it is whole: a process that is killed meanwhile leaves the list as it was.
+const NEXT_LIST: &str = "unclean.tmp";
 /// Days that are listed as in use; the latest ones.
 const LISTED: usize = 8;
 
@@ -35,7 +37,16 @@ impl Unclean {
     /// Reads what an earlier process left.
     pub(super) fn read(dir: &Path) -> Unclean {
         let list = dir.join(LIST);
-        let listed = std::fs::read_to_string(&list).unwrap_or_default();
+        let listed = std::fs::read_to_string(&list).unwrap_or_else(|error| {
+            if error.kind() != std::io::ErrorKind::NotFound {
+                tracing::error!(
+                    file = %list.display(),
+                    %error,
+                    "which days a killed process left cannot be read: if one was killed, their hours and days stay too low"
+                );
+            }
+            String::new()
+        });
         let days = Days {
             left: listed.lines().filter_map(|day| day.parse().ok()).collect(),
             in_use: BTreeSet::new(),
@@ -73,8 +84,8 @@ impl Unclean {
         }
     }
 
-    /// Nobody writes any more, and everything is written.
-    pub(super) fn closed(&self) {
+    /// Everything is written, and nobody writes any more.
+    pub(super) fn completed(&self) {
         let mut days = self.days();
         if !days.in_use.is_empty() {
             days.in_use.clear();
@@ -87,7 +98,10 @@ impl Unclean {
         let lines: String = listed.map(|day| format!("{day}\n")).collect();
         let saved = match lines.is_empty() {
             true => std::fs::remove_file(&self.list),
-            false => std::fs::write(&self.list, lines),
+            false => {
+                let next = self.list.with_file_name(NEXT_LIST);
+                std::fs::write(&next, lines).and_then(|()| std::fs::rename(&next, &self.list))
+            }
         };
         match saved {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
@@ -98,22 +112,24 @@ impl Unclean {
     }
 }
 
-/// The newest minute (`yyyyMMddHHmm`) that a model has values of on a day.
-pub(super) fn newest_minute(
+/// The first minute (`yyyyMMddHHmm`) behind another one that a model has values of on a day.
+pub(super) fn minute_after(
     pool: &ReadPool,
     model: &Model,
     day: u64,
+    after: u64,
 ) -> Result<Option<u64>, StorageError> {
-    let newest = pool.query(FileKey::Day(Family::Metrics, day), |conn| {
+    let next = pool.query(FileKey::Day(Family::Metrics, day), |conn| {
         if !table::has(conn, &model.name, &[])? {
             return Ok(None);
         }
         let table = table::quoted(&model.name);
-        let sql = format!("SELECT max(time_bucket) FROM {table}");
-        conn.query_row(&sql, [], |row| row.get::<_, Option<i64>>(0))
+        let sql = format!("SELECT min(time_bucket) FROM {table} WHERE time_bucket > ?1");
+        let after = i64::try_from(after).unwrap_or(i64::MAX);
+        conn.query_row(&sql, [after], |row| row.get::<_, Option<i64>>(0))
     })?;
-    let newest = newest.flatten().and_then(|n| u64::try_from(n).ok());
-    Ok(newest.filter(|bucket| Downsampling::of(*bucket) == Some(Downsampling::Minute)))
+    let next = next.flatten().and_then(|n| u64::try_from(n).ok());
+    Ok(next.filter(|bucket| Downsampling::of(*bucket) == Some(Downsampling::Minute)))
 }
 
 #[cfg(test)]
@@ -132,13 +148,14 @@ mod tests {
         assert_eq!(second.left().len(), LISTED);
         assert!(second.left().contains(&20_200_910));
         second.used(20_200_911);
-        second.closed();
+        second.completed();
         assert_eq!(Unclean::read(dir.path()).left().len(), LISTED);
         let third = Unclean::read(dir.path());
         third.used(20_200_912);
         third.repaired();
         assert_eq!(Unclean::read(dir.path()).left(), [20_200_912]);
-        third.closed();
+        third.completed();
         assert!(!dir.path().join(LIST).exists());
+        assert!(!dir.path().join(NEXT_LIST).exists());
     }
 }
