@@ -29,6 +29,8 @@ use history::History;
 const PERIOD: Duration = Duration::from_secs(5);
 /// How long the store may take to answer.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// The same for probes, which wait a few seconds themselves and should hear the reason.
+const PROBE_PATIENCE: Duration = Duration::from_secs(2);
 
 /// What does not change while the server runs.
 #[derive(Debug, Clone)]
@@ -94,7 +96,7 @@ impl Status {
         }
     }
 
-    /// The page, or whether the server is ready; `None` if the request asks for neither. The page is for browsers only: for all
+    /// The page, or whether the server is ready or its store answers; `None` if the request asks for none of them. The page is for browsers only: for all
     /// others there is nothing at its path, as in the original.
     pub async fn answer(
         &self,
@@ -114,6 +116,7 @@ impl Status {
         let is_head = *method == Method::HEAD;
         match path.trim_start_matches('/') {
             "" if accepts("text/html") => Some(self.page(is_head).await),
+            "healthcheck" => Some(self.health(is_head).await),
             "readiness" => Some(self.readiness(accepts("application/json"), is_head).await),
             _ => None,
         }
@@ -121,13 +124,16 @@ impl Status {
 
     /// Why the server is not ready; empty if it is.
     async fn reasons(&self) -> Vec<String> {
-        let answered = tokio::time::timeout(PATIENCE, self.storage.ping()).await;
-        let store = match answered {
-            Ok(Ok(())) => None,
-            Ok(Err(error)) => Some(error.to_string()),
-            Err(_) => Some(format!("no answer within {} s", PATIENCE.as_secs())),
-        };
+        let store = readiness::fault(PATIENCE, self.storage.ping()).await;
         readiness::reasons(self.stop.is_cancelled(), self.storage.is_installed(), store)
+    }
+
+    /// 200 if the store answers, else 503 with the reason.
+    async fn health(&self, is_head: bool) -> Response<Body> {
+        let fault = readiness::fault(PROBE_PATIENCE, self.storage.ping()).await;
+        let (status, body) = readiness::health(fault);
+        let text = HeaderValue::from_static("text/plain;charset=utf-8");
+        respond(status, text, if is_head { String::new() } else { body })
     }
 
     async fn readiness(&self, as_json: bool, is_head: bool) -> Response<Body> {

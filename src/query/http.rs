@@ -11,7 +11,7 @@ use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{Request, State};
 use axum::http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::{HeaderName, HeaderValue, Method, Response, StatusCode};
-use axum::routing::{any, get};
+use axum::routing::any;
 use serde_json::{Map, Value, json};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
@@ -19,7 +19,6 @@ use tower_http::compression::predicate::SizeAbove;
 use tower_http::compression::{CompressionLayer, CompressionLevel};
 
 use super::graphql::{Api, GraphqlRequest};
-use super::service::metadata;
 use super::{Cuts, QueryContext};
 use crate::storage::Backend;
 
@@ -74,14 +73,13 @@ struct Endpoint<S> {
     permits: Semaphore,
 }
 
-/// The routes of the query protocol, and `/healthcheck`.
+/// The routes of the query protocol.
 pub fn router<S: Backend + 'static>(
     api: Api,
     cx: Arc<QueryContext<S>>,
     settings: HttpSettings,
 ) -> Router {
     let route = settings.route(&settings.path);
-    let health = settings.route("healthcheck");
     let gzip = CompressionLayer::new()
         .quality(CompressionLevel::Fastest)
         .compress_when(SizeAbove::new(COMPRESS_ABOVE_BYTES));
@@ -94,7 +92,6 @@ pub fn router<S: Backend + 'static>(
     Router::new()
         .route(&route, any(handle::<S>))
         .layer(gzip)
-        .route(&health, get(healthcheck::<S>))
         .with_state(Arc::new(endpoint))
 }
 
@@ -104,17 +101,6 @@ pub async fn fallback(method: Method) -> Response<Body> {
         Method::GET | Method::HEAD => plain(StatusCode::NOT_FOUND, "nothing is here"),
         Method::OPTIONS => options(),
         _ => plain(StatusCode::METHOD_NOT_ALLOWED, "nothing is here"),
-    }
-}
-
-/// 200 if questions can be answered, else 503 with what is missing.
-async fn healthcheck<S: Backend + 'static>(
-    State(endpoint): State<Arc<Endpoint<S>>>,
-) -> Response<Body> {
-    let health = timeout(endpoint.settings.timeout, metadata::health(&endpoint.cx));
-    match health.await {
-        Ok(health) if health.score == 0 => plain(StatusCode::OK, ""),
-        _ => plain(StatusCode::SERVICE_UNAVAILABLE, "the store does not answer"),
     }
 }
 

@@ -1,7 +1,34 @@
-//! Whether the server is ready, and if not, why.
+//! Whether the server is ready or its store answers, and if not, why.
+
+use std::time::Duration;
 
 use axum::http::{HeaderValue, StatusCode};
 use serde_json::json;
+
+use crate::storage::StorageError;
+
+/// What is wrong with a store that is asked for a sign of life; `None` if it gives one in time.
+pub(super) async fn fault(
+    patience: Duration,
+    ping: impl Future<Output = Result<(), StorageError>>,
+) -> Option<String> {
+    match tokio::time::timeout(patience, ping).await {
+        Ok(Ok(())) => None,
+        Ok(Err(error)) => Some(error.to_string()),
+        Err(_) => Some(format!("no answer within {} s", patience.as_secs())),
+    }
+}
+
+/// Status and body of a health check: questions can be answered if the store does.
+pub(super) fn health(fault: Option<String>) -> (StatusCode, String) {
+    match fault {
+        None => (StatusCode::OK, String::new()),
+        Some(error) => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!("the store does not answer: {error}"),
+        ),
+    }
+}
 
 /// Why the server is not ready. `store` is what is wrong with the store.
 pub(super) fn reasons(is_leaving: bool, is_installed: bool, store: Option<String>) -> Vec<String> {
@@ -42,6 +69,23 @@ pub(super) fn answer(reasons: &[String], as_json: bool) -> (StatusCode, HeaderVa
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_health_check_asks_the_store_and_does_not_wait_long() {
+        let patience = Duration::from_secs(2);
+        let well = fault(patience, async { Ok(()) }).await;
+        assert_eq!(health(well), (StatusCode::OK, String::new()));
+        let refused = async { Err(StorageError::Refused("no".into())) };
+        let (status, text) = health(fault(patience, refused).await);
+        assert!(status == 503 && text.contains("no"), "{status} {text}");
+        let began = tokio::time::Instant::now();
+        let (status, text) = health(fault(patience, std::future::pending()).await);
+        assert_eq!(
+            (status.as_u16(), text.as_str()),
+            (503, "the store does not answer: no answer within 2 s")
+        );
+        assert_eq!(began.elapsed(), patience);
+    }
 
     #[test]
     fn the_reason_is_named() {

@@ -113,30 +113,30 @@ async fn arguments_of_an_entrypoint_are_named_and_ignored() -> Result<()> {
 
 #[tokio::test]
 async fn a_probe_tells_whether_the_server_is_well() -> Result<()> {
-    let folder = tempfile::tempdir()?;
-    let command = OapCommand::new(folder.path());
-    let process = command.start().await?;
-    let (_, port) = process.http().rsplit_once(':').unwrap_or_default();
-    let probe = command
-        .clone()
-        .env("SW_CORE_REST_PORT", port)
-        .argument("health");
-    crate::waiting::wait_until(
-        "it is well",
-        std::time::Duration::from_secs(20),
-        async || {
+    // A node that only takes reports is asked too.
+    for query in ["graphql", "-"] {
+        let folder = tempfile::tempdir()?;
+        let command = OapCommand::new(folder.path()).env("SW_QUERY", query);
+        let process = command.start().await?;
+        let (_, port) = process.http().rsplit_once(':').unwrap_or_default();
+        let probe = command
+            .clone()
+            .env("SW_CORE_REST_PORT", port)
+            .argument("health");
+        let deadline = std::time::Duration::from_secs(20);
+        crate::waiting::wait_until("it is well", deadline, async || {
             let ended = probe.run().await?;
             ensure!(
                 ended.status.success() && ended.stderr.is_empty(),
-                "{ended:?}"
+                "{query}: {ended:?}"
             );
             Ok(())
-        },
-    )
-    .await?;
-    process.stop().await?;
-    let ended = probe.run().await?;
-    ensure!(ended.status.code() == Some(1), "{ended:?}");
-    ensure!(ended.stderr.contains("does not answer"), "{ended:?}");
+        })
+        .await?;
+        process.stop().await?;
+        let ended = probe.run().await?;
+        ensure!(ended.status.code() == Some(1), "{ended:?}");
+        ensure!(ended.stderr.contains("does not answer"), "{ended:?}");
+    }
     Ok(())
 }

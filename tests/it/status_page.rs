@@ -122,6 +122,8 @@ async fn other_clients_see_no_page() -> Result<()> {
         ("GET", "/oapx", HTML, 404),
         ("GET", "/oap/graphql", HTML, 500),
         ("POST", "/oap/readiness", "*/*", 405),
+        ("POST", "/oap/healthcheck", "*/*", 405),
+        ("GET", "/healthcheck", "*/*", 404),
     ] {
         let (status, content_type, text) = ask(&server, method, path, accept).await?;
         ensure!(status == want, "{method} {path} {accept}: {status}");

@@ -273,23 +273,6 @@ async fn every_answer_that_a_limit_cuts_says_so() {
     }
 }
 
-#[tokio::test]
-async fn a_health_check_asks_the_store() {
-    for (is_away, method, path, want) in [
-        (false, "GET", "/healthcheck", 200),
-        (false, "HEAD", "/healthcheck", 200),
-        (true, "GET", "/healthcheck", 503),
-        (false, "POST", "/healthcheck", 405),
-    ] {
-        let store = FakeStore {
-            is_away,
-            ..FakeStore::default()
-        };
-        let (status, ..) = send(HttpSettings::default(), store, method, path, "").await;
-        assert_eq!(status, want, "{method} {path}");
-    }
-}
-
 #[test]
 fn context_and_path_join_with_single_slashes() {
     for (context_path, path, want) in [
