@@ -15,8 +15,9 @@ use crate::sender::{Calling, Sender};
 use crate::server::{Store, TestServer};
 use crate::waiting::wait_until;
 
-/// It is 15 s; a busy machine may take longer. That no step takes longer than it may is tested in virtual time.
-const DEADLINE: Duration = Duration::from_secs(30);
+/// 15 s are the aim, with the refresh of the indices. 5 s more are for a loaded machine, on which the server, its store and
+/// other tests share few cores; that no step takes longer than it may is tested in virtual time.
+const DEADLINE: Duration = Duration::from_secs(20);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_reported_is_soon_seen() -> Result<()> {
