@@ -6,10 +6,10 @@ use anyhow::Context;
 
 use super::Shared;
 use super::files::Files;
-use super::stages::Stages;
+use super::stages::{Stages, budget};
 use crate::config::{Configuration, Settings, StorageSettings};
 use crate::query::service::template_file;
-use crate::query::{AliasLookup, QueryContext, QueryLimits, QueryMetrics};
+use crate::query::{AliasLookup, Answers, QueryContext, QueryLimits, QueryMetrics};
 use crate::storage::{Store, UiTemplate};
 use crate::stream::AddressBook;
 
@@ -57,6 +57,13 @@ pub(super) fn context(
     files: &Files,
     configuration: &Configuration,
 ) -> anyhow::Result<Arc<QueryContext<Store>>> {
+    let metrics = QueryMetrics::register(&shared.registry)?;
+    let bound = (budget(&shared.settings) / 8) as usize;
+    let answers = Answers::new(bound, metrics.refused_answers.clone());
+    let held = Arc::clone(&answers);
+    shared
+        .registry
+        .memory("answers", move || held.bytes() as u64);
     Ok(Arc::new(QueryContext {
         storage: Arc::clone(&shared.storage),
         schema: Arc::clone(&stages.schema),
@@ -67,7 +74,8 @@ pub(super) fn context(
         templates: templates(configuration)?,
         limits: limits(&shared.settings),
         creating_profile_task: Default::default(),
-        metrics: QueryMetrics::register(&shared.registry)?,
+        metrics,
+        answers,
         health: shared
             .settings
             .health_checker

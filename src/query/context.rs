@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use prometheus::{IntCounter, IntCounterVec, Opts};
 use tokio::sync::Mutex;
 
+use super::answers::Answers;
 use super::component::Components;
 use crate::model::schema::Schema;
 use crate::model::time_bucket::Zone;
@@ -58,6 +59,8 @@ pub struct QueryMetrics {
     pub timeouts: IntCounter,
     /// Answers that leave something out, by what was asked for.
     pub cut_answers: IntCounterVec,
+    /// Requests whose answer found no room beside the others.
+    pub refused_answers: IntCounter,
     /// For stored data that cannot be read.
     pub damage_log: Arc<Throttle>,
 }
@@ -107,6 +110,10 @@ impl QueryMetrics {
                 registry.register(Box::new(counters.clone()))?;
                 counters
             },
+            refused_answers: counter(
+                "query_refused_answer_count",
+                "Requests that got no answer because those under way held too much",
+            )?,
             damage_log: Arc::new(Throttle::new(Clock::System)),
         })
     }
@@ -124,6 +131,8 @@ pub struct QueryContext<S> {
     pub templates: Vec<UiTemplate>,
     pub limits: QueryLimits,
     pub metrics: QueryMetrics,
+    /// What all answers may hold together.
+    pub answers: Arc<Answers>,
     /// Held from looking whether a profile task may be created until it is stored.
     pub creating_profile_task: Mutex<()>,
     /// Where the health checker keeps what it found; `None` if it is off.

@@ -19,7 +19,7 @@ use tower_http::compression::predicate::SizeAbove;
 use tower_http::compression::{CompressionLayer, CompressionLevel};
 
 use super::graphql::{Api, GraphqlRequest};
-use super::{Cuts, QueryContext};
+use super::{Cuts, QueryContext, Share};
 use crate::storage::Backend;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json;charset=utf-8");
@@ -145,8 +145,17 @@ impl<S: Backend> Endpoint<S> {
         match parse(&body) {
             Some(request) => {
                 let cuts = Cuts::default();
-                let answer = self.api.execute(&self.cx, &cuts, request).await;
-                let mut response = json_response(&answer);
+                let share = self.cx.answers.begin();
+                let answer = self.api.execute(&self.cx, &cuts, &share, request).await;
+                let text = answer.to_string();
+                drop(answer);
+                share.shrink(text.len());
+                // The share is given back when the last byte was sent, or the client is gone.
+                let body = Bytes::from_owner(Held {
+                    text,
+                    _share: share,
+                });
+                let mut response = respond(StatusCode::OK, JSON, body);
                 if let Some((shown, total)) = cuts.sums()
                     && let Ok(value) = HeaderValue::from_str(&format!("{shown}/{total}"))
                 {
@@ -159,6 +168,18 @@ impl<S: Backend> Endpoint<S> {
                 "the body must be a JSON object with the text \"query\" and the object \"variables\"",
             ),
         }
+    }
+}
+
+/// The text of an answer, with the room that it has among all answers.
+struct Held {
+    text: String,
+    _share: Share,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        self.text.as_bytes()
     }
 }
 

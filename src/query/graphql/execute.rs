@@ -12,7 +12,7 @@ use super::project::{Projector, Shape, ShapeField, Unfolder, without_nulls};
 use super::schema::{MUTATION, QUERY, Schema, SchemaError};
 use super::variables::{Declaration, read_all, read_fields};
 use super::{limits, resolver};
-use crate::query::{Cuts, QueryContext, QueryError};
+use crate::query::{Cuts, QueryContext, QueryError, Share};
 use crate::storage::{Backend, StorageError};
 use crate::telemetry::Throttle;
 
@@ -20,9 +20,6 @@ use crate::telemetry::Throttle;
 const PARALLEL_FIELDS: usize = 16;
 /// Root fields of one request. Topology pages ask for a few hundred.
 const MAX_ROOT_FIELDS: usize = 1000;
-
-/// Values of one answer, each of about a hundred bytes. Fields can be selected under many names.
-const MAX_VALUES: usize = 1_000_000;
 
 /// Errors of one answer, and characters of each: a document can be wrong in very many places, and is quoted.
 const MAX_ERRORS: usize = 50;
@@ -52,14 +49,15 @@ impl Api {
     }
 
     /// Answers a request. What goes wrong is part of the answer: `errors` with messages, and no `data` if there is none.
-    /// What limits keep from it is noted in `cuts`.
+    /// What limits keep from it is noted in `cuts`; its values have their room in `share`.
     pub async fn execute<S: Backend>(
         &self,
         cx: &QueryContext<S>,
         cuts: &Cuts,
+        share: &Share,
         request: GraphqlRequest,
     ) -> Value {
-        match self.try_execute(cx, cuts, request).await {
+        match self.try_execute(cx, cuts, share, request).await {
             Ok(answer) => answer,
             Err(messages) => failure(messages),
         }
@@ -69,6 +67,7 @@ impl Api {
         &self,
         cx: &QueryContext<S>,
         cuts: &Cuts,
+        share: &Share,
         request: GraphqlRequest,
     ) -> Result<Value, Vec<String>> {
         let one = |message: String| vec![message];
@@ -104,6 +103,7 @@ impl Api {
             schema: &self.schema,
             cx,
             cuts,
+            share,
             root,
             variables: &variables,
         };
@@ -202,13 +202,13 @@ struct Run<'a, S> {
     schema: &'a Schema,
     cx: &'a QueryContext<S>,
     cuts: &'a Cuts,
+    share: &'a Share,
     root: &'static str,
     variables: &'a Map<String, Value>,
 }
 
 impl<S: Backend> Run<'_, S> {
-    /// Queries ask for their fields side by side; changes happen one after the other. A value is cut to what was selected
-    /// as soon as it is there, so that few whole ones are held.
+    /// Queries ask for their fields side by side; changes happen one after the other.
     async fn answer(
         &self,
         shape: &Shape<'_>,
@@ -219,15 +219,20 @@ impl<S: Backend> Run<'_, S> {
             OperationType::Mutation => 1,
             _ => PARALLEL_FIELDS,
         };
-        let resolving: Vec<_> = shape.fields.iter().map(|f| self.resolve(f)).collect();
-        let mut values = stream::iter(resolving).buffered(parallel);
-        let mut projector = Projector::new(MAX_VALUES);
+        let resolving: Vec<_> = shape.fields.iter().map(|f| self.part(f)).collect();
+        let mut parts = stream::iter(resolving).buffered(parallel);
+        let mut messages = Vec::new();
         let mut data = Some(Map::new());
         for field in &shape.fields {
-            let Some(value) = values.next().await else {
+            let Some((part, errors)) = parts.next().await else {
                 break;
             };
-            match self.finish(field, value, &mut introspection, &mut projector) {
+            messages.extend(errors);
+            let part = match field.ty {
+                Some(_) => part,
+                None => Some(self.meta(field, &mut introspection)),
+            };
+            match part {
                 Some(Value::Null) => {}
                 Some(value) => {
                     if let Some(data) = &mut data {
@@ -236,17 +241,16 @@ impl<S: Backend> Run<'_, S> {
                 }
                 None => data = None,
             }
-            if projector.is_full() {
-                let why = format!("answer has more than {MAX_VALUES} values, ask for fewer");
-                return failure([why]);
+            if let Some(full) = self.share.full() {
+                return failure([full.to_string()]);
             }
         }
         let mut answer = Map::new();
         if let Some(data) = data {
             answer.insert("data".to_owned(), Value::Object(data));
         }
-        if !projector.errors.is_empty() {
-            answer.insert("errors".to_owned(), errors(projector.errors));
+        if !messages.is_empty() {
+            answer.insert("errors".to_owned(), errors(messages));
         }
         Value::Object(answer)
     }
@@ -284,26 +288,31 @@ impl<S: Backend> Run<'_, S> {
         })
     }
 
-    /// The part of the answer; `None` if the whole answer is lost with it.
-    fn finish(
-        &self,
-        field: &ShapeField<'_>,
-        value: Result<Value, String>,
-        introspection: &mut Map<String, Value>,
-        projector: &mut Projector,
-    ) -> Option<Value> {
+    /// What every schema has: the name of the root, and introspection.
+    fn meta(&self, field: &ShapeField<'_>, introspection: &mut Map<String, Value>) -> Value {
+        match field.field.name.node.as_str() {
+            "__typename" => Value::from(self.root),
+            _ => without_nulls(introspection.remove(field.key).unwrap_or_default()),
+        }
+    }
+
+    /// The part of the answer that a root field is, and what is wrong with it; `None` if the whole answer is lost with it.
+    /// A value is cut to what was selected as soon as it is there, so that hardly a whole one is held.
+    async fn part(&self, field: &ShapeField<'_>) -> (Option<Value>, Vec<String>) {
         let Some(ty) = field.ty else {
-            return Some(match field.field.name.node.as_str() {
-                "__typename" => Value::from(self.root),
-                _ => without_nulls(introspection.remove(field.key).unwrap_or_default()),
-            });
+            return (Some(Value::Null), Vec::new());
         };
-        match value {
-            Ok(value) => projector.project(field, ty, &value),
-            Err(message) => {
-                projector.errors.push(message);
-                ty.nullable.then_some(Value::Null)
+        // Nothing more is asked for an answer that is refused.
+        if self.share.full().is_some() {
+            return (Some(Value::Null), Vec::new());
+        }
+        match self.resolve(field).await {
+            Ok(value) => {
+                let mut projector = Projector::new(self.share);
+                let part = projector.project(field, ty, &value);
+                (part, projector.errors)
             }
+            Err(message) => (ty.nullable.then_some(Value::Null), vec![message]),
         }
     }
 }

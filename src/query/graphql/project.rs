@@ -12,6 +12,8 @@ use async_graphql::{Name, Positioned, Value as Constant};
 use serde_json::{Map, Value};
 
 use super::schema::{Schema, base_name};
+use crate::query::Share;
+use crate::query::answers::BYTES_PER_VALUE;
 
 /// The fields that selections of an object come to, in the order of the document.
 #[derive(Debug, Default)]
@@ -127,31 +129,28 @@ impl<'a> Unfolder<'a> {
     }
 }
 
-/// Rough bytes that a value of an answer takes.
-const BYTES_PER_VALUE: usize = 128;
-
 /// Cuts values to shapes and collects what is null but must not be.
 #[derive(Debug)]
-pub(super) struct Projector {
+pub(super) struct Projector<'a> {
     path: Vec<String>,
     pub(super) errors: Vec<String>,
-    /// Values that may still be projected.
-    left: usize,
+    /// Has room for what is projected.
+    share: &'a Share,
 }
 
-impl Projector {
-    /// Stops after so many values.
-    pub(super) fn new(max_values: usize) -> Projector {
+impl<'a> Projector<'a> {
+    /// Stops when the answer has no more room.
+    pub(super) fn new(share: &'a Share) -> Projector<'a> {
         Projector {
             path: Vec::new(),
             errors: Vec::new(),
-            left: max_values,
+            share,
         }
     }
 
     /// Whether it stopped: what was projected last is not whole.
-    pub(super) fn is_full(&self) -> bool {
-        self.left == 0
+    fn is_full(&self) -> bool {
+        self.share.full().is_some()
     }
 
     /// The selected part of the value of a field; `None` if a null that must not be takes the field's object with it.
@@ -169,7 +168,7 @@ impl Projector {
     }
 
     fn value(&mut self, ty: &Type, shape: &Shape<'_>, value: &Value) -> Option<Value> {
-        self.left = self.left.saturating_sub(weight(value));
+        self.share.take(weight(value));
         let projected = match (&ty.base, value) {
             (_, Value::Null) => {
                 if !ty.nullable {
@@ -260,6 +259,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::query::service::fake::{FakeStore, context};
 
     /// Cuts the value of the first root field.
     fn cut(query: &str, value: &Value) -> (Option<Value>, Vec<String>) {
@@ -273,7 +273,9 @@ mod tests {
         let (_, operation) = document.operations.iter().next().unwrap();
         let shape = unfolder.unfold("Query", &[&operation.node.selection_set.node]);
         let field = &shape.fields[0];
-        let mut projector = Projector::new(1000);
+        let answers = context(FakeStore::default()).answers;
+        let share = answers.share(1000);
+        let mut projector = Projector::new(&share);
         let cut = projector.project(field, field.ty.unwrap(), value);
         (cut, projector.errors)
     }
@@ -332,8 +334,10 @@ mod tests {
         let (_, operation) = document.operations.iter().next().unwrap();
         let shape = unfolder.unfold("Query", &[&operation.node.selection_set.node]);
         let field = &shape.fields[0];
+        let answers = context(FakeStore::default()).answers;
         for (max_values, is_full) in [(1802, false), (1801, true), (100, true)] {
-            let mut projector = Projector::new(max_values);
+            let share = answers.share(max_values);
+            let mut projector = Projector::new(&share);
             let cut = projector.project(field, field.ty.unwrap(), &services);
             assert_eq!(projector.is_full(), is_full, "{max_values}");
             assert_eq!(cut.is_some(), max_values > 1800, "{max_values}");

@@ -8,6 +8,7 @@ use tower::ServiceExt;
 
 use super::*;
 use crate::model::row::Cell;
+use crate::query::Answers;
 use crate::query::service::fake::{FakeStore, context, row, schema};
 use crate::storage::{Relation, SegmentData, ServiceTraffic};
 
@@ -271,6 +272,44 @@ async fn every_answer_that_a_limit_cuts_says_so() {
             String::from_utf8_lossy(&bytes)
         );
     }
+}
+
+#[tokio::test]
+async fn an_answer_holds_its_room_until_it_is_sent() {
+    let service = |i: usize| ServiceTraffic {
+        name: format!("service-{i}"),
+        node_type: 0,
+    };
+    let store = FakeStore {
+        services: (0..200).map(service).collect(),
+        ..FakeStore::default()
+    };
+    let mut cx = context(store);
+    // Room for the values of one answer, but not beside the text of another.
+    cx.answers = Answers::new(100_000, cx.metrics.refused_answers.clone());
+    let cx = Arc::new(cx);
+    let app = router(Api::build().unwrap(), cx.clone(), HttpSettings::default());
+    let ask = async || {
+        let body = r#"{"query":"{ getAllServices(duration: {start: \"2020-09-15\", end: \"2020-09-16\", step: DAY}) { name } }"}"#;
+        let request = Request::post("/graphql").body(Body::from(body)).unwrap();
+        app.clone().oneshot(request).await.unwrap()
+    };
+    let text = async |response: Response<Body>| {
+        let bytes = to_bytes(response.into_body(), usize::MAX).await.unwrap();
+        String::from_utf8(bytes.to_vec()).unwrap()
+    };
+    let held = ask().await;
+    let bytes = cx.answers.bytes();
+    assert!((4_000..10_000).contains(&bytes), "{bytes}");
+    let refused = ask().await;
+    assert_eq!(
+        text(refused).await,
+        r#"{"errors":[{"message":"answers under way hold too much, ask again or for less"}]}"#
+    );
+    assert_eq!(cx.metrics.refused_answers.get(), 1);
+    assert!(text(held).await.contains("service-199"));
+    assert_eq!(cx.answers.bytes(), 0);
+    assert!(text(ask().await).await.contains("service-199"));
 }
 
 #[test]

@@ -9,7 +9,7 @@ use crate::model::row::{Cell, Row, RowKey};
 use crate::model::schema::{Model, Schema};
 use crate::model::scope::Scope;
 use crate::model::time_bucket::Zone;
-use crate::query::{AliasLookup, Components, QueryContext, QueryLimits, QueryMetrics};
+use crate::query::{AliasLookup, Answers, Components, QueryContext, QueryLimits, QueryMetrics};
 use crate::storage::*;
 use crate::util::clock::Clock;
 
@@ -279,6 +279,7 @@ fn components() -> Components {
 
 /// A context around the store; it is 2020-09-15 10:59:30 UTC, and the file has one dashboard, `APM`.
 pub(in crate::query) fn context(store: FakeStore) -> QueryContext<FakeStore> {
+    let metrics = QueryMetrics::register(&prometheus::Registry::new()).unwrap();
     QueryContext {
         storage: Arc::new(store),
         schema: Arc::new(schema()),
@@ -294,7 +295,8 @@ pub(in crate::query) fn context(store: FakeStore) -> QueryContext<FakeStore> {
             is_disabled: false,
         }],
         limits: QueryLimits::default(),
-        metrics: QueryMetrics::register(&prometheus::Registry::new()).unwrap(),
+        answers: Answers::new(32 << 20, metrics.refused_answers.clone()),
+        metrics,
         creating_profile_task: Default::default(),
         health: None,
     }
