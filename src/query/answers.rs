@@ -12,6 +12,8 @@ pub(super) const BYTES_PER_VALUE: usize = 192;
 pub(super) const MAX_VALUES: usize = 500_000;
 /// Values that are taken from the shared bound at once, so that answers seldom meet there.
 const CHUNK: usize = 128;
+/// Bytes that an answer may always hold: a small question is answered beside whatever runs.
+const ALWAYS: usize = 8 * CHUNK * BYTES_PER_VALUE;
 
 /// Why an answer gets no more values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -69,7 +71,8 @@ impl Answers {
             .bytes
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |all| {
                 let after = all.saturating_add(more);
-                (after <= self.bound || all == own).then_some(after)
+                let is_free = after <= self.bound || all == own || own + more <= ALWAYS;
+                is_free.then_some(after)
             });
         taken.is_ok()
     }
@@ -93,7 +96,7 @@ impl Share {
         }
         let values = self.values.fetch_add(values, Ordering::Relaxed) + values;
         if values >= self.max_values {
-            let _ = self.full.set(Full::One(self.max_values));
+            self.full.get_or_init(|| Full::One(self.max_values));
             return;
         }
         let own = self.bytes.load(Ordering::Relaxed);
@@ -105,6 +108,8 @@ impl Share {
             self.bytes.fetch_add(more, Ordering::Relaxed);
         } else if self.full.set(Full::All).is_ok() {
             self.answers.refused.inc();
+            // At once, or those that meet at the bound would all be refused where one is enough.
+            self.shrink(0);
         }
     }
 
@@ -138,20 +143,21 @@ mod tests {
 
     #[test]
     fn two_answers_that_together_pass_the_bound_are_one() {
-        let answers = answers(10 * CHUNK);
+        let answers = answers(100 * CHUNK);
         let (first, second) = (answers.begin(), answers.begin());
-        first.take(6 * CHUNK);
-        second.take(4 * CHUNK);
+        first.take(60 * CHUNK);
+        second.take(40 * CHUNK);
         assert_eq!((first.full(), second.full()), (None, None));
         assert_eq!(answers.bytes(), answers.bound);
         second.take(1);
         second.take(1);
         assert_eq!((first.full(), second.full()), (None, Some(Full::All)));
         assert_eq!(answers.refused.get(), 1);
-        drop(second);
-        first.take(4 * CHUNK);
+        // The room of the second is there for the first, before its client has heard of it.
+        first.take(40 * CHUNK);
         assert_eq!((first.full(), answers.bytes()), (None, answers.bound));
         first.shrink(7);
+        drop(second);
         assert_eq!(answers.bytes(), 7);
         drop(first);
         assert_eq!(answers.bytes(), 0);
@@ -163,9 +169,10 @@ mod tests {
         let alone = answers.share(30 * CHUNK);
         alone.take(20 * CHUNK);
         assert_eq!(alone.full(), None);
-        let other = answers.begin();
-        other.take(1);
-        assert_eq!(other.full(), Some(Full::All));
+        let (small, other) = (answers.begin(), answers.begin());
+        small.take(8 * CHUNK);
+        other.take(8 * CHUNK + 1);
+        assert_eq!((small.full(), other.full()), (None, Some(Full::All)));
         alone.take(10 * CHUNK);
         assert_eq!(alone.full(), Some(Full::One(30 * CHUNK)));
         assert_eq!(answers.refused.get(), 1);

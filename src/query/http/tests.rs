@@ -281,12 +281,12 @@ async fn an_answer_holds_its_room_until_it_is_sent() {
         node_type: 0,
     };
     let store = FakeStore {
-        services: (0..200).map(service).collect(),
+        services: (0..1000).map(service).collect(),
         ..FakeStore::default()
     };
     let mut cx = context(store);
     // Room for the values of one answer, but not beside the text of another.
-    cx.answers = Answers::new(100_000, cx.metrics.refused_answers.clone());
+    cx.answers = Answers::new(400_000, cx.metrics.refused_answers.clone());
     let cx = Arc::new(cx);
     let app = router(Api::build().unwrap(), cx.clone(), HttpSettings::default());
     let ask = async || {
@@ -300,16 +300,16 @@ async fn an_answer_holds_its_room_until_it_is_sent() {
     };
     let held = ask().await;
     let bytes = cx.answers.bytes();
-    assert!((4_000..10_000).contains(&bytes), "{bytes}");
+    assert!((20_000..40_000).contains(&bytes), "{bytes}");
     let refused = ask().await;
     assert_eq!(
         text(refused).await,
         r#"{"errors":[{"message":"answers under way hold too much, ask again or for less"}]}"#
     );
     assert_eq!(cx.metrics.refused_answers.get(), 1);
-    assert!(text(held).await.contains("service-199"));
+    assert!(text(held).await.contains("service-999"));
     assert_eq!(cx.answers.bytes(), 0);
-    assert!(text(ask().await).await.contains("service-199"));
+    assert!(text(ask().await).await.contains("service-999"));
 }
 
 #[test]

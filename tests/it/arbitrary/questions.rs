@@ -14,7 +14,7 @@ use oap::model::time_bucket::Zone;
 use oap::query::graphql::Api;
 use oap::query::http::{HttpSettings, router};
 use oap::query::service::template_file;
-use oap::query::{AliasLookup, QueryContext, QueryLimits, QueryMetrics};
+use oap::query::{AliasLookup, Answers, QueryContext, QueryLimits, QueryMetrics};
 use oap::storage::Backend;
 use oap::storage::embedded::Embedded;
 use oap::util::clock::Clock;
@@ -187,6 +187,7 @@ fn check(target: Target, body: impl Fn(&[u8]) -> Result<Vec<u8>>) -> Result<()> 
         }
         anyhow::Ok(())
     })?;
+    let metrics = QueryMetrics::register(&Registry::new())?;
     let context = QueryContext {
         storage,
         schema: Arc::clone(schema),
@@ -198,7 +199,8 @@ fn check(target: Target, body: impl Fn(&[u8]) -> Result<Vec<u8>>) -> Result<()> 
             "../../../config/ui-initialized-templates.yml"
         ))?,
         limits: QueryLimits::default(),
-        metrics: QueryMetrics::register(&Registry::new())?,
+        answers: Answers::new(32 << 20, metrics.refused_answers.clone()),
+        metrics,
         creating_profile_task: Default::default(),
         health: None,
     };
