@@ -16,7 +16,7 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LOOK_TIMEOUT: Duration = Duration::from_secs(30);
 /// What is said of a value that is refused.
 const MAX_MISTAKES: usize = 10;
-/// Between two failures that are said while a centre stays away: some say something else each time, such as the time.
+/// After so long a failure is said again while it lasts.
 const SAY_AGAIN_MS: i64 = 10 * 60 * 1000;
 
 /// Knows what values mean.
@@ -86,6 +86,8 @@ struct Said {
     reason: String,
     /// Epoch milliseconds.
     at_ms: i64,
+    /// How often it came since and was not said.
+    held_back: u64,
 }
 
 /// Watches the keys of one centre.
@@ -191,10 +193,11 @@ impl<A: Apply> Watch<A> {
             }
             Err(error) => {
                 let reason = error.to_string();
-                if self.is_news(&reason) {
+                if let Some(held_back) = self.admit(&reason) {
                     tracing::warn!(
                         provider,
                         reason,
+                        held_back,
                         "the configuration centre cannot be read, what is in use stays"
                     );
                 }
@@ -203,17 +206,25 @@ impl<A: Apply> Watch<A> {
         }
     }
 
-    /// Whether a failure is to be said, which it then counts as.
-    fn is_news(&mut self, reason: &str) -> bool {
+    /// Whether a failure is to be said, which it then counts as: if it is another one, or the last time is long ago. Then how
+    /// many were not said since.
+    fn admit(&mut self, reason: &str) -> Option<u64> {
         let at_ms = self.clock.now_ms();
-        let is_news = self.said.as_ref().is_none_or(|said| {
-            said.reason != reason && at_ms.abs_diff(said.at_ms) >= SAY_AGAIN_MS.unsigned_abs()
-        });
-        if is_news {
-            let reason = reason.to_owned();
-            self.said = Some(Said { reason, at_ms });
+        let mut held_back = 0;
+        if let Some(said) = &mut self.said {
+            let is_old = at_ms.abs_diff(said.at_ms) >= SAY_AGAIN_MS.unsigned_abs();
+            if said.reason == reason && !is_old {
+                said.held_back += 1;
+                return None;
+            }
+            held_back = said.held_back;
         }
-        is_news
+        self.said = Some(Said {
+            reason: reason.to_owned(),
+            at_ms,
+            held_back: 0,
+        });
+        Some(held_back)
     }
 
     /// A blank value is as none: nobody means one.

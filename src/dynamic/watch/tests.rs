@@ -92,25 +92,30 @@ fn only_what_is_new_is_handed_on() {
 }
 
 #[test]
-fn a_failure_is_said_once_also_if_it_says_something_else_each_time() {
+fn a_failure_is_said_if_it_is_another_one_or_the_last_time_is_long_ago() {
     let now_ms = Arc::new(AtomicI64::new(0));
     let mut watch = Watch {
         clock: Clock::Fixed(Arc::clone(&now_ms)),
         ..watch(&Registry::new("h", 1))
     };
-    for (at_ms, reason, is_news) in [
-        (0, "away", true),
-        (SAY_AGAIN_MS, "away", false),
-        (SAY_AGAIN_MS, "at 10:00", true),
-        (SAY_AGAIN_MS + 5000, "at 10:05", false),
-        (SAY_AGAIN_MS * 2 - 1, "away", false),
-        (SAY_AGAIN_MS * 2, "away", true),
+    for (at_ms, reason, want) in [
+        (0, "away", Some(0)),
+        (1000, "away", None),
+        (SAY_AGAIN_MS - 1, "away", None),
+        // It still lasts.
+        (SAY_AGAIN_MS, "away", Some(2)),
+        (SAY_AGAIN_MS + 1000, "away", None),
+        // Something else is wrong now.
+        (SAY_AGAIN_MS + 2000, "no right to read", Some(1)),
+        (SAY_AGAIN_MS + 3000, "no right to read", None),
+        (SAY_AGAIN_MS * 2 + 1000, "no right to read", None),
+        (SAY_AGAIN_MS * 2 + 2000, "no right to read", Some(2)),
     ] {
         now_ms.store(at_ms, Ordering::Relaxed);
-        assert_eq!(watch.is_news(reason), is_news, "{at_ms} {reason}");
+        assert_eq!(watch.admit(reason), want, "{at_ms} {reason}");
     }
     watch.said = None;
-    assert!(watch.is_news("away"));
+    assert_eq!(watch.admit("no right to read"), Some(0));
 }
 
 #[tokio::test(start_paused = true)]
