@@ -1,19 +1,21 @@
 //! `oap alarm explain`: what rules would have made of the values that are stored, check by check.
 //!
-//! Every check is given the last value of its minute, which in a running server may still change after the check.
+//! Every check is given the last value of its minute, which in a running server may still change after the check. What lies
+//! before the first day that is asked for is read as far as it decides how the first checks end, but not told.
 
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::sync::Arc;
 
 use anyhow::{Context, bail, ensure};
+use jiff::ToSpan;
 
 use super::stages::{self, Program, Purpose};
 use super::storage_tool::existing_folder;
 use super::zone;
 use crate::alarm::entity::{AlarmEntity, EntityKind};
 use crate::alarm::running::limits;
-use crate::alarm::window::{Outcome, Window};
+use crate::alarm::window::{Limits, Outcome, Window};
 use crate::config::{AlarmSelection, Configuration};
 use crate::dsl::alarm::AlarmRule;
 use crate::model::minute_value::Calculated;
@@ -29,12 +31,25 @@ const MINUTE_MS: i64 = 60_000;
 const MAX_MATCHES: usize = 1_000_000;
 
 /// What is stored of the metric of a rule, as the rule sees it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Seen {
+    span: Span,
     values: u64,
     entities: BTreeMap<String, Found>,
     undecodable: u64,
+    /// Also those before the time that is told.
     matches: usize,
+}
+
+/// The time that is explained, in whole minutes since the epoch.
+#[derive(Debug, Clone, Copy)]
+struct Span {
+    /// Values count from here on.
+    lead: i64,
+    /// The first check that is told.
+    first: i64,
+    /// The last one.
+    last: i64,
 }
 
 /// An entity with its minutes since the epoch and whether they match.
@@ -42,6 +57,8 @@ struct Seen {
 struct Found {
     name: String,
     is_about: bool,
+    /// Whether it has values in the time that is told.
+    is_told: bool,
     /// Minutes that match, with their values as text.
     matching: BTreeMap<i64, String>,
 }
@@ -67,10 +84,11 @@ pub async fn explain(
         let (Some(model), Some(scope)) = (schema.model(metric), program.scope(metric)) else {
             continue;
         };
-        let mut seen = Seen::default();
+        let span = Span::new(rule, selection, &zone, Clock::System.now_ms());
+        let mut seen = Seen::new(span);
+        let first_day = zone.day(span.lead.saturating_mul(MINUTE_MS)).unwrap_or(0);
         for day in store.days(model).await? {
-            let is_wanted = selection.from.is_none_or(|from| day >= from)
-                && selection.to.is_none_or(|to| day <= to);
+            let is_wanted = selection.to.is_none_or(|to| day <= to) && day >= first_day;
             if is_wanted {
                 seen.read(&store, model, day, (rule, scope, &zone)).await?;
             }
@@ -103,7 +121,44 @@ fn selected<'a>(
     Ok(rules.iter().filter(is_wanted).collect())
 }
 
+impl Span {
+    /// No check is told that has not been at `now_ms`.
+    fn new(rule: &AlarmRule, selection: &AlarmSelection, zone: &Zone, now_ms: i64) -> Span {
+        let minute = |at| Some(zone.epoch_ms(at)?.div_euclid(MINUTE_MS));
+        let first = selection.from.and_then(|from| minute(start_of(from)?));
+        let end = selection
+            .to
+            .and_then(|to| minute(start_of(to)?.checked_add(1.day()).ok()?));
+        let now = now_ms.div_euclid(MINUTE_MS);
+        let Limits {
+            period,
+            count,
+            silence,
+        } = limits(rule);
+        // A window is full after its period, enough checks found so after the count, and an alarm is over after the silence.
+        let lead = period
+            .saturating_add(i64::try_from(count).unwrap_or(i64::MAX))
+            .saturating_add(silence.max(0));
+        let first = first.unwrap_or(0);
+        Span {
+            lead: first.saturating_sub(lead).max(0),
+            first,
+            last: end.map_or(now, |end| now.min(end - 1)),
+        }
+    }
+}
+
 impl Seen {
+    fn new(span: Span) -> Seen {
+        Seen {
+            span,
+            values: 0,
+            entities: BTreeMap::new(),
+            undecodable: 0,
+            matches: 0,
+        }
+    }
+
     async fn read(
         &mut self,
         store: &Store,
@@ -144,14 +199,20 @@ impl Seen {
         ) else {
             return;
         };
-        self.values += 1;
+        let minute = at_ms.div_euclid(MINUTE_MS);
+        if !(self.span.lead..=self.span.last).contains(&minute) {
+            return;
+        }
+        let is_told = minute >= self.span.first;
+        self.values += u64::from(is_told);
         if !self.entities.contains_key(id) {
             let Ok(entity) = AlarmEntity::parse(kind, id) else {
-                self.undecodable += 1;
+                self.undecodable += u64::from(is_told);
                 return;
             };
             let found = Found {
                 is_about: rule.is_about(&entity.name),
+                is_told: false,
                 name: entity.name,
                 matching: BTreeMap::new(),
             };
@@ -164,11 +225,12 @@ impl Seen {
                 (rule.matches_list(values), texts.join(","))
             }
         };
-        if let Some(found) = self.entities.get_mut(id)
-            && is_match
-            && found.is_about
-        {
-            found.matching.insert(at_ms / MINUTE_MS, text);
+        let Some(found) = self.entities.get_mut(id) else {
+            return;
+        };
+        found.is_told |= is_told;
+        if is_match && found.is_about {
+            found.matching.insert(minute, text);
             self.matches += 1;
         }
     }
@@ -180,7 +242,9 @@ impl Seen {
         let threshold = fields.threshold.iter();
         let threshold = threshold.map(|t| t.map_or_else(|| "-".to_owned(), |t| t.to_string()));
         let threshold: Vec<String> = threshold.collect();
-        let left_out = self.entities.values().filter(|found| !found.is_about);
+        let told = || self.entities.values().filter(|found| found.is_told);
+        let left_out = told().filter(|found| !found.is_about);
+        let matching = told().map(|found| found.matching.range(self.span.first..).count());
         writeln!(
             out,
             "{}: {} {op} {} in {} of {} minutes, found by {} checks; {} checks silent after an alarm",
@@ -196,32 +260,38 @@ impl Seen {
             out,
             "  {} values of {} entities, {} of which its names leave out; {} values match",
             self.values,
-            self.entities.len(),
+            told().count(),
             left_out.count(),
-            self.matches
+            matching.sum::<usize>()
         )?;
         if self.undecodable > 0 {
             let values = self.undecodable;
             writeln!(out, "  {values} values are of ids that name no entity")?;
         }
         for found in self.entities.values() {
-            found.tell(rule, zone, out)?;
+            found.tell(rule, self.span, zone, out)?;
         }
         Ok(())
     }
 }
 
 impl Found {
-    /// A line for each check from the first match until everything is as before it.
-    fn tell(&self, rule: &AlarmRule, zone: &Zone, out: &mut impl Write) -> anyhow::Result<()> {
+    /// A line for each check from the first match until everything is as before it, or the time is over.
+    fn tell(
+        &self,
+        rule: &AlarmRule,
+        span: Span,
+        zone: &Zone,
+        out: &mut impl Write,
+    ) -> anyhow::Result<()> {
         let limits = limits(rule);
         let mut ahead = self.matching.iter().peekable();
         let mut fired = 0;
         let mut lines = Vec::new();
-        while let Some((first, _)) = ahead.peek() {
+        while let Some((first, _)) = ahead.peek().filter(|(first, _)| **first <= span.last) {
             let mut window = Window::new(**first);
             let mut minute = **first;
-            loop {
+            while minute <= span.last {
                 let value = ahead
                     .next_if(|(at, _)| **at == minute)
                     .map(|(_, text)| text);
@@ -229,13 +299,15 @@ impl Found {
                     window.add(minute, true, limits);
                 }
                 let outcome = window.check(minute, limits);
-                fired += usize::from(outcome == Outcome::Fires);
-                let value = value.map_or("no match", String::as_str);
-                lines.push(format!(
-                    "    {}  {value}: {}",
-                    wall_clock(zone, minute),
-                    words(outcome, rule)
-                ));
+                if minute >= span.first {
+                    fired += usize::from(outcome == Outcome::Fires);
+                    let value = value.map_or("no match", String::as_str);
+                    lines.push(format!(
+                        "    {}  {value}: {}",
+                        wall_clock(zone, minute),
+                        words(outcome, rule)
+                    ));
+                }
                 minute += 1;
                 if window.is_like_new() {
                     break;
@@ -268,3 +340,6 @@ fn words(outcome: Outcome, rule: &AlarmRule) -> String {
         Outcome::Silent(left) => format!("silent, for {} more checks", left.max(0)),
     }
 }
+
+#[cfg(test)]
+mod tests;
