@@ -22,7 +22,9 @@ const MAX_PER_REQUEST: usize = 1000;
 const ATTEMPTS: u32 = 11;
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-/// How long what is queued may take after the shutdown began.
+/// Between attempts once it is to end.
+const LAST_PAUSE: Duration = Duration::from_millis(500);
+/// How long what is queued may take once it is to end.
 const GRACE: Duration = Duration::from_secs(3);
 
 /// Counters of all hooks, by their names.
@@ -120,6 +122,11 @@ impl Hook {
         (hook, task)
     }
 
+    /// As counters and the log name it.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Says that it ends because it is not wanted any more, not because the server ends.
     pub(super) fn removed(&self) {
         self.is_removed.store(true, Ordering::Relaxed);
@@ -150,8 +157,8 @@ impl Hook {
 }
 
 impl HookTask {
-    /// Works until the [`Hook`] is dropped and all is sent. After `stop` nothing is sent twice, and what is left after some
-    /// seconds is dropped and counted.
+    /// Works until the [`Hook`] is dropped and all is sent. What is left some seconds after `stop` is dropped and counted;
+    /// until then it is sent again as often as it fails.
     pub async fn run(mut self, stop: CancellationToken) {
         let is_late = async {
             stop.cancelled().await;
@@ -186,11 +193,14 @@ impl HookTask {
         }
     }
 
-    /// Sends alarms, with pauses that get longer; says whether they were taken.
+    /// Sends alarms, with pauses that get longer; says whether they were taken. After `stop` it goes on until it is dropped:
+    /// these alarms have not failed too often, their time is over.
     async fn deliver(&mut self, messages: &[AlarmMessage], stop: &CancellationToken) -> bool {
         let count = messages.len();
         let mut pause = FIRST_PAUSE;
-        for attempt in 1..=ATTEMPTS {
+        let mut attempt: u32 = 0;
+        loop {
+            attempt += 1;
             let Err(error) = self.target.send(messages).await else {
                 let sent = self.metrics.sent.with_label_values(&[&*self.name]);
                 sent.inc_by(count as u64);
@@ -210,8 +220,12 @@ impl HookTask {
                     "alarms not sent yet"
                 );
             }
-            if attempt == ATTEMPTS || stop.is_cancelled() {
-                break;
+            if stop.is_cancelled() {
+                tokio::time::sleep(LAST_PAUSE).await;
+                continue;
+            }
+            if attempt >= ATTEMPTS {
+                return false;
             }
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
@@ -219,7 +233,6 @@ impl HookTask {
             }
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
-        false
     }
 
     fn drop_order(&self, order: &Order, reason: &str) {

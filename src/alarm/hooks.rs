@@ -1,5 +1,7 @@
 //! Everyone who is told about alarms, which may change while the server runs.
 
+use std::collections::HashSet;
+use std::mem::{discriminant, take};
 use std::sync::Arc;
 
 use tokio::task::JoinSet;
@@ -10,7 +12,7 @@ use super::message::AlarmMessage;
 use super::target::Target;
 use crate::util::clock::Clock;
 
-/// A receiver with the name of its hook in counters and the log.
+/// A receiver with the name that its hook gets in counters and the log, which says where it stands among those of its kind.
 #[derive(Debug, Clone)]
 pub struct NamedTarget {
     pub name: String,
@@ -19,7 +21,7 @@ pub struct NamedTarget {
 
 #[derive(Debug)]
 struct Active {
-    named: Arc<NamedTarget>,
+    target: Target,
     hook: Hook,
     /// Ends its task.
     stop: CancellationToken,
@@ -48,22 +50,24 @@ impl Hooks {
         }
     }
 
-    /// Alarms go to these from now on. A hook that stays keeps its queue; one that does not has some seconds to send what is
-    /// in it, which is then dropped and counted: nobody could reach a dead one any more.
+    /// Alarms go to these from now on. A hook that stays keeps its queue and its name, wherever it stands now; one that does
+    /// not has some seconds to send what is in it, which is then dropped and counted: nobody could reach a dead one any more.
     pub fn replace(&mut self, wanted: &[Arc<NamedTarget>]) {
         while let Some(ended) = self.tasks.try_join_next() {
             report(ended);
         }
-        let mut before = std::mem::take(&mut self.active);
+        let mut before = take(&mut self.active);
+        let mut new = vec![];
         for named in wanted {
-            let is_it = |known: &Active| {
-                known.named.name == named.name && known.named.target.is_same(&named.target)
-            };
-            let active = match before.iter().position(is_it) {
-                Some(at) => before.swap_remove(at),
-                None => self.start(named),
-            };
-            self.active.push(active);
+            let known = before.iter().position(|k| k.target.is_same(&named.target));
+            match known {
+                Some(at) => self.active.push(before.remove(at)),
+                None => new.push(named),
+            }
+        }
+        for named in new {
+            let name = self.free_name(named, wanted);
+            self.start(name, named.target.clone());
         }
         for gone in before {
             gone.hook.removed();
@@ -71,16 +75,23 @@ impl Hooks {
         }
     }
 
-    fn start(&mut self, named: &Arc<NamedTarget>) -> Active {
-        let (name, target) = (named.name.clone(), named.target.clone());
-        let (hook, task) = Hook::new(name, target, self.metrics.clone(), self.clock.clone());
+    /// The name of a new hook, or if one that was moved has it, another of the same kind: two must not count as one.
+    fn free_name(&self, named: &NamedTarget, wanted: &[Arc<NamedTarget>]) -> String {
+        let taken: HashSet<&str> = self.active.iter().map(|a| a.hook.name()).collect();
+        let kind = discriminant(&named.target);
+        let alike = wanted.iter().filter(|w| discriminant(&w.target) == kind);
+        let names = std::iter::once(&named.name).chain(alike.map(|w| &w.name));
+        // As many names of a kind as hooks of it, so that one is free.
+        let mut free = names.filter(|name| !taken.contains(name.as_str()));
+        free.next().unwrap_or(&named.name).clone()
+    }
+
+    fn start(&mut self, name: String, target: Target) {
+        let (metrics, clock) = (self.metrics.clone(), self.clock.clone());
+        let (hook, task) = Hook::new(name, target.clone(), metrics, clock);
         let stop = self.stop.child_token();
         self.tasks.spawn(task.run(stop.clone()));
-        Active {
-            named: Arc::clone(named),
-            hook,
-            stop,
-        }
+        self.active.push(Active { target, hook, stop });
     }
 
     /// Queues the alarms of a check for everyone. Never waits.

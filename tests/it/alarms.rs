@@ -275,6 +275,8 @@ fn metric(registry: &Registry, line: &str) -> Result<u64> {
     Ok(value.map_or(0, |value| value.parse().unwrap_or(0)))
 }
 
+const AT_SHUTDOWN: &str = ",reason=\"shutdown\"}";
+
 #[tokio::test]
 async fn a_hook_that_refuses_is_asked_again_and_a_dead_one_keeps_no_other() -> Result<()> {
     let registry = Registry::new("h", 1);
@@ -336,9 +338,15 @@ async fn a_hook_that_refuses_is_asked_again_and_a_dead_one_keeps_no_other() -> R
             format!("{}\"refusing\"}}", label("alarm_hook_failures_total")),
             2,
         ),
-        (format!("{}\"dead\"", label("alarm_hook_dropped_total")), 2),
         (
-            format!("{}\"dead_grpc\"", label("alarm_hook_dropped_total")),
+            format!("{}\"dead\"{AT_SHUTDOWN}", label("alarm_hook_dropped_total")),
+            2,
+        ),
+        (
+            format!(
+                "{}\"dead_grpc\"{AT_SHUTDOWN}",
+                label("alarm_hook_dropped_total")
+            ),
             2,
         ),
         (format!("{}\"dead_grpc\"}}", label("alarm_hook_queued")), 0),
@@ -411,5 +419,61 @@ async fn other_hooks_take_over_and_one_that_hangs_does_not_stay() -> Result<()> 
     })
     .await?;
     tokio::time::timeout(DEADLINE, hooks.ended()).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_hook_that_is_moved_keeps_its_queue_and_its_name() -> Result<()> {
+    let registry = Registry::new("h", 1);
+    let stop = CancellationToken::new();
+    let mut hooks = Hooks::new(HookMetrics::new(&registry)?, Clock::System, stop);
+    let slow = Webhook::refusing(1).await?;
+    let (gone, new) = (Webhook::refusing(0).await?, Webhook::refusing(0).await?);
+    let targets = |urls: &[String]| -> Result<Vec<Arc<NamedTarget>>> {
+        let named = (1..).zip(urls).map(|(number, url)| {
+            let (name, target) = (format!("webhook-{number}"), Target::webhook(url)?);
+            Ok(Arc::new(NamedTarget { name, target }))
+        });
+        named.collect()
+    };
+    hooks.replace(&targets(&[gone.url(), slow.url()])?);
+    hooks.queue(&[message(1)?]);
+    // It is refused once, so that it waits while its place changes.
+    wait_until("the first attempt", DEADLINE, async || {
+        ensure!(slow.posted().len() == 1, "{:?}", slow.posted());
+        Ok(())
+    })
+    .await?;
+    hooks.replace(&targets(&[slow.url(), new.url()])?);
+    hooks.queue(&[message(2)?]);
+    tokio::time::timeout(DEADLINE, hooks.ended()).await?;
+    let label = |name: &str| {
+        format!("alarm_hook_sent_total{{sw_backend_instance=\"h_1\",hook=\"{name}\"}}")
+    };
+    // The name of the one that is gone is free for the new one.
+    for (name, want) in [("webhook-1", 2), ("webhook-2", 2)] {
+        let sent = metric(&registry, &label(name))?;
+        ensure!(sent == want, "{name}: {sent}");
+    }
+    ensure!(slow.posted().len() == 3, "{:?}", slow.posted());
+    let text = String::from_utf8(registry.text()?)?;
+    ensure!(!text.contains("alarm_hook_dropped_total{"), "{text}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_hook_is_asked_again_until_the_last_seconds_are_over() -> Result<()> {
+    let registry = Registry::new("h", 1);
+    let refusing = Webhook::refusing(2).await?;
+    let stop = CancellationToken::new();
+    let (name, target) = ("late".to_owned(), Target::webhook(&refusing.url())?);
+    let metrics = HookMetrics::new(&registry)?;
+    let (hook, task) = Hook::new(name, target, metrics, Clock::System);
+    stop.cancel();
+    hook.queue(&[message(1)?]);
+    drop(hook);
+    tokio::time::timeout(DEADLINE, task.run(stop)).await?;
+    let sent = "alarm_hook_sent_total{sw_backend_instance=\"h_1\",hook=\"late\"}";
+    ensure!(metric(&registry, sent)? == 1, "{:?}", refusing.posted());
     Ok(())
 }
