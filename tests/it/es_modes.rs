@@ -75,6 +75,31 @@ async fn no_init_waits_for_templates_and_for_nothing_else() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_there_is_not_created_again() -> Result<()> {
+    const NAMESPACE: &str = "modes_again";
+    let folder = tempfile::tempdir()?;
+    few_metrics(&folder.path().join("config"))?;
+    let command = OapCommand::new(folder.path()).on_elasticsearch(NAMESPACE)?;
+    let init = command.env("JAVA_OPTS", "-Dmode=init");
+    let (first, second) = (init.run().await?, init.run().await?);
+    let console = EsConsole::new(NAMESPACE)?;
+    // It has no days either, as the dashboards.
+    let state = console
+        .ask("GET", &format!("{NAMESPACE}_alarm_state"), None)
+        .await;
+    console.clean().await?;
+    state?;
+    ensure!(!first.stdout.contains("indices.created=0"), "{first:?}");
+    ensure!(
+        second
+            .stdout
+            .contains("templates.created=0 indices.created=0"),
+        "{second:?}"
+    );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn init_that_is_refused_ends_with_the_reason() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let listener = TcpListener::bind("127.0.0.1:0").await?;

@@ -220,7 +220,7 @@ impl Elasticsearch {
         for (index, row) in lacking {
             let body = self.body_if_shadowed(&index, &row.model);
             match self.create_index(&index, body.as_ref()).await {
-                Ok(()) => self.counters.created_indices.inc(),
+                Ok(is_new) => self.counters.created_indices.inc_by(is_new.into()),
                 Err(error) => tracing::debug!(%error, "index that is lacking was not created"),
             }
         }

@@ -30,6 +30,7 @@ const MAX_OBSTACLES: usize = 5;
 
 /// What came of creating indices.
 struct Created {
+    /// Those that were not there.
     count: usize,
     /// Why some could not be created.
     obstacles: Vec<String>,
@@ -53,7 +54,8 @@ impl Elasticsearch {
             obstacles,
         } = self.create_indices(schema, today, SLOTS).await?;
         self.say_obstacles(&obstacles);
-        if self.shadows.is_any() {
+        // Without its template, too, an index comes into being that has no alias.
+        if is_first || created_templates > 0 || self.shadows.is_any() {
             self.look_for_lost(schema).await?;
         }
         if is_first {
@@ -147,7 +149,7 @@ impl Elasticsearch {
 
     /// Creates the indices of a day, and those without days. One that is refused does not keep the others.
     async fn create_indices(&self, schema: &Schema, day: u64, slots: usize) -> Answer<Created> {
-        let stored = self.index_names(day).await?;
+        let stored = self.index_names(schema, day).await?;
         let missing: Vec<(String, Arc<Model>)> = schema
             .models()
             .iter()
@@ -160,14 +162,13 @@ impl Elasticsearch {
             })
             .filter(|(index, _)| !stored.contains(index))
             .collect();
-        let count = missing.len();
-        let obstacles: Vec<Option<String>> = stream::iter(missing)
+        let outcomes: Vec<Result<bool, String>> = stream::iter(missing)
             .map(|(index, model)| async move {
                 let body = self.body_if_shadowed(&index, &model);
                 match self.create_index(&index, body.as_ref()).await {
-                    Ok(()) => Ok(None),
+                    Ok(is_new) => Ok(Ok(is_new)),
                     Err(StorageError::Refused(reason)) => {
-                        Ok(Some(self.obstacle(&model, reason).await?))
+                        Ok(Err(self.obstacle(&model, reason).await?))
                     }
                     Err(error) => Err(error),
                 }
@@ -175,12 +176,10 @@ impl Elasticsearch {
             .buffer_unordered(slots)
             .try_collect()
             .await?;
-        let mut obstacles: Vec<String> = obstacles.into_iter().flatten().collect();
+        let count = outcomes.iter().filter(|o| **o == Ok(true)).count();
+        let mut obstacles: Vec<String> = outcomes.into_iter().filter_map(Result::err).collect();
         obstacles.sort();
-        Ok(Created {
-            count: count - obstacles.len(),
-            obstacles,
-        })
+        Ok(Created { count, obstacles })
     }
 
     /// Why an index was refused, with the remedy if it is known.
@@ -207,12 +206,24 @@ impl Elasticsearch {
         self.keys(&path).await
     }
 
-    /// The indices of a day, and those without days.
-    pub(super) async fn index_names(&self, day: u64) -> Answer<HashSet<String>> {
+    /// The indices of a day.
+    pub(super) async fn daily_names(&self, day: u64) -> Answer<HashSet<String>> {
+        let (prefix, day) = (self.names.prefix(), self.names.first_day(day));
+        let path = format!("/{prefix}*-{day}/_alias?expand_wildcards=open,closed");
+        self.keys(&path).await
+    }
+
+    /// The indices of a day, and those of the models without days.
+    async fn index_names(&self, schema: &Schema, day: u64) -> Answer<HashSet<String>> {
         let prefix = self.names.prefix();
-        let day = self.names.first_day(day);
-        let path =
-            format!("/{prefix}*-{day},{prefix}ui_template*/_alias?expand_wildcards=open,closed");
+        let mut targets = format!("{prefix}*-{}", self.names.first_day(day));
+        for model in schema.models() {
+            if model.kind == ModelKind::Management {
+                // As a pattern: one that is not there must not fail the whole question.
+                targets += &format!(",{}*", self.names.alias(&model.name));
+            }
+        }
+        let path = format!("/{targets}/_alias?expand_wildcards=open,closed");
         self.keys(&path).await
     }
 
@@ -232,10 +243,11 @@ impl Elasticsearch {
         Ok(())
     }
 
-    pub(super) async fn create_index(&self, index: &str, body: Option<&Value>) -> Answer<()> {
+    /// Whether it is new; false if it was there, of which another node may be the reason.
+    pub(super) async fn create_index(&self, index: &str, body: Option<&Value>) -> Answer<bool> {
         let reply = self.client.put(&format!("/{index}"), body).await?;
         if reply.status == 400 && contains(&reply.body, b"resource_already_exists_exception") {
-            return Ok(());
+            return Ok(false);
         }
         if !(200..300).contains(&reply.status) {
             return Err(match refusal(&reply) {
@@ -245,7 +257,7 @@ impl Elasticsearch {
                 other => other,
             });
         }
-        Ok(())
+        Ok(true)
     }
 }
 

@@ -143,13 +143,13 @@ impl Elasticsearch {
     pub(super) async fn create_shadowed(&self, rows: &[Row]) -> Answer<HashMap<String, String>> {
         let mut refused = HashMap::new();
         for (day, indices) in self.shadowed_indices(rows) {
-            let stored = self.index_names(day).await?;
+            let stored = self.daily_names(day).await?;
             for (index, body) in indices {
                 if stored.contains(&index) {
                     continue;
                 }
                 match self.create_index(&index, Some(&body)).await {
-                    Ok(()) => self.counters.created_indices.inc(),
+                    Ok(is_new) => self.counters.created_indices.inc_by(is_new.into()),
                     Err(error @ StorageError::Unavailable(_)) => return Err(error),
                     Err(error) => drop(refused.insert(index, error.to_string())),
                 }
