@@ -238,6 +238,28 @@ async fn a_composable_template_is_named_and_does_no_harm() -> Result<()> {
     Ok(())
 }
 
+/// Someone deleted its template before it came into being.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_index_of_any_day_without_its_alias_is_named_with_the_remedy() -> Result<()> {
+    const NAMESPACE: &str = "layout_lost";
+    const LOST: &str = "layout_lost_service_cpm-20200915";
+    let folder = tempfile::tempdir()?;
+    let command = command(&folder, NAMESPACE)?;
+    let console = EsConsole::new(NAMESPACE)?;
+    let document = json!({"entity_id": "e", "value": 1});
+    console
+        .ask("PUT", &format!("{LOST}/_doc/1"), Some(document))
+        .await?;
+    let log = init(&command).await;
+    console.clean().await?;
+    let log = log?;
+    let warning = line(&log, "indices have no alias")?;
+    for text in ["WARN", LOST, "_reindex", "delete them"] {
+        ensure!(warning.contains(text), "{text}: {warning}");
+    }
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn templates_of_the_user_are_merged_by_their_order() -> Result<()> {
     for (namespace, order, shards, refresh) in [
