@@ -96,7 +96,7 @@ impl Share {
         }
         let values = self.values.fetch_add(values, Ordering::Relaxed) + values;
         if values >= self.max_values {
-            let _ = self.full.set(Full::One(self.max_values));
+            self.full.get_or_init(|| Full::One(self.max_values));
             return;
         }
         let own = self.bytes.load(Ordering::Relaxed);
