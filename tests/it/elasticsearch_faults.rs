@@ -16,7 +16,7 @@ use oap::model::schema::Schema;
 use oap::model::time_bucket::Zone;
 use oap::storage::elasticsearch::{Elasticsearch, ElasticsearchOptions};
 use oap::storage::writer::{WriterMetrics, lane};
-use oap::storage::{Backend, DeadLetters, StorageError, WriteOutcome};
+use oap::storage::{Backend, DeadLetters, StorageError};
 use oap::util::clock::Clock;
 use prometheus::Registry;
 use serde_json::{Value, json};
@@ -25,6 +25,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Barrier;
 use tokio::time::timeout;
 
+use crate::elasticsearch_store::all_stored;
 use crate::fake_es::{Asked, FakeEs, Fault};
 use crate::lanes::count;
 
@@ -294,10 +295,7 @@ async fn requests_are_in_flight_together_and_ask_for_no_refresh() -> Result<()> 
     let rows = rows.collect::<Result<Vec<_>>>()?;
     let outcomes = timeout(Duration::from_secs(60), store.write(&rows)).await??;
     server.abort();
-    ensure!(
-        outcomes.iter().all(|o| *o == WriteOutcome::Stored),
-        "{outcomes:?}"
-    );
+    all_stored(&outcomes)?;
     let asked = asked.lock().unwrap_or_else(PoisonError::into_inner);
     ensure!(asked.len() == 4, "{asked:?}");
     ensure!(

@@ -46,6 +46,15 @@ fn schema() -> Schema {
     schema_of(&["endpoint_traffic"], &[])
 }
 
+/// Fails unless every row was taken.
+pub fn all_stored(outcomes: &[WriteOutcome]) -> Result<()> {
+    ensure!(
+        outcomes.iter().all(|o| *o == WriteOutcome::Stored),
+        "{outcomes:?}"
+    );
+    Ok(())
+}
+
 /// Some of the built-in models, and metrics.
 pub fn schema_of(names: &[&str], metrics: &[MetricDefinition]) -> Schema {
     let all = Schema::build(&[], &[], &[], false);
@@ -265,10 +274,7 @@ async fn an_id_over_512_bytes_is_stored_and_found() -> Result<()> {
     let anywhere: Vec<RowKey> = rows.iter().map(|row| key(row, None)).collect();
     let found_anywhere = store.load(&anywhere).await;
     console.clean().await?;
-    ensure!(
-        outcomes.iter().all(|o| *o == WriteOutcome::Stored),
-        "{outcomes:?}"
-    );
+    all_stored(&outcomes)?;
     for found in [found, found_anywhere?] {
         for (row, found) in rows.iter().zip(found) {
             let found = found.context("not found")?;
@@ -316,7 +322,7 @@ async fn days_share_an_index_when_asked_for() -> Result<()> {
         .ask("GET", "_alias/step_endpoint_traffic", None)
         .await;
     console.clean().await?;
-    ensure!(outcomes.iter().all(|o| *o == WriteOutcome::Stored));
+    all_stored(&outcomes)?;
     let buckets: Vec<Option<u64>> = loaded?
         .iter()
         .map(|row| row.as_ref().map(|row| row.time_bucket))

@@ -15,7 +15,7 @@ use oap::util::clock::Clock;
 use prometheus::Registry;
 use serde_json::{Value, json};
 
-use crate::elasticsearch_store::{options, schema_of};
+use crate::elasticsearch_store::{all_stored, options, schema_of};
 use crate::es_console::EsConsole;
 use crate::lanes::count;
 use crate::oap_process::{OapCommand, few_metrics};
@@ -111,11 +111,7 @@ async fn indices_that_a_composable_template_shadows_are_made_whole_before_they_a
             )?);
         }
         for _ in 0..2 {
-            let outcomes = store.write(&rows).await?;
-            ensure!(
-                outcomes.iter().all(|o| *o == WriteOutcome::Stored),
-                "{outcomes:?}"
-            );
+            all_stored(&store.write(&rows).await?)?;
         }
         store.refresh().await?;
         let found = store.endpoints("b3JkZXI=.1", "", 10).await?;
@@ -186,11 +182,7 @@ async fn an_index_named_like_an_alias_stops_only_its_model_until_it_is_gone() ->
         console.ask("DELETE", TAKEN, None).await?;
         let obstacles = store.install(&schema).await?;
         ensure!(obstacles.is_empty(), "{obstacles:?}");
-        let outcomes = store.write(&rows).await?;
-        ensure!(
-            outcomes.iter().all(|o| *o == WriteOutcome::Stored),
-            "{outcomes:?}"
-        );
+        all_stored(&store.write(&rows).await?)?;
         store.refresh().await?;
         let found = store.endpoints("b3JkZXI=.1", "", 10).await?;
         ensure!(found.len() == 1, "{found:?}");

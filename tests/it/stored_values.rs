@@ -7,11 +7,12 @@ use oap::model::id::metrics_id;
 use oap::model::metrics::{Function, Input, Value};
 use oap::model::row::{Cell, Row, RowKey};
 use oap::model::scope::Scope;
+use oap::storage::Backend;
 use oap::storage::embedded::Embedded;
-use oap::storage::{Backend, WriteOutcome};
 use oap::stream::plan::Item;
 use proptest::prelude::*;
 
+use crate::elasticsearch_store::all_stored;
 use crate::every_metric::compiled;
 
 const ENTITY: &str = "c2hvcA==.1_L29yZGVy";
@@ -61,12 +62,7 @@ async fn come_back(store: &Embedded, measures: &[i64], bucket: u64) -> Result<()
         .map(|(item, value)| row(item, value, bucket))
         .collect();
     let outcomes = store.write(&rows).await?;
-    ensure!(
-        outcomes
-            .iter()
-            .all(|outcome| *outcome == WriteOutcome::Stored),
-        "{outcomes:?}"
-    );
+    all_stored(&outcomes)?;
     let keys = rows.into_iter().map(|row| RowKey {
         model: row.model,
         id: row.id,

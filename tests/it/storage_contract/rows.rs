@@ -8,6 +8,7 @@ use oap::storage::{Backend, TraceFilter, WriteOutcome};
 use std::sync::Arc;
 
 use super::{DAY, MINUTE, NEXT_DAY, Store, ensure_same, text};
+use crate::elasticsearch_store::all_stored;
 
 /// Names that a careless store would trip over.
 const ODD_NAMES: [&str; 5] = [
@@ -339,10 +340,7 @@ pub async fn how_far_rows_reach_is_known<B: Backend>(store: &Store<B>) -> Result
         rows.push(store.row(model, &id, bucket, &[entity, ("value", Cell::Long(1))])?);
     }
     let outcomes = store.backend.write(&rows).await?;
-    ensure!(
-        outcomes.iter().all(|o| *o == WriteOutcome::Stored),
-        "{outcomes:?}"
-    );
+    all_stored(&outcomes)?;
     let reach = store.backend.reach(&models, MINUTE - 10).await?;
     ensure!(reach.newest_minute() == MINUTE + 5, "{reach:?}");
     for (model, bucket, want) in [
