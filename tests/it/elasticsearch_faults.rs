@@ -267,6 +267,35 @@ async fn a_question_to_a_sick_cluster_fails_in_time_and_says_why() -> Result<()>
     Ok(())
 }
 
+/// An index that was created a moment ago is waited for, but not for ever.
+#[tokio::test]
+async fn an_index_whose_shards_are_not_there_yet_is_asked_again() -> Result<()> {
+    const STARTING: &str = r#"{"docs": [{"_index": "fake_x-20200915", "error": {
+        "type": "no_shard_available_action_exception", "reason": "No shard available"}}]}"#;
+    const THERE: &str =
+        r#"{"docs": [{"_index": "fake_x-20200915", "found": true, "_source": {}}]}"#;
+    for (starting, is_read) in [(3, true), (usize::MAX, false)] {
+        let fake = FakeEs::start(move |asked| match asked.number <= starting {
+            true => Fault::Answer(STARTING),
+            false => Fault::Answer(THERE),
+        })
+        .await?;
+        let key = RowKey {
+            model: row(1, 1, MINUTE)?.model,
+            id: "1".to_owned(),
+            time_bucket: Some(MINUTE),
+        };
+        match store(&fake)?.load(&[key]).await {
+            Ok(rows) => ensure!(is_read && rows[0].is_some(), "{rows:?}"),
+            Err(StorageError::Unavailable(text)) => {
+                ensure!(!is_read && text.contains("No shard available"), "{text}");
+            }
+            other => anyhow::bail!("{other:?}"),
+        }
+    }
+    Ok(())
+}
+
 /// Two requests that wait for each other: one at a time would wait for ever.
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_are_in_flight_together_and_ask_for_no_refresh() -> Result<()> {

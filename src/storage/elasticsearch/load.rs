@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::Deserialize;
@@ -25,6 +26,8 @@ pub(super) const MAX_IDS: usize = 1000;
 const MULTI_GET: &str = "/_mget?filter_path=error,status,docs.found,docs._index,docs._source,docs.error.type,docs.error.reason";
 /// Requests in flight.
 const SLOTS: usize = 4;
+/// An index that was created a moment ago has no shard that answers yet: how long to wait for it, each time.
+const STARTING_MS: [u64; 4] = [50, 100, 200, 400];
 
 #[derive(Debug, Deserialize)]
 struct MultiGet {
@@ -40,6 +43,13 @@ pub(super) struct Doc {
     #[serde(rename = "_source")]
     source: Option<Source>,
     error: Option<Cause>,
+}
+
+impl Doc {
+    fn is_of_starting_index(&self) -> bool {
+        let error = self.error.as_ref();
+        error.is_some_and(|error| error.ty == "no_shard_available_action_exception")
+    }
 }
 
 /// Position of a row in the answer, and the row.
@@ -178,7 +188,16 @@ async fn get_groups(client: &Client, groups: Vec<Vec<Value>>) -> Vec<Answer<Vec<
     let lengths: Vec<usize> = groups.iter().map(Vec::len).collect();
     let count = lengths.iter().sum::<usize>();
     let docs: Vec<Value> = groups.into_iter().flatten().collect();
-    let answer: Answer<MultiGet> = client.post(MULTI_GET, &json!({"docs": docs})).await;
+    let body = json!({"docs": docs});
+    let mut answer: Answer<MultiGet> = client.post(MULTI_GET, &body).await;
+    for pause in STARTING_MS.map(Duration::from_millis) {
+        let starts = |answer: &MultiGet| answer.docs.iter().any(Doc::is_of_starting_index);
+        if !answer.as_ref().is_ok_and(starts) {
+            break;
+        }
+        tokio::time::sleep(pause).await;
+        answer = client.post(MULTI_GET, &body).await;
+    }
     let mut docs = match answer {
         Ok(answer) if answer.docs.len() == count => answer.docs.into_iter(),
         Ok(answer) => {
