@@ -1,6 +1,8 @@
 //! The chart: what it renders from values written for the original charts, valid for every Kubernetes that it says it is for.
 
 mod elasticsearch;
+mod keys;
+mod notes;
 mod objects;
 mod rendered;
 mod table;
@@ -25,7 +27,7 @@ oap:
   envoy: {als: {enabled: true}}
   config: {oal: {core.oal: x}, alarm-settings.yml: y, a: {b: {c: z}}}
   secretMounts: [{name: trust, secretName: es-trust, path: /trust/es.jks, subPath: es.jks, defaultMode: 256}]
-  ports: {grpc: 11800, rest: 12800, zipkinreceiver: 9411}
+  ports: {grpc: 11800, rest: 12800, zabbix: 10051}
   antiAffinity: hard
   startupProbe: {tcpSocket: {port: rest}}
   service: {type: LoadBalancer, annotations: {a: b}}
@@ -285,6 +287,20 @@ fn what_cannot_work_is_refused_with_a_reason() -> Result<()> {
             "this server has elasticsearch7, elasticsearch and h2",
         ),
         ("oap.storageType=h2", "set oap.replicas to 1"),
+        ("satellite.enabled=true", "this chart has no satellite"),
+        (
+            "oap.ports.zipkinreceiver=9411",
+            "does not speak the protocols of Zipkin",
+        ),
+        (
+            "oap.ports.zipkinquery=9412",
+            "does not speak the protocols of Zipkin",
+        ),
+        (
+            "elasticsearch.version=8.18.8",
+            "set elasticsearch.enabled to false",
+        ),
+        ("oap.config.a.b.c.d=text", "oap.config.a.b.c is a map"),
     ] {
         let error = Release::default().set(&[set]).render().err();
         let error = error.map(|e| format!("{e:#}")).unwrap_or_default();

@@ -20,17 +20,48 @@
 {{- end -}}
 
 {{- define "skywalking.labels" -}}
-app: {{ .Release.Name }}
+app: {{ .Release.Name | quote }}
 chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 heritage: {{ .Release.Service }}
-release: {{ .Release.Name }}
+release: {{ .Release.Name | quote }}
 {{- end -}}
 
 {{/* What selectors of the original ask for; a Deployment cannot change its own. */}}
 {{- define "skywalking.selector" -}}
-app: {{ .root.Release.Name }}
+app: {{ .root.Release.Name | quote }}
 component: {{ .component | quote }}
-release: {{ .root.Release.Name }}
+release: {{ .root.Release.Name | quote }}
+{{- end -}}
+
+{{/* A value as a text. Helm has every number as a floating one, so that 1000000 would become 1e+06. */}}
+{{- define "skywalking.text" -}}
+{{- if kindIs "invalid" . -}}
+{{- else if and (kindIs "float64" .) (eq (float64 .) (floor .)) -}}
+{{- printf "%.0f" . -}}
+{{- else -}}
+{{- . -}}
+{{- end -}}
+{{- end -}}
+
+{{/* A map of texts, whose values may be written as numbers, true or false. */}}
+{{- define "skywalking.texts" -}}
+{{- $texts := dict -}}
+{{- range $key, $value := . -}}
+{{- $_ := set $texts $key (include "skywalking.text" $value) -}}
+{{- end -}}
+{{- toYaml $texts -}}
+{{- end -}}
+
+{{/* A list, or the text of one. */}}
+{{- define "skywalking.items" -}}
+{{- with . -}}{{- if kindIs "string" . -}}{{- . -}}{{- else -}}{{- toYaml . -}}{{- end -}}{{- end -}}
+{{- end -}}
+
+{{/* A probe asks in one way only: one that is written beside the default's tcpSocket is meant instead of it. */}}
+{{- define "skywalking.probe" -}}
+{{- $asks := 0 -}}
+{{- range list "exec" "grpc" "httpGet" -}}{{- if hasKey $ . -}}{{- $asks = 1 -}}{{- end -}}{{- end -}}
+{{- toYaml (ternary (omit . "tcpSocket") . (eq $asks 1)) -}}
 {{- end -}}
 
 {{- define "skywalking.oap.createsAccount" -}}
@@ -48,16 +79,20 @@ release: {{ .root.Release.Name }}
 {{- end -}}
 {{- end -}}
 
+{{/* Also a mirror of it, whose tags tell. */}}
 {{- define "skywalking.oap.isJavaImage" -}}
-{{- if hasSuffix "apache/skywalking-oap-server" (toString (default "" .Values.oap.image.repository)) -}}yes{{- end -}}
+{{- $own := .Values.oap.image | default dict -}}
+{{- $repository := include "skywalking.text" $own.repository -}}
+{{- $isRelease := regexMatch "^v?([6-9]|10)\\.[0-9]+\\.[0-9]+(-es[67])?$" (include "skywalking.text" $own.tag) -}}
+{{- if or (hasSuffix "apache/skywalking-oap-server" $repository) (and $isRelease (hasSuffix "skywalking-oap-server" $repository)) -}}yes{{- end -}}
 {{- end -}}
 
 {{- define "skywalking.oap.image" -}}
 {{- $own := .Values.oap.image | default dict -}}
 {{- if and $own.repository (not (eq (include "skywalking.oap.isJavaImage" .) "yes")) -}}
-{{- printf "%s:%s" $own.repository (toString (default .Chart.AppVersion $own.tag)) -}}
+{{- printf "%s:%s" $own.repository (include "skywalking.text" (default .Chart.AppVersion $own.tag)) -}}
 {{- else -}}
-{{- printf "%s:%s" .Values.image.repository (toString (default .Chart.AppVersion .Values.image.tag)) -}}
+{{- printf "%s:%s" .Values.image.repository (include "skywalking.text" (default .Chart.AppVersion .Values.image.tag)) -}}
 {{- end -}}
 {{- end -}}
 
@@ -106,11 +141,11 @@ release: {{ .root.Release.Name }}
 {{- if not .Values.elasticsearch.enabled }}
 {{- with .Values.elasticsearch.config.user }}
 - name: SW_ES_USER
-  value: {{ . | quote }}
+  value: {{ include "skywalking.text" . | quote }}
 {{- end }}
 {{- with .Values.elasticsearch.config.password }}
 - name: SW_ES_PASSWORD
-  value: {{ . | quote }}
+  value: {{ include "skywalking.text" . | quote }}
 {{- end }}
 {{- end }}
 {{- end }}
@@ -119,7 +154,14 @@ release: {{ .root.Release.Name }}
 {{- define "skywalking.oap.extraEnv" -}}
 {{- range $name, $value := .Values.oap.env }}
 - name: {{ $name }}
-  value: {{ $value | quote }}
+  value: {{ include "skywalking.text" $value | quote }}
+{{- end }}
+{{- range .Values.oap.secretKeyRefs }}
+- name: {{ .name }}
+  valueFrom:
+    secretKeyRef:
+      name: {{ .secretName }}
+      key: {{ .key }}
 {{- end }}
 {{- end -}}
 
@@ -133,7 +175,7 @@ release: {{ .root.Release.Name }}
 {{- if kindIs "map" $first -}}
 {{- range $b, $second := $first -}}
 {{- if kindIs "map" $second -}}
-{{- range $c, $text := $second -}}{{- $_ := set $files (printf "%s/%s/%s" $a $b $c) (toString $text) -}}{{- end -}}
+{{- range $c, $text := $second -}}{{- if kindIs "map" $text -}}{{- fail (printf "oap.config.%s.%s.%s is a map: files lie at most two folders deep" $a $b $c) -}}{{- end -}}{{- $_ := set $files (printf "%s/%s/%s" $a $b $c) (toString $text) -}}{{- end -}}
 {{- else -}}{{- $_ := set $files (printf "%s/%s" $a $b) (toString $second) -}}{{- end -}}
 {{- end -}}
 {{- else -}}{{- $_ := set $files $a (toString $first) -}}{{- end -}}
@@ -158,6 +200,11 @@ release: {{ .root.Release.Name }}
   {{- end }}
   readOnly: true
 {{- end }}
+{{- range .Values.oap.secretVolumes }}
+- name: {{ .name }}
+  mountPath: {{ default "/skywalking/certs" .mountPath }}
+  readOnly: true
+{{- end }}
 {{- end -}}
 
 {{- define "skywalking.oap.sharedVolumes" -}}
@@ -172,6 +219,14 @@ release: {{ .root.Release.Name }}
     secretName: {{ .secretName }}
     {{- with .defaultMode }}
     defaultMode: {{ . }}
+    {{- end }}
+{{- end }}
+{{- range .Values.oap.secretVolumes }}
+- name: {{ .name }}
+  secret:
+    secretName: {{ .secretName }}
+    {{- with .items }}
+    items: {{- toYaml . | nindent 4 }}
     {{- end }}
 {{- end }}
 {{- end -}}
@@ -208,5 +263,5 @@ imagePullSecrets: {{- toYaml . | nindent 0 }}
 
 {{- define "skywalking.elasticsearch.labels" -}}
 app: {{ .Values.elasticsearch.clusterName }}-{{ .Values.elasticsearch.nodeGroup }}
-release: {{ .Release.Name }}
+release: {{ .Release.Name | quote }}
 {{- end -}}

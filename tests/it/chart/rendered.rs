@@ -31,6 +31,7 @@ pub(super) fn helm(arguments: &[&str]) -> Result<String> {
 
 /// A release to be rendered.
 pub(super) struct Release {
+    chart: String,
     name: String,
     values: String,
     set: Vec<String>,
@@ -40,6 +41,7 @@ pub(super) struct Release {
 impl Default for Release {
     fn default() -> Release {
         Release {
+            chart: chart(),
             name: "skywalking".to_owned(),
             values: String::new(),
             set: vec![],
@@ -51,6 +53,12 @@ impl Default for Release {
 impl Release {
     pub(super) fn named(mut self, name: &str) -> Release {
         name.clone_into(&mut self.name);
+        self
+    }
+
+    /// Of another chart than that of the project.
+    pub(super) fn of(mut self, chart: &Path) -> Release {
+        self.chart = chart.display().to_string();
         self
     }
 
@@ -76,11 +84,10 @@ impl Release {
         let file = tempfile::NamedTempFile::new()?;
         std::fs::write(&file, &self.values)?;
         let path = file.path().display().to_string();
-        let chart = chart();
         let mut arguments = vec![
             "template",
             &self.name,
-            &chart,
+            &self.chart,
             "-n",
             "skywalking",
             "-f",
@@ -109,7 +116,7 @@ pub(super) fn of_kind<'a>(objects: &'a [Value], kind: &str, name: &str) -> Resul
     found.with_context(|| format!("no {kind} {name}"))
 }
 
-/// `NAME=value` of a container in order, `NAME=<path>` for a reference to a field.
+/// `NAME=value` of a container in order, `NAME=<path>` for a reference to a field, `NAME=<key>` for one to a secret.
 pub(super) fn env(container: &Value) -> Vec<String> {
     let variables = container["env"]
         .as_array()
@@ -120,8 +127,10 @@ pub(super) fn env(container: &Value) -> Vec<String> {
         match &v["value"] {
             Value::String(value) => format!("{name}={value}"),
             _ => {
-                let field = &v["valueFrom"]["fieldRef"]["fieldPath"];
-                format!("{name}=<{}>", field.as_str().unwrap_or_default())
+                let from = &v["valueFrom"];
+                let field = from["fieldRef"]["fieldPath"].as_str();
+                let key = from["secretKeyRef"]["key"].as_str();
+                format!("{name}=<{}>", field.or(key).unwrap_or_default())
             }
         }
     });

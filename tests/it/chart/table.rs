@@ -142,7 +142,7 @@ fn every_key_of_the_server_changes_its_field() -> Result<()> {
                 "oap.ports.rest=2",
                 UI,
                 "env",
-                json!("SW_OAP_ADDRESS=http://skywalking-oap:2"),
+                json!("SW_OAP_ADDRESS=skywalking-oap:2"),
             ),
             (
                 "oap.ports.zipkin=3",
@@ -420,7 +420,7 @@ fn every_key_of_the_user_interface_changes_its_field() -> Result<()> {
                 json!("10.0.0.3"),
             ),
             (
-                "ui.service.nodePort=30080",
+                "ui.service.type=NodePort,ui.service.nodePort=30080",
                 SERVICE,
                 "/spec/ports/0/nodePort",
                 json!(30080),
