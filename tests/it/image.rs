@@ -13,14 +13,16 @@ use crate::oap_process::OapCommand;
 use crate::peers::installed;
 use crate::waiting::wait_until;
 
+/// User and group: those of the image, root, and a number that a platform chooses, which is in group 0 there.
+const USERS: [(&str, &str); 3] = [("1000", "1000"), ("0", "0"), ("1000650000", "0")];
 const DEADLINE: Duration = Duration::from_secs(30);
-/// `unshare -m sh -c ENTER sh ROOT VOLUME USER PROGRAM ARGUMENT...`
+/// `unshare -m sh -c ENTER sh ROOT VOLUME USER GROUP PROGRAM ARGUMENT...`
 const ENTER: &str = r#"set -e
-root=$1 volume=$2 user=$3; shift 3
+root=$1 volume=$2 user=$3 group=$4; shift 4
 mount --bind "$root" "$root"
 mount --bind "$volume" "$root/skywalking/data"
 mount -o remount,bind,ro "$root"
-exec unshare --root="$root" --wd=/skywalking --setgid "$user" --setuid "$user" "$@""#;
+exec unshare --root="$root" --wd=/skywalking --setgid "$group" --setuid "$user" "$@""#;
 
 fn project() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -47,16 +49,12 @@ impl Image {
                 std::fs::copy(word, target)?;
             }
         }
-        for user in ["0", "1000"] {
-            let volume = image.volume(user);
-            std::fs::create_dir(&volume)?;
-            let chown = Command::new("chown")
-                .args([user, &volume.display().to_string()])
-                .output()?;
-            ensure!(
-                chown.status.success(),
-                "{chown:?}: this test has to be root"
-            );
+        for (user, _) in USERS {
+            // What lies in the image lies in a new volume.
+            let volume = image.volume(user).display().to_string();
+            let data = image.root().join("skywalking/data").display().to_string();
+            let copied = Command::new("cp").args(["-a", &data, &volume]).output()?;
+            ensure!(copied.status.success(), "{copied:?}");
         }
         Ok(image)
     }
@@ -70,11 +68,11 @@ impl Image {
     }
 
     /// A program of the image with the environment of an `OapCommand`.
-    fn enter(&self, user: &str, program: &str) -> OapCommand {
+    fn enter(&self, (user, group): (&str, &str), program: &str) -> OapCommand {
         let root = self.root().display().to_string();
         let volume = self.volume(user).display().to_string();
         let launcher = [
-            "unshare", "-m", "sh", "-c", ENTER, "sh", &root, &volume, user, program,
+            "unshare", "-m", "sh", "-c", ENTER, "sh", &root, &volume, user, group, program,
         ];
         OapCommand::new(self.folder.path()).through(&launcher)
     }
@@ -83,7 +81,7 @@ impl Image {
 #[tokio::test]
 async fn it_runs_in_a_root_file_system_that_nobody_can_write_to() -> Result<()> {
     let image = Image::build()?;
-    for user in ["1000", "0"] {
+    for user in USERS {
         let server = image
             .enter(user, "/skywalking/bin/oap")
             .argument("--lenient")
@@ -106,8 +104,8 @@ async fn it_runs_in_a_root_file_system_that_nobody_can_write_to() -> Result<()> 
         ensure!(log.contains("configuration as shipped"), "{log}");
         ensure!(!log.contains(" source="), "a shipped file differs: {log}");
         ensure!(
-            image.volume(user).join("dead-letters.jsonl").exists()
-                || image.volume(user).read_dir()?.count() > 0
+            image.volume(user.0).join("dead-letters.jsonl").exists()
+                || image.volume(user.0).read_dir()?.count() > 0
         );
         let ended = probe.run().await?;
         ensure!(ended.status.code() == Some(1), "{ended:?}");
@@ -173,17 +171,74 @@ fn the_dockerfile_says_what_the_image_of_the_original_says() -> Result<()> {
         ensure!(last.lines().any(|l| l == line), "{line}");
     }
     ensure!(last.contains("CMD [\"/skywalking/bin/swctl\"]"), "{last}");
-    ensure!(text.contains("image/rootfs.sh"), "{text}");
+    // Compiled on the builder's platform for the one that is asked for.
+    ensure!(
+        text.contains("RUN image/build.sh \"$TARGETARCH\" /rootfs\n"),
+        "{text}"
+    );
     let toolchain = std::fs::read_to_string(project().join("rust-toolchain.toml"))?;
     let version = toolchain.split('"').nth(1).context("no version")?;
     ensure!(
-        text.contains(&format!("FROM rust:{version}-alpine")),
+        text.contains(&format!(
+            "FROM --platform=$BUILDPLATFORM rust:{version}-bookworm"
+        )),
         "{version}"
     );
     ensure!(
         text.contains(&format!("RUSTUP_TOOLCHAIN={version}\n")),
         "{version}"
     );
+    Ok(())
+}
+
+/// Tools that say what they were called with, and a compiler that makes a file.
+const TOOL: &str = r#"#!/bin/sh
+echo "$(basename "$0") $*" >>"$CALLS"
+for target; do :; done
+[ "$(basename "$0")" = rustup ] && exit
+mkdir -p "$CARGO_TARGET_DIR/$target/release"
+echo "of $target" >"$CARGO_TARGET_DIR/$target/release/oap"
+"#;
+
+#[test]
+fn either_architecture_is_compiled_the_same_way() -> Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir()?;
+    let place = |name: &str| folder.path().join(name);
+    for tool in ["rustup", "cargo"] {
+        std::fs::create_dir_all(place("tools"))?;
+        let path = place("tools").join(tool);
+        std::fs::write(&path, TOOL)?;
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755))?;
+    }
+    let build = |architecture: &str| {
+        let path = std::env::var("PATH").unwrap_or_default();
+        Command::new(project().join("image/build.sh"))
+            .args([architecture, &place(architecture).display().to_string()])
+            .env("PATH", format!("{}:{path}", place("tools").display()))
+            .env("CALLS", place("calls"))
+            .env("CARGO_TARGET_DIR", place("target"))
+            .output()
+    };
+    for (architecture, target) in [
+        ("amd64", "x86_64-unknown-linux-musl"),
+        ("arm64", "aarch64-unknown-linux-musl"),
+    ] {
+        let built = build(architecture)?;
+        ensure!(built.status.success(), "{built:?}");
+        let calls = std::fs::read_to_string(place("calls"))?;
+        let want = format!(
+            "rustup target add {target}\ncargo zigbuild --release --locked --bin oap --target {target}\n"
+        );
+        ensure!(calls.ends_with(&want), "{calls}");
+        let binary = place(architecture).join("skywalking/bin/oap");
+        let text = std::fs::read_to_string(binary)?;
+        ensure!(text == format!("of {target}\n"), "{text}");
+    }
+    for wrong in ["", "riscv64"] {
+        let built = build(wrong)?;
+        ensure!(built.status.code() == Some(2), "{built:?}");
+    }
     Ok(())
 }
 
