@@ -100,7 +100,7 @@ impl Configuration {
         arguments: &Arguments,
         environment: &Environment,
     ) -> Result<Configuration, ConfigError> {
-        let java = JavaOpts::parse(environment.get("JAVA_OPTS").unwrap_or(""));
+        let java = JavaOpts::of(environment);
         let (label, text) = match files.first() {
             Some(file) => (
                 format!("{} ({})", file.name, file.source),
@@ -120,6 +120,10 @@ impl Configuration {
         let unusable = dirs.unusable()?;
         if !unusable.is_empty() {
             notices.push(Notice::UnusableFiles(unusable));
+        }
+        let unread = dirs.unread()?;
+        if !unread.is_empty() {
+            notices.push(Notice::UnreadFiles(unread));
         }
         let mut effective = setting::of_process(&settings, &java, environment, arguments);
         effective.extend(of_modules);

@@ -269,7 +269,7 @@ impl Keeper {
 
     async fn profile_tasks(&self) {
         let shared = &self.shared;
-        let limit = answers::limits(&shared.settings).profile_tasks;
+        let limit = profile::most(&shared.settings);
         while !shared.storage.is_installed() {
             tokio::time::sleep(INSTALLED_POLL).await;
         }

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Shared;
 use super::stages::Stages;
+use super::{Shared, answers};
+use crate::config::Settings;
 use crate::model::id;
 use crate::model::profile::ProfileTask;
 use crate::model::schema::Schema;
@@ -50,6 +51,12 @@ impl ProfileTasks for Tasks {
         };
         tasks.iter().filter(is_new).cloned().collect()
     }
+}
+
+/// How many tasks agents are told of.
+pub(super) fn most(settings: &Settings) -> usize {
+    let in_a_list = answers::limits(settings).profile_tasks;
+    in_a_list.min(settings.core.max_size_of_profile_task)
 }
 
 /// Reads the tasks that are not over, or not for long. `limit` is how many there may be.

@@ -4,11 +4,12 @@ use super::modules::{NEEDS, Support, choices, providers};
 use super::raw::{OFF, Origin, RawConfig};
 use super::section::{Findings, Section, unread};
 use super::telemetry::read_log;
+use super::zone::{time_zone, zone_of_java};
 use super::{
     AnalyzerSettings, Arguments, ClusterSettings, ConfigError, CoreSettings, DynamicSettings,
     EmbeddedSettings, Environment, EnvoySettings, EsSettings, ExporterSettings, JavaOpts, Notice,
     Problem, QuerySettings, ReceiverSettings, RunMode, Setting, Settings, SharingSettings,
-    StorageSettings, TelemetrySettings, time_zone,
+    StorageSettings, TelemetrySettings,
 };
 
 /// Checked settings with what is worth saying about them.
@@ -157,7 +158,11 @@ impl Builder<'_> {
         let (path, name) = of_java
             .or_else(|| environment.get("TZ").map(|z| ("TZ", z)))
             .filter(|(_, name)| !name.is_empty())?;
-        if time_zone(Some(name)).is_none() {
+        let is_zone = match path {
+            "TZ" => time_zone(Some(name)).is_some(),
+            _ => zone_of_java(name).is_some(),
+        };
+        if !is_zone {
             self.findings.problems.push(Problem {
                 path: path.to_owned(),
                 value: Some(name.to_owned()),

@@ -37,10 +37,6 @@ pub struct CoreSettings {
     pub record_data_ttl: u32,
     /// Days to keep metrics and metadata.
     pub metrics_data_ttl: u32,
-    /// Whether recently written values are kept in memory instead of being read back.
-    pub enable_database_session: bool,
-    /// Between two writes of slow statements; zero writes them with every other write.
-    pub top_n_report_period: Duration,
     /// Whether metrics also store the names of their entity.
     pub active_extra_model_columns: bool,
     /// UTF-16 units; longer names are cut. Same for the two below.
@@ -57,7 +53,7 @@ pub struct CoreSettings {
     pub remote_timeout: Duration,
     /// Entries of the network address alias cache.
     pub max_size_of_network_address_alias: usize,
-    /// Entries of the profile task cache.
+    /// Profile tasks that agents are told of.
     pub max_size_of_profile_task: usize,
     /// Snapshots read at once.
     pub max_page_size_of_query_profile_snapshot: usize,
@@ -113,19 +109,15 @@ impl CoreSettings {
             downsampling_hour: has_step("hour"),
             downsampling_day: has_step("day"),
             enable_data_keeper_executor: s.flag("enableDataKeeperExecutor", true),
-            data_keeper_execute_period: s.minutes("dataKeeperExecutePeriod", 5, 1),
+            data_keeper_execute_period: s.minutes("dataKeeperExecutePeriod", 5),
             record_data_ttl: s.count("recordDataTTL", 7),
             metrics_data_ttl: s.count("metricsDataTTL", 3),
-            enable_database_session: s.flag("enableDatabaseSession", false),
-            top_n_report_period: s.minutes("topNReportPeriod", 0, 0),
             active_extra_model_columns: s.flag("activeExtraModelColumns", false),
             service_name_max_length: s.count("serviceNameMaxLength", 70),
             instance_name_max_length: s.count("instanceNameMaxLength", 70),
             endpoint_name_max_length: s.count("endpointNameMaxLength", 150),
             persistent_period: s.seconds("persistentPeriod", 3),
-            dead_letter_file: s
-                .file("deadLetterFile")
-                .unwrap_or_else(|| data_dir.join("dead-letters.jsonl")),
+            dead_letter_file: s.file_or("deadLetterFile", data_dir.join("dead-letters.jsonl")),
             dead_letter_bytes: s.number::<u64>("deadLetterMegabytes", 64, 0..=1 << 20) << 20,
             remote_timeout: s.seconds("remoteTimeout", 20),
             max_size_of_network_address_alias: s.count("maxSizeOfNetworkAddressAlias", 1_000_000),

@@ -78,6 +78,8 @@ pub enum Notice {
     MemoryBudget(u64),
     /// Files in the configuration folders that only a Java server can use.
     UnusableFiles(Vec<String>),
+    /// Files in the configuration folders that have the name of none that the server knows.
+    UnreadFiles(Vec<String>),
 }
 
 impl Notice {
@@ -115,6 +117,10 @@ impl Notice {
             Notice::MemoryBudget(bytes) => (
                 "the heap size of the java options is the memory budget, in bytes",
                 bytes.to_string(),
+            ),
+            Notice::UnreadFiles(files) => (
+                "files that nobody reads, are their names right?",
+                files.join(" "),
             ),
             Notice::UnusableFiles(files) => (
                 "files that only a java server can use: set the log up with OAP_LOG, plug-ins cannot be loaded",

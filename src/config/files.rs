@@ -66,6 +66,10 @@ pub const FETCHER_RULES: &str = "fetcher-prom-rules";
 pub const ALARM_RULES: &str = "alarm-settings.yml";
 /// The file with the settings.
 pub const APPLICATION: &str = "application.yml";
+/// Lies in the image of the original to be read by people.
+const SAMPLE: &str = "alarm-settings-sample.yml";
+/// Of files that nobody reads.
+const MAX_NAMED: usize = 10;
 /// Files are settings that people write; a larger one is a mistake.
 const MAX_FILE_BYTES: u64 = 16 << 20;
 
@@ -228,6 +232,29 @@ impl ConfigDirs {
                 );
             }
         }
+        Ok(found)
+    }
+
+    /// Files that look like settings and that nobody reads: a name is easily mistyped. Ten at most, and how many more there are.
+    pub fn unread(&self) -> Result<Vec<String>, ConfigError> {
+        let is_setting = |name: &str| {
+            [".yml", ".yaml", ".oal"]
+                .iter()
+                .any(|end| name.ends_with(end))
+        };
+        let is_known = |name: &str| name == SAMPLE || BUILT_IN.iter().any(|(n, _)| *n == name);
+        let mut found = Vec::new();
+        for dir in self.0.iter().flat_map(|layer| &layer.dirs) {
+            for folder in ["", "oal/"] {
+                let names = list(&dir.join(folder), is_setting)?.unwrap_or_default();
+                let names = names.iter().map(|name| format!("{folder}{name}"));
+                let unknown = names.filter(|name| !is_known(name));
+                found.extend(unknown.map(|name| dir.join(name).display().to_string()));
+            }
+        }
+        let more = found.len().saturating_sub(MAX_NAMED);
+        found.truncate(MAX_NAMED);
+        found.extend((more > 0).then(|| format!("and {more} more")));
         Ok(found)
     }
 
@@ -398,6 +425,33 @@ mod tests {
             "{unusable:?}"
         );
         assert!(unusable[1].ends_with("ext-libs/mine.jar"), "{unusable:?}");
+    }
+
+    #[test]
+    fn files_that_nobody_reads_are_named() {
+        let home = tempfile::tempdir().unwrap();
+        let config = home.path().join("ext-config");
+        std::fs::create_dir_all(config.join("oal")).unwrap();
+        for name in [
+            "alarm-settings.yaml",
+            "alarm-settings.yml",
+            "alarm-settings-sample.yml",
+            "log4j2.xml",
+            ".hidden.yml",
+            "oal/core.oal",
+            "oal/own.oal",
+        ] {
+            std::fs::write(config.join(name), "").unwrap();
+        }
+        let dirs = ConfigDirs(vec![Layer::of_home(home.path())]);
+        let named = |name: &str| config.join(name).display().to_string();
+        let want = ["alarm-settings.yaml", "oal/own.oal"].map(named);
+        assert_eq!(dirs.unread().unwrap(), want);
+        for i in 0..20 {
+            std::fs::write(config.join(format!("{i}.yml")), "").unwrap();
+        }
+        let many = dirs.unread().unwrap();
+        assert_eq!((many.len(), many[10].as_str()), (11, "and 12 more"));
     }
 
     #[test]

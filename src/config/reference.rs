@@ -23,6 +23,7 @@ const ELSEWHERE: &str = "\
 | name | default | effect |
 |---|---|---|
 | `JAVA_OPTS` | (empty) | Split at white space. `-Dmode=init` creates what the store needs and ends, `-Dmode=no-init` waits for it instead of creating it. `-DNAME=value` comes before the variable `NAME`. `-Dmodule.provider.key=value` replaces a key of the selected provider. `-Duser.timezone` is the time zone. `-Xmx` is what queues and values may take together. Other options are named once in the log. |
+| `JAVA_TOOL_OPTIONS`, `_JAVA_OPTIONS` | (empty) | The same, as every JVM reads them: the first before `JAVA_OPTS`, the second after it, with quotes around what has white space. |
 | `TZ` | that of the machine | Time zone of minutes, hours and days, which names of indices follow; `-Duser.timezone` comes before it. |
 | `OAP_LOG` | `info` | Levels of the log, such as `warn` or `info,oap::storage=debug`. |
 | `OAP_LOG_FORMAT` | `plain` | `plain` or `json`. |
@@ -37,11 +38,12 @@ const HEAD: &str = "\
 Made by `oap config docs` from the shipped [application.yml](../config/application.yml) and what the program does with it; the tests
 compare. A value is looked for in this order: `-Dmodule.provider.key=value` in `JAVA_OPTS`, then what the file says; there, `${NAME:default}`
 is `-DNAME=value` in `JAVA_OPTS`, else the variable `NAME`, else the key `NAME` beside it, else the default. The result is read as YAML again, so that a
-text may carry quotes of its own. `oap config print` shows what is in effect and why, `oap config check` what is wrong.
+text may carry quotes of its own. So a variable counts where the file names it: an `application.yml` of 8.1.0 lacks those that this server adds, whose
+keys are set with `-D` then. `oap config print` shows what is in effect and why, `oap config check` what is wrong.
 
 The selector of a module names its provider; `-` switches the module off. A key that the file does not have has the default of
-the table too, but as in the original `recordDataTTL` is 7 then, `metricsDataTTL` 3, `bulkActions` 2000, `slowDBAccessThreshold` `default:200`,
-`enableDatabaseSession` and `acceptMetricsService` false.
+the table too, but as in the original `recordDataTTL` is 7 then, `metricsDataTTL` 3, `bulkActions` 2000, `slowDBAccessThreshold` `default:200` and
+`acceptMetricsService` false.
 
 ";
 

@@ -99,6 +99,13 @@ impl<'a> Section<'a> {
         (!text.is_empty()).then(|| PathBuf::from(text))
     }
 
+    /// The default if empty.
+    pub fn file_or(&mut self, key: &'static str, default: PathBuf) -> PathBuf {
+        let file = self.file(key).unwrap_or(default);
+        self.took(key, &file.display().to_string());
+        file
+    }
+
     pub fn flag(&mut self, key: &'static str, default: bool) -> bool {
         let Some(data) = self.get(key) else {
             self.took(key, &default.to_string());
@@ -167,9 +174,9 @@ impl<'a> Section<'a> {
         Duration::from_secs(self.count(key, default))
     }
 
-    /// At least `least` minutes.
-    pub fn minutes(&mut self, key: &'static str, default: i64, least: i64) -> Duration {
-        let minutes: u64 = self.number(key, default, least..=i32::MAX.into());
+    /// At least one minute.
+    pub fn minutes(&mut self, key: &'static str, default: i64) -> Duration {
+        let minutes: u64 = self.count(key, default);
         Duration::from_secs(60 * minutes)
     }
 
@@ -220,7 +227,7 @@ impl<'a> Section<'a> {
         let value = self.keys.get(key);
         let text = value.map(|v| match is_secret(key) {
             true => MASK.to_owned(),
-            false => shown(v),
+            false => plain(&shown(v)),
         });
         self.findings.problems.push(Problem {
             path: format!("{}.{key}", self.path),

@@ -107,8 +107,7 @@ fn without_any_setting_the_server_stands_alone() {
     let s = &loaded.settings;
     assert_eq!((s.core.rest_port, s.core.grpc_port), (12800, 11800));
     assert_eq!((s.core.record_data_ttl, s.core.metrics_data_ttl), (3, 7));
-    assert!(s.core.downsampling_hour && s.core.downsampling_day && s.core.enable_database_session);
-    assert_eq!(s.core.top_n_report_period, Duration::from_secs(600));
+    assert!(s.core.downsampling_hour && s.core.downsampling_day);
     assert_eq!(s.core.persistent_period, Duration::from_secs(3));
     assert_eq!(
         (s.core.max_message_size, s.core.grpc_ssl.clone()),
@@ -188,18 +187,24 @@ fn texts_stay_what_they_are_and_numbers_and_flags_are_read_generously() {
     }
     let s = settings(&[
         ("SW_CORE_REST_PORT", "\"13000\""),
-        ("SW_CORE_ENABLE_DATABASE_SESSION", "No"),
+        ("SW_CORE_ENABLE_DATA_KEEPER_EXECUTOR", "No"),
     ]);
     assert_eq!(
-        (s.core.rest_port, s.core.enable_database_session),
+        (s.core.rest_port, s.core.enable_data_keeper_executor),
         (13000, false)
     );
 }
 
 #[test]
 fn dead_letters_have_a_file_and_a_bound() {
-    let core = settings(&[]).core;
+    let loaded = load(None, &[]).unwrap();
+    let core = &loaded.settings.core;
     assert_eq!(core.dead_letter_file, Path::new("data/dead-letters.jsonl"));
+    let shown = |s: &Setting| {
+        s.to_string()
+            .starts_with("core.default.deadLetterFile = data/dead-letters.jsonl")
+    };
+    assert!(loaded.effective.iter().any(shown));
     assert_eq!(core.dead_letter_bytes, 64 << 20);
     let core = settings(&[
         ("SW_CORE_DEAD_LETTER_FILE", "/tmp/d.jsonl"),
@@ -390,7 +395,11 @@ fn settings_that_mean_nothing_here_are_named_if_somebody_set_them() {
 #[test]
 fn tls_needs_its_files() {
     let on = ("SW_CORE_GRPC_SSL_ENABLED", "true");
-    assert_eq!(problems(None, &[on]).len(), 2);
+    let missing = problems(None, &[on]);
+    assert_eq!(missing.len(), 2);
+    // The original's file writes an empty text as two quotes.
+    let is_said = |p: &String| p.contains("Path is \"\", expected the path of a PEM file");
+    assert!(missing.iter().all(is_said), "{missing:?}");
     let s = settings(&[
         on,
         ("SW_CORE_GRPC_SSL_KEY_PATH", "/k"),
@@ -417,4 +426,14 @@ fn access_logs_are_analysed_on_demand() {
         panic!("{unknown:?}");
     };
     assert!(problem.contains("k8s-mesh, or nothing"), "{problem}");
+}
+
+#[test]
+fn a_rule_of_posix_is_a_zone_of_the_system_only() {
+    for (zone, is_zone_of_java) in [("UTC+8", false), ("GMT+8", true), ("CTT", true)] {
+        assert!(load(None, &[("TZ", zone)]).is_ok(), "{zone}");
+        let options = format!("-Duser.timezone={zone}");
+        let loaded = load(None, &[("JAVA_OPTS", &options)]);
+        assert_eq!(loaded.is_ok(), is_zone_of_java, "{zone}");
+    }
 }

@@ -129,3 +129,26 @@ async fn deletions_are_told_and_announced_once() {
         ]
     );
 }
+
+#[tokio::test]
+async fn agents_are_told_of_as_many_profile_tasks_as_two_settings_allow() {
+    let data = tempfile::tempdir().unwrap();
+    for (options, es, most) in [
+        ("", "", 200),
+        ("-Dcore.default.maxSizeOfProfileTask=2", "", 2),
+        ("-Dcore.default.maxSizeOfProfileTask=20000", "", 200),
+        ("", "300", 300),
+    ] {
+        let mut environment = vec![("JAVA_OPTS", options)];
+        if !es.is_empty() {
+            environment.push(("SW_STORAGE", "elasticsearch7"));
+            environment.push(("SW_STORAGE_ES_QUERY_PROFILE_TASK_SIZE", es));
+        }
+        let keeper = keeper(&environment, data.path(), Clock::System).await;
+        assert_eq!(
+            profile::most(&keeper.shared.settings),
+            most,
+            "{options} {es}"
+        );
+    }
+}
