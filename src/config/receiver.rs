@@ -70,6 +70,7 @@ impl SharingSettings {
             "jettyAcceptQueueSize",
             "gRPCThreadPoolSize",
             "gRPCThreadPoolQueueSize",
+            "gRPCSslTrustedCAPath",
         ]);
         SharingSettings {
             host: s.text("host", "0.0.0.0"),

@@ -211,9 +211,8 @@ impl<'a> Section<'a> {
     pub fn without_effect(&mut self, keys: &[&'static str]) {
         for key in keys {
             let value = self.keys.get(*key);
-            let taken = self.known.entry(key).or_default();
-            taken.is_without_effect = true;
-            taken.value = value.map(shown).unwrap_or_default();
+            self.took(key, &value.map(shown).unwrap_or_default());
+            self.known.entry(key).or_default().is_without_effect = true;
             if value.is_some_and(|v| v.origin != Origin::Default) {
                 self.findings
                     .keys_without_effect
@@ -227,7 +226,7 @@ impl<'a> Section<'a> {
         let value = self.keys.get(key);
         let text = value.map(|v| match is_secret(key) {
             true => MASK.to_owned(),
-            false => plain(&shown(v)),
+            false => without_user(&plain(&shown(v))),
         });
         self.findings.problems.push(Problem {
             path: format!("{}.{key}", self.path),
@@ -267,7 +266,7 @@ impl<'a> Section<'a> {
         taken.value = if is_secret(key) && !value.is_empty() {
             MASK.to_owned()
         } else {
-            value.to_owned()
+            without_user(value)
         };
     }
 }
@@ -279,6 +278,18 @@ pub fn is_secret(key: &str) -> bool {
         .iter()
         .any(|word| key.contains(word))
         && key != "secretsmanagementfile"
+}
+
+/// Addresses without the user and the password that they may begin with.
+fn without_user(text: &str) -> String {
+    let hidden = text.split(',').map(|item| match item.rsplit_once('@') {
+        Some((user, rest)) if user.contains(':') => {
+            let scheme = user.find("://").and_then(|end| user.get(..end + 3));
+            format!("{}{MASK}@{rest}", scheme.unwrap_or_default())
+        }
+        _ => item.to_owned(),
+    });
+    hidden.collect::<Vec<_>>().join(",")
 }
 
 /// A value for messages.

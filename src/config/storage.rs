@@ -225,17 +225,29 @@ fn unescaped(text: &str) -> String {
 fn cluster_nodes(s: &mut Section<'_>) -> Vec<String> {
     let nodes = s.list("clusterNodes", "localhost:9200");
     if nodes.is_empty() || !nodes.iter().all(|node| is_node(node)) {
-        s.problem("clusterNodes", "host:port, several with commas between");
+        s.problem(
+            "clusterNodes",
+            "host:port, several with commas between, without scheme and user",
+        );
     }
     nodes
 }
 
+/// Some that would make another address of a URL, or none.
+const NOT_IN_HOSTS: [char; 11] = ['@', ':', ';', ',', '?', '#', '[', ']', '\\', '"', '%'];
+
 /// `host:port`, `[v6]:port`, either with a path behind it.
 fn is_node(node: &str) -> bool {
     let address = node.split('/').next().unwrap_or(node);
+    let is_host = |host: &str| match host.strip_prefix('[').and_then(|h| h.strip_suffix(']')) {
+        Some(v6) => v6.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => {
+            !host.is_empty() && !host.contains(NOT_IN_HOSTS) && !host.contains(char::is_whitespace)
+        }
+    };
     address
         .rsplit_once(':')
-        .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
+        .is_some_and(|(host, port)| is_host(host) && port.parse::<u16>().is_ok())
 }
 
 fn advanced(s: &mut Section<'_>) -> serde_json::Map<String, serde_json::Value> {

@@ -311,7 +311,7 @@ fn every_problem_is_listed_with_path_value_and_expectation() {
     core.default.gRPCPort is "65536" (from SW_CORE_GRPC_PORT), expected a whole number from 0 to 65535
     core.default.gRPCSslEnabled is "maybe" (from SW_CORE_GRPC_SSL_ENABLED), expected true or false
     core.default.recordDataTTL is "" (from SW_CORE_RECORD_DATA_TTL), expected a whole number from 1 to 2147483647
-    storage.elasticsearch.clusterNodes is "localhost" (from SW_STORAGE_ES_CLUSTER_NODES), expected host:port, several with commas between
+    storage.elasticsearch.clusterNodes is "localhost" (from SW_STORAGE_ES_CLUSTER_NODES), expected host:port, several with commas between, without scheme and user
     storage.elasticsearch.advanced is "[1]" (from SW_STORAGE_ES_ADVANCED), expected a JSON object of index settings
     "#);
 }
@@ -436,4 +436,43 @@ fn a_rule_of_posix_is_a_zone_of_the_system_only() {
         let loaded = load(None, &[("JAVA_OPTS", &options)]);
         assert_eq!(loaded.is_ok(), is_zone_of_java, "{zone}");
     }
+}
+
+#[test]
+fn nodes_are_addresses_and_nothing_else() {
+    let nodes = |nodes: &str| {
+        let variables = [
+            ("SW_STORAGE", "elasticsearch7"),
+            ("SW_STORAGE_ES_CLUSTER_NODES", nodes),
+        ];
+        load(None, &variables).map_err(|e| e.to_string())
+    };
+    for right in ["es_1.x-y:9200", "[::1]:9200/path", " a:1 , b:2,"] {
+        assert!(nodes(right).is_ok(), "{right}");
+    }
+    for wrong in ["es", "es:9200;es2:9200", "::1:9200", "[x]:9200", "a b:1"] {
+        assert!(nodes(wrong).is_err(), "{wrong}");
+    }
+    for (wrong, shown) in [
+        ("elastic:secret@es:9200", "\"***@es:9200\""),
+        (
+            "https://elastic:secret@es:9200/x,b:1",
+            "\"https://***@es:9200/x,b:1\"",
+        ),
+    ] {
+        let error = nodes(wrong).unwrap_err();
+        assert!(
+            error.contains(shown) && !error.contains("secret"),
+            "{error}"
+        );
+    }
+    let loaded = load(
+        None,
+        &[
+            ("SW_STORAGE_H2_URL", "x:me:secret@db"),
+            ("JAVA_OPTS", "-Dstorage.h2.password=secret"),
+        ],
+    );
+    let effective = loaded.unwrap().effective;
+    assert!(!effective.iter().any(|s| s.value.contains("secret")));
 }
