@@ -79,11 +79,18 @@ pub struct TlsSettings {
     pub trusted_ca_path: Option<PathBuf>,
 }
 
+/// What `downsampling` may name; minutes are always kept, months were by older versions.
+const STEPS: [&str; 5] = ["Second", "Minute", "Hour", "Day", "Month"];
+
 impl CoreSettings {
     /// Reads `core.default`. Defaults are those of a key that is missing in the file, some of which differ from what the
     /// shipped file says. What this server writes beside the store is in `data_dir`, unless a setting says otherwise.
     pub(super) fn read(s: &mut Section<'_>, data_dir: &Path) -> CoreSettings {
         let downsampling = s.list("downsampling", "Hour,Day");
+        let is_step = |d: &String| STEPS.iter().any(|step| d.eq_ignore_ascii_case(step));
+        if !downsampling.iter().all(is_step) {
+            s.problem("downsampling", "Hour, Day or both");
+        }
         let has_step = |step: &str| downsampling.iter().any(|d| d.eq_ignore_ascii_case(step));
         s.without_effect(&[
             "restMinThreads",
@@ -152,6 +159,12 @@ impl TlsSettings {
         let chain = s.file("gRPCSslCertChainPath");
         let trusted_ca_path = s.file("gRPCSslTrustedCAPath");
         if !is_on {
+            let files = [
+                "gRPCSslKeyPath",
+                "gRPCSslCertChainPath",
+                "gRPCSslTrustedCAPath",
+            ];
+            s.without_effect_as("gRPCSslEnabled is false", &files);
             return None;
         }
         let expected = "the path of a PEM file, because gRPCSslEnabled is true";

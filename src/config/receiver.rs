@@ -72,7 +72,7 @@ impl SharingSettings {
             "gRPCThreadPoolQueueSize",
             "gRPCSslTrustedCAPath",
         ]);
-        SharingSettings {
+        let settings = SharingSettings {
             host: s.text("host", "0.0.0.0"),
             port: s.port("port", 0),
             context_path: s.url_path("contextPath", "/"),
@@ -83,7 +83,20 @@ impl SharingSettings {
             max_message_size: s.bound("maxMessageSize"),
             max_concurrent_calls_per_connection: s.bound("maxConcurrentCallsPerConnection"),
             authentication: s.secret("authentication"),
+        };
+        if settings.port == 0 {
+            s.without_effect_as("port is 0", &["host", "contextPath", "jettyIdleTimeOut"]);
         }
+        if settings.grpc_port == 0 {
+            let keys = [
+                "gRPCHost",
+                "gRPCSslEnabled",
+                "maxMessageSize",
+                "maxConcurrentCallsPerConnection",
+            ];
+            s.without_effect_as("gRPCPort is 0", &keys);
+        }
+        settings
     }
 }
 

@@ -221,6 +221,19 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// Keys that mean nothing as another one is set now; those that somebody set are reported with the reason.
+    pub fn without_effect_as(&mut self, reason: &str, keys: &[&'static str]) {
+        for key in keys {
+            let value = self.keys.get(*key);
+            let is_set =
+                |v: &&RawValue| v.origin != Origin::Default && !plain(&shown(v)).is_empty();
+            if value.filter(is_set).is_some() {
+                let named = format!("{}.{key} ({reason})", self.path);
+                self.findings.keys_without_effect.push(named);
+            }
+        }
+    }
+
     /// Records that the value of a key is not usable. Values of secrets are masked.
     pub fn problem(&mut self, key: &str, expected: &str) {
         let value = self.keys.get(key);

@@ -129,6 +129,15 @@ impl EsSettings {
             advanced: advanced(s),
         };
         settings.read_secrets(s);
+        if settings.protocol == EsProtocol::Http {
+            let keys = ["trustStorePath", "trustStorePass"];
+            s.without_effect_as("protocol is http", &keys);
+        }
+        if settings.user.is_empty() {
+            s.without_effect_as("user is empty", &["password"]);
+        } else if settings.password.is_empty() {
+            s.without_effect_as("password is empty", &["user"]);
+        }
         settings
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::*;
 
 mod original;
+mod without_effect;
 
 fn load(
     application: Option<&str>,
@@ -372,24 +373,6 @@ fn files_that_make_no_sense_are_refused() {
         let error = load(Some(text), &[]).unwrap_err().to_string();
         assert!(error.contains(want), "{text}: {error}");
     }
-}
-
-#[test]
-fn settings_that_mean_nothing_here_are_named_if_somebody_set_them() {
-    let loaded = load(
-        None,
-        &[
-            ("SW_CORE_REST_JETTY_MIN_THREADS", "5"),
-            ("SW_STORAGE_H2_DRIVER", "x"),
-        ],
-    )
-    .unwrap();
-    let keys = ["core.default.restMinThreads", "storage.h2.driver"];
-    assert!(
-        loaded
-            .notices
-            .contains(&Notice::KeysWithoutEffect(keys.map(str::to_owned).to_vec()))
-    );
 }
 
 #[test]
