@@ -241,6 +241,14 @@ fn the_values_of_a_deployment_run_this_server_under_the_names_of_the_original() 
         "SW_NAMESPACE=skywalking",
     ];
     ensure!(env == want, "{env:#?}");
+    let first = &container["startupProbe"];
+    let seconds = first["periodSeconds"]
+        .as_i64()
+        .zip(first["failureThreshold"].as_i64());
+    ensure!(
+        seconds.is_some_and(|(each, times)| each * times >= 600),
+        "{first}"
+    );
     // A process of any user and a root file system that nobody writes to.
     ensure!(container["securityContext"]["readOnlyRootFilesystem"] == true);
     Ok(())

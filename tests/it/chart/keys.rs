@@ -59,6 +59,8 @@ elasticsearch.config.password=123456789          ; Deployment skywalking-oap   ;
 
 const EMBEDDED: &str = "oap: {storageType: h2, replicas: 1}";
 const STORE: &str = r#"
+oap.dynamicConfigEnabled=true                    ; Deployment skywalking-oap   ; env ; "SW_CLUSTER_K8S_NAMESPACE=skywalking"
+oap.dynamicConfigEnabled=true                    ; Deployment skywalking-oap   ; env ; "SW_CLUSTER_K8S_LABEL=app=skywalking,release=skywalking,component=oap"
 oap.persistence.enabled=true                     ; PersistentVolumeClaim skywalking-oap ; ; true
 oap.persistence.enabled=true                     ; Deployment skywalking-oap   ; POD/volumes/0/persistentVolumeClaim/claimName ; "skywalking-oap"
 oap.persistence.enabled=true,oap.persistence.size=7Gi ; PersistentVolumeClaim skywalking-oap ; /spec/resources/requests/storage ; "7Gi"
