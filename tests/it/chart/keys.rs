@@ -45,6 +45,7 @@ image.pullPolicy=Never,oap.image.pullPolicy=     ; Deployment skywalking-oap   ;
 oap.image.repository=r/own,oap.image.tag=7       ; Deployment skywalking-oap   ; BOX/image ; "r/own:7"
 serviceMonitor.enabled=true,serviceMonitor.interval=9s ; ServiceMonitor skywalking-oap ; /spec/endpoints/0/interval ; "9s"
 serviceMonitor.enabled=true,serviceMonitor.labels.a=b  ; ServiceMonitor skywalking-oap ; /metadata/labels/a ; "b"
+serviceMonitor.enabled=true,serviceMonitor.labels.release=p ; ServiceMonitor skywalking-oap ; /metadata/labels/release ; "p"
 networkPolicy.enabled=true,networkPolicy.from[0].podSelector.a=b ; NetworkPolicy skywalking-oap ; /spec/ingress/0/from/0/podSelector/a ; "b"
 ui.nodeAffinity.a=b                              ; Deployment skywalking-ui    ; POD/affinity/nodeAffinity/a ; "b"
 ui.nodeSelector.a=b                              ; Deployment skywalking-ui    ; POD/nodeSelector/a ; "b"

@@ -99,7 +99,9 @@ impl Release {
         let documents = serde_norway::Deserializer::from_str(&text);
         let mut objects = Vec::new();
         for document in documents {
-            let object = Value::deserialize(document)?;
+            // Unlike the type of JSON, this one refuses a key that is there twice.
+            let object = serde_norway::Value::deserialize(document)?;
+            let object = serde_json::to_value(object)?;
             if !object.is_null() {
                 objects.push(object);
             }
