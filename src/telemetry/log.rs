@@ -126,6 +126,9 @@ pub fn init(settings: &LogSettings, output: LogOutput) -> Result<LogControl, Log
 /// What may stand alone: a word that is no level would be taken for the one module that is logged.
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
+/// The client of Kubernetes says every failure as an error of its own, beside what its caller makes of it.
+const QUIET: &str = "kube_client=off";
+
 fn parse(filter: &str) -> Result<EnvFilter, LogError> {
     let is_sensible = |part: &str| {
         let part = part.trim();
@@ -139,8 +142,12 @@ fn parse(filter: &str) -> Result<EnvFilter, LogError> {
             word: word.trim().to_owned(),
         });
     }
+    let whole = match filter.trim().is_empty() {
+        true => String::new(),
+        false => format!("{QUIET},{filter}"),
+    };
     EnvFilter::builder()
-        .parse(filter)
+        .parse(whole)
         .map_err(|source| LogError::Filter {
             filter: filter.to_owned(),
             source,
@@ -163,6 +170,18 @@ mod tests {
             ("Warn,oap::query[question]=trace", true),
         ] {
             assert_eq!(check_filter(filter).is_ok(), is_valid, "{filter}");
+        }
+    }
+
+    #[test]
+    fn the_client_of_kubernetes_is_quiet_unless_it_is_named() {
+        for (filter, want) in [
+            ("info", "kube_client=off,info"),
+            ("info,kube_client=debug", "kube_client=debug,info"),
+            ("", ""),
+        ] {
+            let parsed = parse(filter).map(|filter| filter.to_string());
+            assert_eq!(parsed.unwrap(), want, "{filter}");
         }
     }
 }

@@ -92,7 +92,9 @@ mod tests {
             change: {
                 let taken = Arc::clone(&taken);
                 Box::new(move |filter| {
-                    taken.lock().unwrap().push(filter.to_string());
+                    let filter = filter.to_string();
+                    let own = filter.strip_prefix("kube_client=off,");
+                    taken.lock().unwrap().push(own.unwrap().to_owned());
                     Ok(())
                 })
             },
