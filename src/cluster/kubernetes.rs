@@ -24,6 +24,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const PAGE: u32 = 500;
 /// Far more than a cluster is built for has (150,000 pods).
 const MAX_PODS: usize = 200_000;
+const FORBIDDEN: u16 = 403;
 
 /// Why the API could not be asked.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +35,13 @@ pub enum KubernetesError {
     Client(#[source] kube::Error),
     #[error("the API server did not answer as expected: {}", reason(.0))]
     Api(#[source] kube::Error),
+    #[error("{message}: the service account of this server needs {needed}")]
+    Forbidden {
+        /// In the words of the API server.
+        message: String,
+        /// The right that is missing.
+        needed: String,
+    },
     #[error("the API server answered something else than {what}")]
     Answer {
         what: &'static str,
@@ -45,6 +53,26 @@ pub enum KubernetesError {
     TooManyMaps(usize),
     #[error("more than a thousand pods have the labels of members")]
     TooManyMembers,
+}
+
+impl KubernetesError {
+    /// If the API server refused it: with the right that whoever asks needs.
+    pub(super) fn unless_may(self, needed: impl FnOnce() -> String) -> KubernetesError {
+        match self {
+            KubernetesError::Api(kube::Error::Api(status)) if status.code == FORBIDDEN => {
+                KubernetesError::Forbidden {
+                    message: status.message.clone(),
+                    needed: needed(),
+                }
+            }
+            other => other,
+        }
+    }
+}
+
+/// The right to read objects of a namespace, as it is given.
+pub(super) fn role(objects: &str, namespace: &str) -> String {
+    format!("a Role in namespace {namespace} that lets it get, list and watch {objects}")
 }
 
 /// The innermost cause says what happened; what is around it only that it happened in a client.
@@ -180,7 +208,8 @@ impl PodReader {
             is_group_served: true,
             forbidden: HashSet::new(),
         };
-        for pod in list(&client).await? {
+        let needed = || "a ClusterRole that lets it list pods of all namespaces".to_owned();
+        for pod in list(&client).await.map_err(|e| e.unless_may(needed))? {
             let status = pod.status;
             if status.phase == "Running"
                 && !status.pod_ip.is_empty()
@@ -279,7 +308,7 @@ impl Names<'_> {
                 if (400..500).contains(&status.code) && status.code != 429 =>
             {
                 // Whoever may not read one need not ask for the next; new servers say so of a group they do not have.
-                if status.code == 403 {
+                if status.code == FORBIDDEN {
                     self.forbidden.insert(namespace.to_owned());
                 }
                 // A path that does not exist is answered without the reason that a missing object has.

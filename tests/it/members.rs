@@ -2,7 +2,7 @@
 //! bookmarks, forgotten versions, tokens that change.
 
 use std::collections::BTreeMap;
-use std::convert::Infallible;
+use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -23,6 +23,8 @@ use tokio::sync::{mpsc, watch};
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 
+use crate::cluster::has_logged;
+use crate::oap_process::OapCommand;
 use crate::waiting::wait_until;
 
 const LABELS: &str = "app=skywalking,release=skywalking,component=oap";
@@ -36,12 +38,14 @@ struct Api {
     oldest: u64,
     /// By uid.
     pods: BTreeMap<String, Value>,
-    watches: Vec<mpsc::Sender<Result<Bytes, Infallible>>>,
+    watches: Vec<mpsc::Sender<io::Result<Bytes>>>,
     /// Everything that happened, with its version, for watches that begin later.
     events: Vec<(u64, Bytes)>,
     /// What was asked with the right token: `list` or the version watched from.
     asked: Vec<String>,
     wrong: Vec<String>,
+    /// Nobody has the right to read pods.
+    forbids: bool,
 }
 
 impl Api {
@@ -62,8 +66,12 @@ impl Api {
 
     fn bookmark(&mut self) {
         self.version += 10;
-        let metadata = json!({"resourceVersion": self.version.to_string()});
-        let object = json!({"kind": "Pod", "apiVersion": "v1", "metadata": metadata});
+        let version = self.version.to_string();
+        let metadata = json!({"resourceVersion": version, "creationTimestamp": null});
+        let object = json!({
+            "kind": "Pod", "apiVersion": "v1", "metadata": metadata,
+            "spec": {"containers": null}, "status": {},
+        });
         self.send(&json!({"type": "BOOKMARK", "object": object}));
     }
 
@@ -72,6 +80,19 @@ impl Api {
         self.events.push((self.version, line.clone()));
         self.watches
             .retain(|watch| watch.try_send(Ok(line.clone())).is_ok());
+    }
+
+    /// Ends all watches in the middle of a line, as a server that is killed does.
+    fn break_watches(&mut self) {
+        for watch in self.watches.drain(..) {
+            // Whoever has gone meanwhile needs no more.
+            let half = Bytes::from_static(b"{\"type\":\"MODI");
+            let broken = Err(io::ErrorKind::ConnectionReset.into());
+            watch
+                .try_send(Ok(half))
+                .and_then(|()| watch.try_send(broken))
+                .ok();
+        }
     }
 
     fn answer(&mut self, query: &str) -> Option<Response> {
@@ -171,6 +192,14 @@ async fn answer(State(double): State<Double>, request: Request) -> Response {
         });
         return (StatusCode::UNAUTHORIZED, status.to_string()).into_response();
     }
+    if api.forbids {
+        let status = json!({
+            "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+            "message": "pods is forbidden: User \"u\" cannot list resource \"pods\" in API group \"\" in the namespace \"shop\"",
+            "reason": "Forbidden", "details": {"kind": "pods"}, "code": 403,
+        });
+        return (StatusCode::FORBIDDEN, status.to_string()).into_response();
+    }
     let is_pods = request.uri().path() == "/api/v1/namespaces/shop/pods";
     let found = Some(request.uri().query().unwrap_or_default()).filter(|_| is_pods);
     match found.and_then(|query| api.answer(query)) {
@@ -197,7 +226,7 @@ async fn config(folder: &Path, url: &str) -> Result<Config> {
         "users": [{"name": "u", "user": {"tokenFile": folder.join("token")}}],
         "contexts": [{"name": "here", "context": {"cluster": "c", "user": "u"}}],
     });
-    let path = folder.join("config");
+    let path = folder.join("kubeconfig");
     std::fs::write(&path, text.to_string())?;
     let file = Kubeconfig::read_from(&path)?;
     Ok(Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await?)
@@ -261,9 +290,20 @@ async fn members_follow_the_pods_whatever_the_api_does() -> Result<()> {
     double.api().set("b", None);
     until(&membership, &[A], Some(A)).await?;
 
+    // So does one that breaks in the middle of a line.
+    {
+        let mut api = double.api();
+        api.break_watches();
+        api.set("b", Some(pod("b", "10.0.0.2")));
+    }
+    until(&membership, &[A, B], Some(A)).await?;
+    double.asked("117").await?;
+    double.api().set("b", None);
+    until(&membership, &[A], Some(A)).await?;
+
     // A version that is forgotten needs a new list.
     double.api().watches.clear();
-    double.asked("117").await?;
+    double.asked("119").await?;
     {
         let mut api = double.api();
         api.oldest = 500;
@@ -299,4 +339,32 @@ async fn members_follow_the_pods_whatever_the_api_does() -> Result<()> {
     keeping.abort();
     keeping.await.err().context("it was ended")?;
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_right_that_is_missing_is_named() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    std::fs::write(folder.path().join("token"), "t")?;
+    let (double, url) = Double::start("t").await?;
+    double.api().forbids = true;
+    config(folder.path(), &url).await?;
+    let process = OapCommand::new(folder.path())
+        .env(
+            "KUBECONFIG",
+            &folder.path().join("kubeconfig").display().to_string(),
+        )
+        .env("SW_CLUSTER", "kubernetes")
+        .env("SW_CLUSTER_K8S_NAMESPACE", "shop")
+        .env("SW_CLUSTER_K8S_LABEL", LABELS)
+        .env("SKYWALKING_COLLECTOR_UID", "a")
+        .start()
+        .await?;
+    let needed = "the service account of this server needs a Role in namespace shop that lets it get, list and watch pods";
+    has_logged(&process, needed).await?;
+    double.api().set("a", Some(pod("a", "10.0.0.1")));
+    double.api().forbids = false;
+    has_logged(&process, "own=\"10.0.0.1").await?;
+    // What the client of Kubernetes says of it itself is left out.
+    ensure!(!process.log().contains("kube_client"), "{}", process.log());
+    process.stop().await
 }

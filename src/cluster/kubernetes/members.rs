@@ -13,7 +13,7 @@ use kube::core::{Request, WatchEvent};
 use serde::Deserialize;
 use tokio::sync::watch;
 
-use super::{ClientHandle, KubernetesError, ask, connect};
+use super::{ClientHandle, KubernetesError, ask, connect, role};
 use crate::cluster::Membership;
 
 /// How long the API server keeps a watch open. A connection that is dead without a word is noticed a little later.
@@ -120,6 +120,7 @@ impl MemberWatcher {
                 // The server has forgotten where the watch was: a new list at once.
                 Ok(()) => pause = FIRST_PAUSE,
                 Err(error) => {
+                    let error = error.unless_may(|| role("pods", &self.selection.namespace));
                     let reason = error.to_string();
                     if self.said.as_ref() != Some(&reason) {
                         let known = self.pods.len();
