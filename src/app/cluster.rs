@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
+use rustls::RootCertStore;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
@@ -160,8 +163,20 @@ fn tls(core: &CoreSettings) -> anyhow::Result<Option<ClientTlsConfig>> {
         "core.default.gRPCSslTrustedCAPath is not set: with gRPCSslEnabled nodes of a cluster call each other over TLS and \
          must know whom to trust",
     )?;
-    let pem = std::fs::read(path)
-        .with_context(|| format!("failed to read gRPCSslTrustedCAPath {}", path.display()))?;
-    let trusted = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem));
-    Ok(Some(trusted))
+    let what = || format!("gRPCSslTrustedCAPath {}", path.display());
+    let pem = std::fs::read(path).with_context(|| format!("failed to read {}", what()))?;
+    let certificates = CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>();
+    let certificates = certificates.with_context(|| format!("{} is not PEM", what()))?;
+    let mut trusted = RootCertStore::empty();
+    let (usable, _) = trusted.add_parsable_certificates(certificates);
+    if usable == 0 {
+        bail!("{} holds no certificate that can be used", what());
+    }
+    let mut calling = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem));
+    if let Some(name) = &core.grpc_ssl_member_name {
+        ServerName::try_from(name.as_str())
+            .with_context(|| format!("gRPCSslMemberName {name:?} is no name of a host"))?;
+        calling = calling.domain_name(name);
+    }
+    Ok(Some(calling))
 }

@@ -18,6 +18,8 @@ const SILENCE: Duration = Duration::from_secs(15);
 const REFUSAL: Duration = Duration::from_secs(3);
 /// How long a node that left the list, or says that it leaves, may take to hand over.
 const HANDING_OVER: Duration = Duration::from_secs(30);
+/// Between two times that the same reason of a failure is said.
+const SAID_AGAIN: Duration = Duration::from_secs(600);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// As for agents; a batch has some MiB.
 pub(super) const MAX_MESSAGE_BYTES: usize = 50 << 20;
@@ -79,6 +81,8 @@ pub(super) struct Peer {
     /// Since when it is one of the members, or was last heard.
     heard: Instant,
     refused: Option<Instant>,
+    /// Why the last call failed, and when that was last said.
+    failure: Option<(String, Instant)>,
     pub is_participant: bool,
     /// Since when it is no participant any more and has not handed over.
     pub limbo: Option<Instant>,
@@ -123,6 +127,7 @@ impl Peer {
             is_through: false,
             heard: now,
             refused: None,
+            failure: None,
             is_participant: false,
             limbo: None,
             agreed: Partitions::default(),
@@ -190,25 +195,86 @@ impl Peer {
         }
     }
 
-    /// A call failed.
-    pub(super) fn fail(&mut self, status: &Status, now: Instant) {
-        if is_refused(status) {
-            self.refused.get_or_insert(now);
-        } else {
-            self.refused = None;
+    /// A call was answered.
+    pub(super) fn succeed(&mut self) {
+        self.failure = None;
+    }
+
+    /// A call failed; returns why if that is to be said: when it is news, and every ten minutes.
+    ///
+    /// Who is there but cannot be trusted is not dead: it goes on writing, and two who write the same would destroy each
+    /// other's rows. What is meant for it waits.
+    pub(super) fn fail(&mut self, status: &Status, now: Instant) -> Option<Failure> {
+        let failure = Failure::of(status);
+        match failure.kind {
+            FailureKind::Refused => {
+                self.refused.get_or_insert(now);
+            }
+            FailureKind::Tls => {
+                self.heard = now;
+                self.refused = None;
+            }
+            FailureKind::Other => self.refused = None,
         }
+        let is_known = |(reason, said): &(String, Instant)| {
+            *reason == failure.reason && now - *said < SAID_AGAIN
+        };
+        if self.failure.as_ref().is_some_and(is_known) {
+            return None;
+        }
+        self.failure = Some((failure.reason.clone(), now));
+        Some(failure)
+    }
+
+    /// Why the last call failed; empty if it did not.
+    pub(super) fn reason(&self) -> &str {
+        self.failure.as_ref().map_or("", |(reason, _)| reason)
     }
 }
 
-/// Whether nobody listens there.
-fn is_refused(status: &Status) -> bool {
-    let mut cause = status.source();
-    while let Some(error) = cause {
-        let io = error.downcast_ref::<io::Error>();
-        if io.is_some_and(|io| io.kind() == io::ErrorKind::ConnectionRefused) {
-            return true;
-        }
-        cause = error.source();
-    }
-    false
+/// Why a call failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Failure {
+    pub kind: FailureKind,
+    pub reason: String,
 }
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum FailureKind {
+    /// Nobody listens there.
+    Refused,
+    /// Someone does, but not over a TLS that this node trusts.
+    Tls,
+    Other,
+}
+
+impl Failure {
+    fn of(status: &Status) -> Failure {
+        let mut kind = FailureKind::Other;
+        let mut reason = status.message().to_owned();
+        let mut cause = status.source();
+        while let Some(error) = cause {
+            reason = error.to_string();
+            if let Some(io) = error.downcast_ref::<io::Error>() {
+                if io.kind() == io::ErrorKind::ConnectionRefused {
+                    kind = FailureKind::Refused;
+                }
+                // What an io::Error carries is not its source.
+                if io
+                    .get_ref()
+                    .is_some_and(|inner| inner.is::<rustls::Error>())
+                {
+                    kind = FailureKind::Tls;
+                }
+            }
+            if error.is::<rustls::Error>() {
+                kind = FailureKind::Tls;
+            }
+            cause = error.source();
+        }
+        Failure { kind, reason }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -21,6 +21,8 @@ pub struct CoreSettings {
     pub grpc_port: u16,
     /// `None` is clear text.
     pub grpc_ssl: Option<TlsSettings>,
+    /// What certificates of other nodes name; `None` is the address of the node.
+    pub grpc_ssl_member_name: Option<String>,
     /// Largest gRPC message in bytes; `None` is the server's own bound.
     pub max_message_size: Option<usize>,
     /// gRPC streams per connection; `None` is the server's own bound.
@@ -111,6 +113,7 @@ impl CoreSettings {
             grpc_host: s.text("gRPCHost", "0.0.0.0"),
             grpc_port: s.port("gRPCPort", 11800),
             grpc_ssl: TlsSettings::read(s),
+            grpc_ssl_member_name: Some(s.text("gRPCSslMemberName", "")).filter(|n| !n.is_empty()),
             max_message_size: s.bound("maxMessageSize"),
             max_concurrent_calls_per_connection: s.bound("maxConcurrentCallsPerConnection"),
             downsampling_hour: has_step("hour"),

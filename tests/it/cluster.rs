@@ -13,6 +13,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 use tempfile::TempDir;
+use tonic::transport::ClientTlsConfig;
 
 use crate::es_console::EsConsole;
 use crate::oap_process::{OapCommand, OapProcess};
@@ -63,7 +64,7 @@ pub fn scripts() -> Result<TempDir> {
 }
 
 /// The n-th segment of a day in a shop.
-fn segment(n: usize, now_ms: i64) -> Bytes {
+fn segment(n: usize, now_ms: i64, endpoints: usize) -> Bytes {
     let service = format!("shop-{}", n % SERVICES);
     let at_ms = now_ms - (n as i64 % 3) * 60_000;
     let latency_ms = (n as i64 * 37) % 3000;
@@ -78,7 +79,7 @@ fn segment(n: usize, now_ms: i64) -> Bytes {
     };
     segment.service_instance = format!("{service}-{}", n % 3);
     if !n.is_multiple_of(4) {
-        segment.spans[0].operation_name = format!("/order/{}", n % 10);
+        segment.spans[0].operation_name = format!("/order/{}", n % endpoints);
     } else {
         segment.spans[0].span_layer = 1;
     }
@@ -91,11 +92,19 @@ pub struct Load {
     now_ms: i64,
     next: AtomicUsize,
     pub is_over: AtomicBool,
+    tls: Option<ClientTlsConfig>,
+    endpoints: usize,
 }
 
 impl Load {
     pub fn new() -> Arc<Load> {
+        Load::with(None, 10)
+    }
+
+    pub fn with(tls: Option<ClientTlsConfig>, endpoints: usize) -> Arc<Load> {
         Arc::new(Load {
+            tls,
+            endpoints,
             now_ms: Timestamp::now().as_millisecond(),
             next: AtomicUsize::new(0),
             is_over: AtomicBool::new(false),
@@ -104,7 +113,7 @@ impl Load {
 
     fn batch(&self, first: usize) -> Vec<Bytes> {
         (first..first + BATCH)
-            .map(|n| segment(n, self.now_ms))
+            .map(|n| segment(n, self.now_ms, self.endpoints))
             .collect()
     }
 
@@ -113,23 +122,28 @@ impl Load {
         let mut addresses = grpc.iter().cycle();
         let mut sender = None;
         while !self.is_over.load(Ordering::SeqCst) {
-            let first = self.next.fetch_add(BATCH, Ordering::SeqCst);
+            let batch = self.more();
             loop {
-                let batch = self.batch(first);
                 let outcome = match &sender {
                     None => Err(anyhow::anyhow!("not connected")),
-                    Some(sender) => send(sender, batch).await,
+                    Some(sender) => send(sender, batch.clone()).await,
                 };
                 if outcome.is_ok() {
                     break;
                 }
                 let address = addresses.next().context("no addresses")?;
-                sender = Sender::connect(address, address).await.ok();
+                let tls = self.tls.clone();
+                sender = Sender::connect_over(tls, address, address).await.ok();
                 tokio::time::sleep(pause).await;
             }
             tokio::time::sleep(pause).await;
         }
         Ok(())
+    }
+
+    /// The next segments, for whoever sends them.
+    pub fn more(&self) -> Vec<Bytes> {
+        self.batch(self.next.fetch_add(BATCH, Ordering::SeqCst))
     }
 
     /// Segments that were given to agents.
@@ -220,7 +234,7 @@ pub async fn alone(name: &str, folder: &Path, load: &Load) -> Result<Stored> {
     Ok(stored)
 }
 
-fn ensure_same(got: &Stored, want: &Stored) -> Result<()> {
+pub fn ensure_same(got: &Stored, want: &Stored) -> Result<()> {
     let mut wrong = Vec::new();
     for (key, want) in want {
         match got.get(key) {
@@ -257,16 +271,16 @@ fn ensure_same(got: &Stored, want: &Stored) -> Result<()> {
     Ok(())
 }
 
-/// Waits until a process has ended that was told to.
-async fn ensure_stored(process: OapProcess) -> Result<()> {
+/// Waits until a process has ended that was told to, with everything stored; its log.
+pub async fn ensure_stored(process: OapProcess) -> Result<String> {
     let ended = process.ended().await?;
     ensure!(ended.status.success(), "{ended:?}");
     let log = ended.stdout;
     ensure!(
-        log.contains("everything is stored") && !log.contains("lost"),
+        log.contains("everything is stored") && !log.contains("lost") && !log.contains("given up"),
         "{log}"
     );
-    Ok(())
+    Ok(log)
 }
 
 pub async fn has_logged(process: &OapProcess, text: &str) -> Result<()> {

@@ -37,7 +37,7 @@ pub async fn gauge(process: &OapProcess, name: &str) -> Result<i64> {
     Ok(value.parse::<f64>()? as i64)
 }
 
-async fn has(process: &OapProcess, name: &str, want: i64) -> Result<()> {
+pub async fn has(process: &OapProcess, name: &str, want: i64) -> Result<()> {
     wait_until(name, DEADLINE, async || {
         let value = gauge(process, name).await?;
         ensure!(value == want, "{value}, not {want}");

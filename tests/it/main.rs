@@ -13,6 +13,7 @@ mod captures;
 mod chart;
 mod cluster;
 mod cluster_parts;
+mod cluster_tls;
 mod config_tool;
 mod dynamic;
 mod elasticsearch_faults;

@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use bytes::Bytes;
 use oap_proto::RawMessage;
 use tonic::codegen::http::uri::PathAndQuery;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
 use tonic::{Code, Request};
 use tonic_prost::ProstCodec;
 
@@ -33,7 +33,20 @@ pub struct HttpReply {
 impl Sender {
     /// `grpc` and `http` are `host:port`.
     pub async fn connect(grpc: &str, http: &str) -> Result<Sender> {
-        let channel = Endpoint::new(format!("http://{grpc}"))?.connect().await?;
+        Sender::connect_over(None, grpc, http).await
+    }
+
+    /// The same with TLS on the gRPC port.
+    pub async fn connect_over(
+        tls: Option<ClientTlsConfig>,
+        grpc: &str,
+        http: &str,
+    ) -> Result<Sender> {
+        let endpoint = match tls {
+            None => Endpoint::new(format!("http://{grpc}"))?,
+            Some(tls) => Endpoint::new(format!("https://{grpc}"))?.tls_config(tls)?,
+        };
+        let channel = endpoint.connect().await?;
         Ok(Sender {
             channel,
             http: reqwest::Client::builder().no_proxy().build()?,

@@ -7,7 +7,7 @@ use oap_proto::cluster as proto;
 use tokio::time::Instant;
 use tonic::Status;
 
-use super::super::peer::{Fate, Peer, Word};
+use super::super::peer::{FailureKind, Fate, Peer, Word};
 use super::super::view::View;
 use super::{Done, PATIENCE, Relay};
 use crate::stream::Partitions;
@@ -102,7 +102,12 @@ impl Relay {
             }
             if peer.is_dead(now) && peer.epoch != 0 {
                 if peer.is_participant || peer.limbo.is_some() {
-                    tracing::warn!(address, "a member does not answer and counts as gone");
+                    let reason = peer.reason();
+                    tracing::warn!(
+                        address,
+                        reason,
+                        "a member does not answer and counts as gone"
+                    );
                     self.deps.metrics.lost_members.inc();
                 }
                 fates.push(peer.forget_process());
@@ -271,13 +276,24 @@ impl Relay {
         let answer = match answer {
             Ok(answer) => answer,
             Err(status) => {
-                tracing::debug!(address, %status, "a member did not answer");
                 self.deps
                     .metrics
                     .failures
                     .with_label_values(&["sync"])
                     .inc();
-                peer.fail(&status, now);
+                match peer.fail(&status, now) {
+                    Some(failure) if failure.kind == FailureKind::Tls => tracing::error!(
+                        address,
+                        reason = failure.reason,
+                        "a member cannot be trusted, what it writes waits here: its certificate must be issued by an \
+                         authority in gRPCSslTrustedCAPath and name this address (or gRPCSslMemberName), and all members \
+                         need the same gRPCSslEnabled"
+                    ),
+                    Some(failure) => {
+                        tracing::info!(address, reason = failure.reason, "a member did not answer");
+                    }
+                    None => tracing::debug!(address, %status, "a member did not answer"),
+                }
                 return;
             }
         };
@@ -293,6 +309,7 @@ impl Relay {
             },
             now,
         );
+        peer.succeed();
         peer.knows_through |= was_through;
         if view == self.view_number {
             peer.agreed = Partitions::from_bytes(&answer.agreed);
