@@ -311,6 +311,7 @@ pub(super) fn start(
         registry.queue(name, "bytes", capacity, lane.depth());
         registry.memory(name, lane.depth());
         let writer = writer.with_dead_letters(Arc::clone(&dead_letters));
+        let writer = writer.hastened_by(stop.clone());
         tasks.spawn(name, async move {
             writer.run().await;
             Ok(())

@@ -6,6 +6,7 @@
 
 mod lane;
 mod metrics;
+mod patience;
 mod put_off;
 
 use std::collections::{HashMap, HashSet};
@@ -16,6 +17,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::dead_letters::{DeadLetter, DeadLetters};
 use super::{Backend, StorageError, WriteOutcome};
@@ -27,6 +29,7 @@ use crate::telemetry::ledger::End;
 use crate::util::clock::Clock;
 pub use lane::Lane;
 pub use metrics::WriterMetrics;
+use patience::Patience;
 use put_off::{PutOff, Refusal, Sent};
 
 enum Order {
@@ -69,6 +72,7 @@ pub struct LaneWriter<S> {
     batches: u64,
     metrics: WriterMetrics,
     dead_letters: Option<Arc<DeadLetters>>,
+    stop: CancellationToken,
     log: Throttle,
     rejection_log: Throttle,
 }
@@ -130,6 +134,7 @@ pub fn lane<S: Backend>(
         batches: 0,
         metrics,
         dead_letters: None,
+        stop: CancellationToken::new(),
         log: Throttle::new(Clock::System),
         rejection_log: Throttle::new(Clock::System),
     };
@@ -140,6 +145,12 @@ impl<S: Backend + 'static> LaneWriter<S> {
     /// Keeps what the store refuses for good; without this it is only counted and logged.
     pub fn with_dead_letters(mut self, letters: Arc<DeadLetters>) -> LaneWriter<S> {
         self.dead_letters = Some(letters);
+        self
+    }
+
+    /// From `stop` on the store is tried more often.
+    pub fn hastened_by(mut self, stop: CancellationToken) -> LaneWriter<S> {
+        self.stop = stop;
         self
     }
 
@@ -320,7 +331,7 @@ impl<S: Backend + 'static> LaneWriter<S> {
 
     /// Writes rows as soon as the store answers; returns those that it does not take now.
     async fn store(&self, rows: Vec<Row>) -> Vec<(Row, Option<Refusal>)> {
-        let mut pause = FIRST_PAUSE;
+        let mut patience = Patience::new(self.stop.clone());
         loop {
             match self.metrics.measure(self.storage.write(&rows)).await {
                 Ok(outcomes) => {
@@ -349,8 +360,7 @@ impl<S: Backend + 'static> LaneWriter<S> {
                     }
                 }
             }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            patience.rest().await;
         }
     }
 
