@@ -109,7 +109,7 @@ impl CoreSettings {
             rest_host: s.text("restHost", "0.0.0.0"),
             rest_port: s.port("restPort", 12800),
             rest_context_path: s.url_path("restContextPath", "/"),
-            rest_idle_time_out: s.millis("restIdleTimeOut", 30_000),
+            rest_idle_time_out: s.idle_millis("restIdleTimeOut", 30_000),
             grpc_host: s.text("gRPCHost", "0.0.0.0"),
             grpc_port: s.port("gRPCPort", 11800),
             grpc_ssl: TlsSettings::read(s),

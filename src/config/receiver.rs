@@ -76,7 +76,7 @@ impl SharingSettings {
             host: s.text("host", "0.0.0.0"),
             port: s.port("port", 0),
             context_path: s.url_path("contextPath", "/"),
-            jetty_idle_time_out: s.millis("jettyIdleTimeOut", 30_000),
+            jetty_idle_time_out: s.idle_millis("jettyIdleTimeOut", 30_000),
             grpc_host: s.text("gRPCHost", "0.0.0.0"),
             grpc_port: s.port("gRPCPort", 0),
             grpc_ssl: TlsSettings::read(s),

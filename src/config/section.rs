@@ -33,6 +33,7 @@ struct Taken {
     replaced_by: Option<Origin>,
 }
 
+const A_DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// What stands for a secret that is set.
 const MASK: &str = "***";
 
@@ -165,8 +166,12 @@ impl<'a> Section<'a> {
         self.number(key, default, 1..=i32::MAX.into())
     }
 
-    pub fn millis(&mut self, key: &'static str, default: i64) -> Duration {
-        Duration::from_millis(self.number(key, default, 0..=i32::MAX.into()))
+    /// How long a silent connection is kept. 0 is no bound in the original; here a day is.
+    pub fn idle_millis(&mut self, key: &'static str, default: i64) -> Duration {
+        match self.number(key, default, 0..=i32::MAX.into()) {
+            0 => A_DAY,
+            millis => Duration::from_millis(millis),
+        }
     }
 
     /// At least one second.

@@ -48,7 +48,7 @@ pub struct EsSettings {
     /// Super datasets get this many times `index_shards_number` shards.
     pub super_dataset_index_shards_factor: u32,
     pub index_replicas_number: u32,
-    /// Records per bulk request.
+    /// Records per bulk request; `-1` in the file is no bound of records.
     pub bulk_actions: usize,
     /// Longest wait of a record for its bulk request; also the refresh interval of metric indices.
     pub flush_interval: Duration,
@@ -118,9 +118,15 @@ impl EsSettings {
             index_shards_number: s.count("indexShardsNumber", 1),
             super_dataset_index_shards_factor: s.count("superDatasetIndexShardsFactor", 5),
             index_replicas_number: s.number("indexReplicasNumber", 0, 0..=i32::MAX.into()),
-            bulk_actions: s.count("bulkActions", 2000),
+            bulk_actions: match s.number("bulkActions", 2000, -1..=i32::MAX.into()) {
+                -1_i64 => usize::MAX,
+                actions => usize::try_from(actions).unwrap_or(0).max(1),
+            },
             flush_interval: s.seconds("flushInterval", 10),
-            concurrent_requests: s.count("concurrentRequests", 2),
+            // None at a time is one after the other, to the original's client.
+            concurrent_requests: s
+                .number::<usize>("concurrentRequests", 2, 0..=i32::MAX.into())
+                .max(1),
             result_window_max_size: s.count("resultWindowMaxSize", 10_000),
             metadata_query_max_size: s.count("metadataQueryMaxSize", 5000),
             segment_query_max_size: s.count("segmentQueryMaxSize", 200),

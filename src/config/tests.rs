@@ -459,3 +459,31 @@ fn nodes_are_addresses_and_nothing_else() {
     let effective = loaded.unwrap().effective;
     assert!(!effective.iter().any(|s| s.value.contains("secret")));
 }
+
+#[test]
+fn an_idle_time_of_nothing_closes_nothing() {
+    for (millis, want) in [("2000", 2), ("0", 24 * 3600)] {
+        let core = settings(&[("SW_CORE_REST_JETTY_IDLE_TIMEOUT", millis)]).core;
+        assert_eq!(core.rest_idle_time_out, Duration::from_secs(want));
+    }
+}
+
+#[test]
+fn bounds_of_bulk_requests_are_those_of_the_original() {
+    for (actions, requests, want) in [
+        ("-1", "0", (usize::MAX, 1)),
+        ("0", "1", (1, 1)),
+        ("500", "4", (500, 4)),
+    ] {
+        let StorageSettings::Elasticsearch(es) = settings(&[
+            ("SW_STORAGE", "elasticsearch7"),
+            ("SW_STORAGE_ES_BULK_ACTIONS", actions),
+            ("SW_STORAGE_ES_CONCURRENT_REQUESTS", requests),
+        ])
+        .storage
+        else {
+            panic!("not Elasticsearch");
+        };
+        assert_eq!((es.bulk_actions, es.concurrent_requests), want);
+    }
+}
