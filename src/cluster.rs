@@ -1,7 +1,9 @@
 //! Other nodes and what the surroundings know: members of the cluster, what they share, pods of Kubernetes.
 
+pub mod clients;
 mod codec;
 pub mod config_maps;
+mod coordinator;
 mod exchange;
 pub mod kubernetes;
 mod membership;
@@ -11,6 +13,7 @@ mod relay;
 mod remote;
 mod view;
 
+pub use coordinator::Coordinator;
 pub use exchange::connect;
 pub use membership::Membership;
 pub use metrics::ClusterMetrics;

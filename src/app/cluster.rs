@@ -15,7 +15,7 @@ use super::Shared;
 use super::task::Tasks;
 use crate::cluster::kubernetes::{MemberWatcher, PodSelection};
 use crate::cluster::{
-    ClusterMetrics, Dependencies, Membership, PeerOptions, RelayOptions, connect,
+    ClusterMetrics, Coordinator, Dependencies, Membership, PeerOptions, RelayOptions, connect,
 };
 use crate::config::{ClusterSettings, CoreSettings, Role, StorageSettings};
 use crate::receiver::Port;
@@ -63,18 +63,21 @@ pub(super) fn start(
     let settings = &shared.settings;
     let core = &settings.core;
     let route = Route::new(parts.shards.clone());
-    let membership = match &settings.cluster {
-        ClusterSettings::Standalone => {
-            let (_, is_first) = watch::channel(true);
-            return Ok(Connection {
-                route,
-                services: None,
-                is_first,
-            });
-        }
+    if settings.cluster == ClusterSettings::Standalone {
+        let (_, is_first) = watch::channel(true);
+        return Ok(Connection {
+            route,
+            services: None,
+            is_first,
+        });
+    }
+    let metrics = ClusterMetrics::new(&shared.registry)?;
+    let (told, membership) = watch::channel(None);
+    match &settings.cluster {
+        ClusterSettings::Standalone => {}
         ClusterSettings::Static { members, own } => {
             let fixed = Membership::fixed(members, own.as_deref());
-            watch::channel(Some(fixed)).1
+            told.send_replace(Some(fixed));
         }
         ClusterSettings::Kubernetes {
             namespace,
@@ -87,18 +90,26 @@ pub(super) fn start(
                 uid: uid.clone(),
                 port: core.grpc_port,
             };
-            let (told, membership) = watch::channel(None);
+            let watcher = MemberWatcher::new(selection, None).counting(metrics.clone());
             let stop = stop.clone();
             tasks.spawn("members", async move {
                 tokio::select! {
                     () = stop.cancelled() => {}
-                    () = MemberWatcher::new(selection, None).keep(told) => {}
+                    () = watcher.keep(told) => {}
                 }
                 Ok(())
             });
-            membership
         }
-    };
+        ClusterSettings::Announced { coordinator, own } => {
+            let coordinator = Coordinator::new(coordinator, own.clone(), metrics.clone())
+                .context("module cluster")?;
+            let stop = stop.clone();
+            tasks.spawn("members", async move {
+                coordinator.keep(told, stop).await;
+                Ok(())
+            });
+        }
+    }
     if matches!(settings.storage, StorageSettings::Embedded(_)) {
         tracing::warn!(
             "nodes do not share the embedded store: each has only what it writes, a cluster needs Elasticsearch"
@@ -115,7 +126,7 @@ pub(super) fn start(
         facts,
         membership,
         stop: stop.clone(),
-        metrics: ClusterMetrics::new(&shared.registry)?,
+        metrics,
         is_first: first,
         log: Throttle::new(shared.clock.clone()),
     };
