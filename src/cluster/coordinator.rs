@@ -1,8 +1,8 @@
 //! Nodes that announce themselves at a centre and read there who else did: ZooKeeper, etcd, Consul, Nacos (8.1.0 spec, G.3).
 //!
 //! Whatever goes wrong with the centre, the members that are known stay: that one of them has died is noticed by the relay
-//! itself. A node that the centre has forgotten announces itself anew, and until it is listed again the list counts for nothing,
-//! because others will be missing too.
+//! itself. A node that the centre has forgotten announces itself anew, and lists without it, and those without others who have not
+//! done so yet, count for nothing meanwhile.
 
 mod center;
 mod consul;
@@ -32,6 +32,9 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a list without this node counts for nothing.
 const UNLISTED: Duration = Duration::from_secs(30);
+/// After a time without the centre, or one that it has forgotten: how long a list without members that are known counts for
+/// nothing. Each of them looks within this time and announces itself anew.
+const SETTLING: Duration = Duration::from_secs(15);
 
 /// Keeps this node announced, and the others known.
 #[derive(Debug)]
@@ -45,7 +48,9 @@ pub struct Coordinator {
     is_registered: bool,
     /// When it last heard that this node is still there.
     renewed: Instant,
-    /// Since when this node is announced and not in the list.
+    /// When the centre was last away, or found to have forgotten.
+    troubled: Option<Instant>,
+    /// Since when this node is not in the list.
     unlisted: Option<Instant>,
     /// Whether it was said that this node is not in the list.
     is_unlisted_said: bool,
@@ -67,6 +72,7 @@ impl Coordinator {
             metrics,
             is_registered: false,
             renewed: Instant::now(),
+            troubled: None,
             unlisted: None,
             is_unlisted_said: false,
             said: None,
@@ -103,6 +109,7 @@ impl Coordinator {
             Ok(listing) => self.judge(listing, membership),
             Err(error) => {
                 self.metrics.coordinator_failed("list");
+                self.troubled = Some(Instant::now());
                 failure.get_or_insert(error);
                 true
             }
@@ -167,6 +174,7 @@ impl Coordinator {
                 "the coordinator does not know this node, which announces itself again"
             );
             self.is_registered = false;
+            self.troubled = Some(now);
             self.metrics.registered.set(0);
         }
         if is_awaited {
@@ -185,9 +193,14 @@ impl Coordinator {
             self.unlisted = None;
             self.is_unlisted_said = false;
         }
+        let is_settling = self.troubled.is_some_and(|since| now - since < SETTLING);
+        let lacks_some = match &*membership.borrow() {
+            Some(known) => !known.members.is_subset(&listing.members),
+            // Nobody knows who else there is. A receiver waits for those who write.
+            None => is_settling || own.is_none() && listing.members.is_empty(),
+        };
         let is_known = membership.borrow().is_some();
-        if own.is_none() && listing.members.is_empty() && !is_known {
-            // Those who write are not there yet.
+        if lacks_some && (is_settling || !is_known) {
             return false;
         }
         let news = Some(Membership {
@@ -252,3 +265,6 @@ async fn in_time<T>(
         Err(_) => Err(CenterError(format!("no answer within {bound:?}"))),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -235,11 +235,8 @@ fn zookeeper(s: &mut Section<'_>) -> CoordinatorSettings {
     if has_acl && scheme != "digest" {
         s.problem("schema", "digest, there is no other scheme");
     }
-    if has_acl
-        && !login
-            .split_once(':')
-            .is_some_and(|(user, _)| !user.is_empty())
-    {
+    let user = login.split_once(':').map_or("", |(user, _)| user);
+    if has_acl && user.is_empty() {
         s.problem("expression", "user:password");
     }
     CoordinatorSettings::ZooKeeper {
@@ -294,3 +291,6 @@ fn service(s: &mut Section<'_>) -> String {
     }
     name
 }
+
+#[cfg(test)]
+mod tests;

@@ -103,7 +103,9 @@ impl Nacos {
         ];
         let answer = self.ask(Method::PUT, Some("beat"), &query).await?;
         done(&answer)?;
-        Ok(answer.json::<Beaten>()?.code != Some(UNKNOWN_INSTANCE))
+        // The oldest servers answer a word.
+        let code = answer.json::<Beaten>().ok().and_then(|beaten| beaten.code);
+        Ok(code != Some(UNKNOWN_INSTANCE))
     }
 
     pub(super) async fn list(&mut self) -> Result<Listing, CenterError> {

@@ -270,3 +270,43 @@ fn random_uuid() -> Result<String, CenterError> {
     let parts: Vec<&str> = parts.into_iter().filter_map(|part| hex.get(part)).collect();
     Ok(parts.join("-"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_announced_is_what_curator_writes() {
+        let id = random_uuid().unwrap();
+        let parts: Vec<usize> = id.split('-').map(str::len).collect();
+        assert_eq!(parts, [8, 4, 4, 4, 12], "{id}");
+        assert_eq!(id.as_bytes()[14], b'4', "{id}");
+        assert!(b"89ab".contains(&id.as_bytes()[19]), "{id}");
+        assert_ne!(id, random_uuid().unwrap());
+        let text = instance(&OwnAddress::new("oap-1", 11800), "id-1").unwrap();
+        let (before, after) = text.split_once("registrationTimeUTC").unwrap();
+        let payload = r#""payload":{"address":{"host":"oap-1","port":11800,"isSelf":true}},""#;
+        assert_eq!(
+            before,
+            format!(r#"{{"name":"remote","id":"id-1","address":"oap-1","port":11800,{payload}"#)
+        );
+        assert!(after.ends_with(r#","serviceType":"DYNAMIC"}"#), "{after}");
+    }
+
+    #[test]
+    fn the_payload_counts_and_what_makes_no_sense_does_not() {
+        // Another version of Curator writes more.
+        let other = br#"{"name":"remote","id":"i","address":"a","port":1,"sslPort":null,"enabled":true,"uriSpec":null,
+            "payload":{"address":{"host":"10.0.0.7","port":11801,"isSelf":false}}}"#;
+        let found = address("i", other).unwrap();
+        assert_eq!((found.host.as_str(), found.port), ("10.0.0.7", 11801));
+        for bad in [
+            &b""[..],
+            b"{}",
+            b"\xff",
+            br#"{"payload":{"address":{"host":"h","port":"x"}}}"#,
+        ] {
+            assert!(address("i", bad).is_none());
+        }
+    }
+}
