@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use oap_proto::agent::KeyStringValuePair;
 use rusqlite::{Connection, OpenFlags};
 
+use crate::cluster::has_logged;
 use crate::graphql::GraphQl;
 use crate::oap_process::{OapCommand, OapProcess};
 use crate::questions::{buckets_from, service_value, trace_count};
@@ -177,8 +178,7 @@ async fn what_was_stored_survives_a_kill_at_any_moment() -> Result<()> {
     let minute = buckets_from(now, "UTC", "MINUTE")?;
     let count = trace_count(&graphql, "shop", &minute).await?;
     ensure!(count == earlier.segments.len() as u64, "{count} segments");
-    let is_repaired = process.log().contains("hours and days have again");
-    ensure!(is_repaired, "{}", process.log());
+    has_logged(&process, "hours and days have again").await?;
     process.stop().await?;
     check_levels(&data)?;
     let process = command.start().await?;
