@@ -24,7 +24,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::journal::Intake;
-pub use grpc::{GrpcOptions, GrpcServer, Port};
+pub use grpc::{Census, GrpcOptions, GrpcServer, Lines, Port};
 use handover::Handover;
 pub use http::HttpOptions;
 pub use listen::bind;
@@ -108,12 +108,8 @@ pub enum ReceiveError {
     },
     #[error("the certificate chain and the key cannot be used together")]
     TlsPair(#[source] rustls::Error),
-    #[error("the TLS settings were not accepted")]
-    Tls(#[source] tonic::transport::Error),
     #[error("the context path {0:?} is not a plain path such as / or /observability")]
     ContextPath(String),
-    #[error("the gRPC server failed")]
-    Serve(#[source] tonic::transport::Error),
 }
 
 /// All receivers, ready to be put on a listener.
@@ -121,12 +117,14 @@ pub enum ReceiveError {
 pub struct Receivers {
     handover: Handover,
     tasks: Arc<dyn ProfileTasks>,
+    lines: Lines,
 }
 
 impl Receivers {
     /// Receivers that hand over to `intake` and count in `metrics`.
     pub fn new(intake: Intake, metrics: ReceiverMetrics) -> Self {
         Self {
+            lines: Lines::new(metrics.clone()),
             handover: Handover::new(intake, metrics),
             tasks: Arc::new(NoTasks),
         }
@@ -139,7 +137,13 @@ impl Receivers {
 
     /// The gRPC server with every enabled service, its TLS files read and checked.
     pub fn grpc(&self, options: GrpcOptions) -> Result<GrpcServer, ReceiveError> {
-        GrpcServer::new(self.handover.clone(), Arc::clone(&self.tasks), options)
+        let (handover, tasks) = (self.handover.clone(), Arc::clone(&self.tasks));
+        GrpcServer::new(handover, tasks, self.lines.clone(), options)
+    }
+
+    /// The connections of all gRPC servers made here.
+    pub fn lines(&self) -> &Lines {
+        &self.lines
     }
 
     /// The routes of the HTTP twins. There is no fallback among them, so they can be merged with others.

@@ -154,11 +154,11 @@ pub(super) fn start(
     let (port, handed_over) = oneshot::channel::<Port>();
     let routes = services.clone();
     tasks.spawn("cluster-port", async move {
-        match handed_over.await {
-            Ok(port) => Ok(port.serve(routes, is_over).await?),
-            // It could not be opened, which ends the start.
-            Err(_) => Ok(()),
+        // If it could not be opened, that ends the start.
+        if let Ok(port) = handed_over.await {
+            port.serve(routes, is_over).await;
         }
+        Ok(())
     });
     Ok(Connection {
         route: route.sending_on(held, elsewhere),

@@ -203,13 +203,15 @@ impl Opening<'_> {
         let stop = self.stop.clone();
         match self.peers.take() {
             None => {
-                let serving = async move { Ok(server.serve(listener, stop).await?) };
-                self.tasks.spawn("grpc", serving);
+                self.tasks.spawn("grpc", async move {
+                    server.serve(listener, stop).await;
+                    Ok(())
+                });
             }
             Some(Services { routes, port }) => {
                 let server = server.with(routes);
                 self.tasks.spawn("grpc", async move {
-                    let open = server.serve_first(listener, stop).await?;
+                    let open = server.serve_first(listener, stop).await;
                     // Nobody takes it if the relay has failed, which has been said.
                     port.send(open).ok();
                     Ok(())
@@ -242,11 +244,10 @@ pub(super) fn status(shared: &Shared, stop: &CancellationToken) -> Status {
     let settings = &shared.settings;
     let about = About {
         store: store_name(settings),
-        cluster: match &settings.cluster {
+        cluster: match settings.cluster {
             ClusterSettings::Standalone => "standalone".to_owned(),
             ClusterSettings::Static { .. } => "a list".to_owned(),
             ClusterSettings::Kubernetes { .. } => "pods of Kubernetes".to_owned(),
-            ClusterSettings::Announced { coordinator, .. } => coordinator.provider().to_owned(),
         },
         budget: budget(settings),
         cores: std::thread::available_parallelism().map_or(1, usize::from),

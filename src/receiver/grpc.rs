@@ -3,6 +3,8 @@
 //! What a service does with a message is in the file of that receiver.
 
 mod calls;
+mod lines;
+mod serve;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -17,20 +19,21 @@ use oap_proto::health::health_server::HealthServer;
 use oap_proto::istio::metric::handle_metric_service_server::HandleMetricServiceServer;
 use oap_proto::{legacy, v3};
 use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tonic::codec::CompressionEncoding;
 use tonic::service::interceptor::InterceptedService;
 use tonic::service::{Routes, RoutesBuilder};
-use tonic::transport::{Identity, Server, ServerTlsConfig};
 
 use super::handover::Handover;
 use super::profile::ProfileTasks;
 use super::{
-    Enabled, ReceiveError, clr, envoy, health, istio, jvm, listen, management, mesh, meter,
-    profile, trace,
+    Enabled, ReceiveError, clr, envoy, health, istio, jvm, management, mesh, meter, profile, trace,
 };
 use crate::config::{Secret, TlsSettings};
 use calls::Calls;
+pub use lines::{Census, Lines};
+use serve::Server;
 use token::TokenCheck;
 
 /// How the gRPC port behaves.
@@ -66,11 +69,6 @@ impl Default for GrpcOptions {
 
 const MAX_MESSAGE_BYTES: usize = 50 * 1024 * 1024;
 const MAX_STREAMS: u32 = 200;
-/// Flow-control windows and frame size in bytes: large enough that a window update is rare, small enough to bound what
-/// one connection can make us buffer.
-const STREAM_WINDOW: u32 = 1024 * 1024;
-const CONNECTION_WINDOW: u32 = 8 * 1024 * 1024;
-const MAX_FRAME: u32 = 64 * 1024;
 /// A peer that is gone without a word is noticed after both of these.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -87,14 +85,9 @@ pub struct Port {
 
 impl Port {
     /// Serves these until `end`; connections break then.
-    pub async fn serve(self, routes: Routes, end: CancellationToken) -> Result<(), ReceiveError> {
-        let incoming = listen::connections(self.listener, HANDSHAKE_TIMEOUT, end.clone());
-        let mut server = self.server;
-        server
-            .add_routes(routes)
-            .serve_with_incoming_shutdown(incoming, end.cancelled_owned())
-            .await
-            .map_err(ReceiveError::Serve)
+    pub async fn serve(self, routes: Routes, end: CancellationToken) {
+        let severed = end.clone();
+        self.server.serve(self.listener, routes, end, severed).await;
     }
 }
 
@@ -104,28 +97,34 @@ pub struct GrpcServer {
     handover: Handover,
     tasks: Arc<dyn ProfileTasks>,
     options: GrpcOptions,
-    identity: Option<Identity>,
+    server: Server,
     /// Services of others, without a token.
     also: Routes,
 }
 
 /// Whether a port can be opened with these files.
 pub fn check_tls(files: &TlsSettings) -> Result<(), ReceiveError> {
-    tls::identity(files).map(drop)
+    tls::server_config(files).map(drop)
 }
 
 impl GrpcServer {
     pub(super) fn new(
         handover: Handover,
         tasks: Arc<dyn ProfileTasks>,
+        lines: Lines,
         options: GrpcOptions,
     ) -> Result<Self, ReceiveError> {
-        let identity = options.tls.as_ref().map(tls::identity).transpose()?;
+        let tls = options.tls.as_ref().map(tls::server_config).transpose()?;
+        let server = Server {
+            max_streams: options.max_streams_per_connection.unwrap_or(MAX_STREAMS),
+            tls: tls.map(|config| TlsAcceptor::from(Arc::new(config))),
+            lines,
+        };
         Ok(Self {
             handover,
             tasks,
             options,
-            identity,
+            server,
             also: Routes::default(),
         })
     }
@@ -138,71 +137,36 @@ impl GrpcServer {
     /// Serves until `shutdown` is cancelled and the last call is answered. Connections are told to go away at once;
     /// calls that still run after the grace period are ended with UNAVAILABLE. Afterwards nothing of the server is
     /// left that could hand a message over.
-    pub async fn serve(
-        self,
-        listener: TcpListener,
-        shutdown: CancellationToken,
-    ) -> Result<(), ReceiveError> {
-        self.run(Arc::new(listener), shutdown).await.map(drop)
+    pub async fn serve(self, listener: TcpListener, shutdown: CancellationToken) {
+        self.run(Arc::new(listener), shutdown).await;
     }
 
     /// The same, but the port stays open, for those services that must go on.
-    pub async fn serve_first(
-        self,
-        listener: TcpListener,
-        shutdown: CancellationToken,
-    ) -> Result<Port, ReceiveError> {
+    pub async fn serve_first(self, listener: TcpListener, shutdown: CancellationToken) -> Port {
         let listener = Arc::new(listener);
-        let server = self.run(Arc::clone(&listener), shutdown).await?;
-        Ok(Port { listener, server })
+        let server = self.run(Arc::clone(&listener), shutdown).await;
+        Port { listener, server }
     }
 
-    async fn run(
-        self,
-        listener: Arc<TcpListener>,
-        shutdown: CancellationToken,
-    ) -> Result<Server, ReceiveError> {
+    async fn run(self, listener: Arc<TcpListener>, shutdown: CancellationToken) -> Server {
         let cut = CancellationToken::new();
         let severed = CancellationToken::new();
         let grace = self.options.grace;
         let routes = self.routes(&shutdown, &cut);
-        let mut server = self.server()?;
-        let serving = server.add_routes(routes).serve_with_incoming_shutdown(
-            listen::connections(listener, HANDSHAKE_TIMEOUT, severed.clone()),
-            shutdown.clone().cancelled_owned(),
-        );
+        let server = self.server;
         let ending = async {
             shutdown.cancelled().await;
             tokio::time::sleep(grace).await;
             cut.cancel();
             tokio::time::sleep(CLOSING).await;
             severed.cancel();
-            std::future::pending().await
+            std::future::pending::<()>().await;
         };
         tokio::select! {
-            outcome = serving => outcome.map(|()| server).map_err(ReceiveError::Serve),
-            never = ending => never,
+            () = server.serve(listener, routes, shutdown.clone(), severed.clone()) => {}
+            () = ending => {}
         }
-    }
-
-    fn server(&self) -> Result<Server, ReceiveError> {
-        let streams = self.options.max_streams_per_connection;
-        let server = Server::builder()
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .max_frame_size(MAX_FRAME)
-            .max_concurrent_streams(streams.unwrap_or(MAX_STREAMS))
-            .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
-            .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT));
-        match &self.identity {
-            None => Ok(server),
-            Some(identity) => {
-                let tls = ServerTlsConfig::new()
-                    .identity(identity.clone())
-                    .timeout(HANDSHAKE_TIMEOUT);
-                server.tls_config(tls).map_err(ReceiveError::Tls)
-            }
-        }
+        server
     }
 
     fn routes(&self, shutdown: &CancellationToken, cut: &CancellationToken) -> Routes {

@@ -13,7 +13,6 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Sleep;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
-use tonic::transport::server::Connected;
 
 use super::ReceiveError;
 use crate::telemetry::Throttle;
@@ -109,14 +108,6 @@ impl Connection {
             .as_mut()
             .poll(cx)
             .map(|()| Err(io::ErrorKind::ConnectionAborted.into()))
-    }
-}
-
-impl Connected for Connection {
-    type ConnectInfo = <TcpStream as Connected>::ConnectInfo;
-
-    fn connect_info(&self) -> Self::ConnectInfo {
-        self.socket.connect_info()
     }
 }
 

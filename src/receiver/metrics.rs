@@ -1,7 +1,7 @@
 //! What the receivers count. Names that begin with `trace_`, `istio_` and `envoy_` are the original's, which dashboards
 //! read (8.1.0 spec, J).
 
-use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec};
+use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
 use crate::model::message::kind;
 use crate::telemetry::Registry;
@@ -39,6 +39,12 @@ pub struct ReceiverMetrics {
     pub refused: IntCounterVec,
     /// Calls turned away before any message was read, by `reason`.
     pub rejected_calls: IntCounterVec,
+    /// Open gRPC connections by whose they are: `agent`, `member`, `probe`, or `silent` before the first call.
+    pub connections: IntGaugeVec,
+    /// Closed gRPC connections, by `reason`.
+    pub closed_connections: IntCounterVec,
+    /// gRPC connections told to go to another node, by the `moment`.
+    pub moved_connections: IntCounterVec,
     /// `trace_in_latency`: seconds until a segment was handed over, by `protocol`. Its count is the number of segments.
     pub trace_in_latency: HistogramVec,
     /// `trace_analysis_error_count`, by `protocol`.
@@ -70,6 +76,21 @@ impl ReceiverMetrics {
                 "Calls turned away before a message was read",
                 &["reason"],
             )?,
+            connections: registry.gauges(
+                "receiver_connections",
+                "Open gRPC connections, by whose they are",
+                &["kind"],
+            )?,
+            closed_connections: registry.counters(
+                "receiver_closed_connections_total",
+                "Closed gRPC connections",
+                &["reason"],
+            )?,
+            moved_connections: registry.counters(
+                "receiver_moved_connections_total",
+                "gRPC connections of agents told to go so that another node gets them",
+                &["moment"],
+            )?,
             trace_in_latency: registry.latencies(
                 "trace_in_latency",
                 "Seconds until a segment was handed over",
@@ -92,6 +113,11 @@ impl ReceiverMetrics {
                 "Messages with access logs of Envoy",
             )?,
         })
+    }
+
+    /// How many agents are connected.
+    pub fn agents(&self) -> IntGauge {
+        self.connections.with_label_values(&["agent"])
     }
 
     /// Messages of a kind were handed over or refused, after so many seconds.

@@ -147,6 +147,11 @@ impl PythonAgent {
 pub struct JavaAgent(Process);
 
 impl JavaAgent {
+    /// What it has logged, from WARN on.
+    pub fn log(&self) -> String {
+        self.0.tail.text()
+    }
+
     pub fn start(role: Role<'_>, reporter: Reporter<'_>) -> Self {
         let mut command = java("java-agent", "peers.Shop", &["-Xmx64m"]);
         service_arguments(&mut command, role, reporter);
@@ -164,6 +169,7 @@ impl JavaAgent {
 struct Process {
     child: Child,
     port: u16,
+    tail: Tail,
     /// Disconnected when the program has closed its output, that is, has ended.
     ended: Mutex<Receiver<u16>>,
 }
@@ -195,6 +201,7 @@ impl Process {
         Self {
             child,
             port,
+            tail,
             ended: Mutex::new(ports),
         }
     }

@@ -1,5 +1,6 @@
 //! The server over a real socket, asked by generated clients.
 
+mod lines;
 mod profile;
 
 use std::future::pending;
@@ -38,8 +39,9 @@ struct Running {
     address: SocketAddr,
     inbox: mpsc::Receiver<Work>,
     metrics: ReceiverMetrics,
+    lines: Lines,
     shutdown: CancellationToken,
-    done: JoinHandle<Result<(), ReceiveError>>,
+    done: JoinHandle<()>,
 }
 
 impl Running {
@@ -54,16 +56,15 @@ impl Running {
         };
         let (intake, mut inboxes) = Intake::new(1, limits);
         let metrics = ReceiverMetrics::new(&Registry::new("127.0.0.1", 0)).unwrap();
-        let server = Receivers::new(intake, metrics.clone())
-            .giving(Arc::new(profile::OneTask))
-            .grpc(options)
-            .unwrap();
+        let receivers = Receivers::new(intake, metrics.clone()).giving(Arc::new(profile::OneTask));
+        let server = receivers.grpc(options).unwrap();
         let listener = bind("127.0.0.1:0").await.unwrap();
         let shutdown = CancellationToken::new();
         Running {
             address: listener.local_addr().unwrap(),
             inbox: inboxes.remove(0),
             metrics,
+            lines: receivers.lines().clone(),
             done: tokio::spawn(server.serve(listener, shutdown.clone())),
             shutdown,
         }
@@ -381,7 +382,7 @@ async fn a_shutdown_lets_calls_finish_and_ends_those_that_do_not() {
 
     let cut = endless.await.unwrap().unwrap_err();
     assert_eq!(cut.code(), Code::Unavailable);
-    server.done.await.unwrap().unwrap();
+    server.done.await.unwrap();
     assert!(server.inbox.recv().await.is_none(), "the intake is let go");
 }
 
@@ -403,7 +404,7 @@ async fn a_shutdown_does_not_wait_for_a_peer_that_says_nothing() {
     silent.read_exact(&mut greeting).await.unwrap();
     server.shutdown.cancel();
     let ended = tokio::time::timeout(KEEPALIVE_TIMEOUT, server.done).await;
-    ended.unwrap().unwrap().unwrap();
+    ended.unwrap().unwrap();
     assert!(server.inbox.recv().await.is_none(), "the intake is let go");
 }
 
@@ -419,7 +420,7 @@ async fn a_watcher_hears_that_the_server_leaves() {
     let last = states.message().await.unwrap().unwrap();
     assert_eq!(last.status().as_str_name(), "NOT_SERVING");
     assert!(states.message().await.unwrap().is_none());
-    server.done.await.unwrap().unwrap();
+    server.done.await.unwrap();
 }
 
 fn tls_settings(folder: &str, cert_chain: &str, key: &str) -> TlsSettings {
@@ -461,7 +462,7 @@ fn tls_mistakes_name_their_file() {
     let data = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/tls");
     let message = |cert_chain: &str, key: &str| {
         let files = tls_settings(data, cert_chain, key);
-        tls::identity(&files).unwrap_err().to_string()
+        tls::server_config(&files).unwrap_err().to_string()
     };
     assert_eq!(
         message("nowhere.pem", "key.pem"),

@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tonic::transport::Identity;
 
 use crate::config::TlsSettings;
 use crate::receiver::ReceiveError;
@@ -14,8 +14,8 @@ const CHAIN: &str = "certificate chain";
 const KEY: &str = "private key";
 
 /// Reads the files, both PEM: the server's certificate followed by those it was issued by, and its private key in
-/// PKCS #8, PKCS #1 or SEC1. Makes sure that a server can be built on them.
-pub(super) fn identity(files: &TlsSettings) -> Result<Identity, ReceiveError> {
+/// PKCS #8, PKCS #1 or SEC1. What a server is built on.
+pub(super) fn server_config(files: &TlsSettings) -> Result<ServerConfig, ReceiveError> {
     let chain_pem = read(CHAIN, &files.cert_chain_path)?;
     let key_pem = read(KEY, &files.key_path)?;
     let chain = CertificateDer::pem_slice_iter(&chain_pem)
@@ -27,11 +27,13 @@ pub(super) fn identity(files: &TlsSettings) -> Result<Identity, ReceiveError> {
     }
     let key = PrivateKeyDer::from_pem_slice(&key_pem)
         .map_err(|error| unusable(KEY, &files.key_path, error.to_string()))?;
-    rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))
         .map_err(ReceiveError::TlsPair)?;
-    Ok(Identity::from_pem(chain_pem, key_pem))
+    config.alpn_protocols.push(b"h2".to_vec());
+    Ok(config)
 }
 
 fn read(what: &'static str, path: &Path) -> Result<Vec<u8>, ReceiveError> {
