@@ -18,6 +18,7 @@ pub mod health_tool;
 mod keeper;
 mod pods;
 mod profile;
+mod rebalance;
 mod repair;
 mod secrets;
 mod stages;
@@ -118,6 +119,7 @@ pub async fn start_with(configuration: Configuration, clock: Clock) -> anyhow::R
     }
     let status = Arc::new(doors::status(&shared, &stop));
     let receivers = Receivers::new(intake.clone(), stages.receiver_metrics.clone()).giving(tasks);
+    let lines = receivers.lines().clone();
     let (mut doors, grpc, http) = doors::open(
         &shared,
         receivers,
@@ -131,6 +133,13 @@ pub async fn start_with(configuration: Configuration, clock: Clock) -> anyhow::R
         status.watch().await;
         Ok(())
     });
+    if let Some(others) = stages.others.take() {
+        let stop = stop.clone();
+        doors.spawn("rebalance", async move {
+            rebalance::keep(lines, others, stop).await;
+            Ok(())
+        });
+    }
     fetchers::start(&shared, &program.fetcher, &intake, &mut doors, &stop)?;
     dynamic::start(&shared, &program, &stages.inlets, &mut doors, &stop)?;
     let written = CancellationToken::new();

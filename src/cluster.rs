@@ -1,9 +1,8 @@
 //! Other nodes and what the surroundings know: members of the cluster, what they share, pods of Kubernetes.
 
-pub mod clients;
+mod balance;
 mod codec;
 pub mod config_maps;
-mod coordinator;
 mod exchange;
 pub mod kubernetes;
 mod membership;
@@ -13,9 +12,9 @@ mod relay;
 mod remote;
 mod view;
 
-pub use coordinator::Coordinator;
+pub use balance::{Balance, Verdict};
 pub use exchange::connect;
 pub use membership::Membership;
 pub use metrics::ClusterMetrics;
 pub use peer::PeerOptions;
-pub use relay::{Dependencies, Relay, RelayOptions};
+pub use relay::{Connections, Dependencies, Relay, RelayOptions};

@@ -1,9 +1,9 @@
 //! The relay between the nodes of a cluster, if there is one, and the coordinator that knows them.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Context, bail};
+use prometheus::IntGauge;
 use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -16,7 +16,7 @@ use super::Shared;
 use super::task::Tasks;
 use crate::cluster::kubernetes::{MemberWatcher, PodSelection};
 use crate::cluster::{
-    ClusterMetrics, Coordinator, Dependencies, Membership, PeerOptions, RelayOptions, connect,
+    ClusterMetrics, Connections, Dependencies, Membership, PeerOptions, RelayOptions, connect,
 };
 use crate::config::{ClusterSettings, CoreSettings, Role, StorageSettings};
 use crate::receiver::Port;
@@ -25,9 +25,6 @@ use crate::telemetry::Throttle;
 
 /// Lots of facts that may wait for the relay.
 const INBOX: usize = 32;
-/// How long answers have to arrive that are on their way at the end. Another node that leaves as well, and gets none, would wait
-/// until it takes this one for dead.
-const LAST_WORD: Duration = Duration::from_millis(250);
 
 /// How this node is connected to others.
 #[derive(Debug)]
@@ -38,6 +35,8 @@ pub(super) struct Connection {
     pub(super) services: Option<Services>,
     /// Whether this node does what one does for all.
     pub(super) is_first: watch::Receiver<bool>,
+    /// How many agents other nodes have, if surplus ones are to be given away.
+    pub(super) others: Option<watch::Receiver<Option<Vec<u32>>>>,
 }
 
 /// Services for other nodes, which go on when those for agents have ended.
@@ -53,6 +52,8 @@ pub(super) struct Parts<'a> {
     pub(super) shards: Vec<mpsc::Sender<Input>>,
     pub(super) plan: &'a Arc<Plan>,
     pub(super) addresses: &'a Arc<AddressBook>,
+    /// How many agents are connected.
+    pub(super) agents: IntGauge,
     /// Bytes that everything may take.
     pub(super) budget: u64,
 }
@@ -67,21 +68,19 @@ pub(super) fn start(
     let settings = &shared.settings;
     let core = &settings.core;
     let route = Route::new(parts.shards.clone());
-    if settings.cluster == ClusterSettings::Standalone {
-        let (_, is_first) = watch::channel(true);
-        return Ok(Connection {
-            route,
-            services: None,
-            is_first,
-        });
-    }
-    let metrics = ClusterMetrics::new(&shared.registry)?;
-    let (told, membership) = watch::channel(None);
-    match &settings.cluster {
-        ClusterSettings::Standalone => {}
+    let membership = match &settings.cluster {
+        ClusterSettings::Standalone => {
+            let (_, is_first) = watch::channel(true);
+            return Ok(Connection {
+                route,
+                services: None,
+                is_first,
+                others: None,
+            });
+        }
         ClusterSettings::Static { members, own } => {
             let fixed = Membership::fixed(members, own.as_deref());
-            told.send_replace(Some(fixed));
+            watch::channel(Some(fixed)).1
         }
         ClusterSettings::Kubernetes {
             namespace,
@@ -94,26 +93,18 @@ pub(super) fn start(
                 uid: uid.clone(),
                 port: core.grpc_port,
             };
-            let watcher = MemberWatcher::new(selection, None).counting(metrics.clone());
+            let (told, membership) = watch::channel(None);
             let stop = stop.clone();
             tasks.spawn("members", async move {
                 tokio::select! {
                     () = stop.cancelled() => {}
-                    () = watcher.keep(told) => {}
+                    () = MemberWatcher::new(selection, None).keep(told) => {}
                 }
                 Ok(())
             });
+            membership
         }
-        ClusterSettings::Announced { coordinator, own } => {
-            let coordinator = Coordinator::new(coordinator, own.clone(), metrics.clone())
-                .context("module cluster")?;
-            let stop = stop.clone();
-            tasks.spawn("members", async move {
-                coordinator.keep(told, stop).await;
-                Ok(())
-            });
-        }
-    }
+    };
     if matches!(settings.storage, StorageSettings::Embedded(_)) {
         tracing::warn!(
             "nodes do not share the embedded store: each has only what it writes, a cluster needs Elasticsearch"
@@ -122,6 +113,11 @@ pub(super) fn start(
     let held = Held::default();
     let (elsewhere, facts) = mpsc::channel(INBOX);
     let (first, is_first) = watch::channel(false);
+    let connections = Connections {
+        own: Some(parts.agents).filter(|_| core.rebalance_connections),
+        ..Connections::default()
+    };
+    let others = connections.others.subscribe();
     let dependencies = Dependencies {
         plan: Arc::clone(parts.plan),
         addresses: Arc::clone(parts.addresses),
@@ -130,8 +126,9 @@ pub(super) fn start(
         facts,
         membership,
         stop: stop.clone(),
-        metrics,
+        metrics: ClusterMetrics::new(&shared.registry)?,
         is_first: first,
+        connections,
         log: Throttle::new(shared.clock.clone()),
     };
     let options = RelayOptions {
@@ -148,7 +145,6 @@ pub(super) fn start(
     tasks.spawn("cluster", async move {
         let _over = over.drop_guard();
         relay.run().await;
-        tokio::time::sleep(LAST_WORD).await;
         Ok(())
     });
     let (port, handed_over) = oneshot::channel::<Port>();
@@ -167,6 +163,7 @@ pub(super) fn start(
             port,
         }),
         is_first,
+        others: Some(others).filter(|_| core.rebalance_connections),
     })
 }
 

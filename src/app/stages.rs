@@ -66,6 +66,8 @@ pub(super) struct Stages {
     pub(super) services: Option<cluster::Services>,
     /// Whether this node does what one node does for all.
     pub(super) is_first: watch::Receiver<bool>,
+    /// How many agents other nodes have, if surplus ones are to be given away.
+    pub(super) others: Option<watch::Receiver<Option<Vec<u32>>>>,
     route: Route,
     pub(super) receiver_metrics: ReceiverMetrics,
     lanes: Vec<Lane>,
@@ -371,7 +373,9 @@ pub(super) fn start(
         });
         shards.push(sender);
     }
+    let receiver_metrics = ReceiverMetrics::new(registry)?;
     let parts = cluster::Parts {
+        agents: receiver_metrics.agents(),
         shards,
         plan: &plan,
         addresses: &addresses,
@@ -386,7 +390,6 @@ pub(super) fn start(
     let intake = intake.measured(registry.ledger(), registry.queue_wait("analyzers")?);
     registry.queue("analyzers", "bytes", budget / 16, intake.queued_bytes());
     registry.memory("analyzers", intake.queued_bytes());
-    let receiver_metrics = ReceiverMetrics::new(registry)?;
     let analysis_metrics = AnalysisMetrics::new(registry, &receiver_metrics.trace_analysis_errors)?;
     let reject_log = Arc::new(RejectLog::new(shared.clock.clone()));
     let meters = Arc::new(Meters::new(
@@ -450,6 +453,7 @@ pub(super) fn start(
         },
         services: connection.services,
         is_first: connection.is_first,
+        others: connection.others,
         route: connection.route,
         lanes,
         tasks,

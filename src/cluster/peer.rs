@@ -20,6 +20,8 @@ const REFUSAL: Duration = Duration::from_secs(3);
 const HANDING_OVER: Duration = Duration::from_secs(30);
 /// Between two times that the same reason of a failure is said.
 const SAID_AGAIN: Duration = Duration::from_secs(600);
+/// Nodes tell each other their numbers each second.
+const FRESH: Duration = Duration::from_secs(4);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// As for agents; a batch has some MiB.
 pub(super) const MAX_MESSAGE_BYTES: usize = 50 << 20;
@@ -45,6 +47,8 @@ pub(super) struct Word {
     pub is_through: bool,
     /// The last batch of this process that it took; `None` if it does not speak of this process.
     pub taken: Option<u64>,
+    /// Connections of agents, if it gives them away.
+    pub connections: Option<u32>,
 }
 
 /// A batch that has no answer yet.
@@ -83,6 +87,7 @@ pub(super) struct Peer {
     refused: Option<Instant>,
     /// Why the last call failed, and when that was last said.
     failure: Option<(String, Instant)>,
+    connections: Option<u32>,
     pub is_participant: bool,
     /// Since when it is no participant any more and has not handed over.
     pub limbo: Option<Instant>,
@@ -128,6 +133,7 @@ impl Peer {
             heard: now,
             refused: None,
             failure: None,
+            connections: None,
             is_participant: false,
             limbo: None,
             agreed: Partitions::default(),
@@ -162,6 +168,7 @@ impl Peer {
             fate = self.forget_process();
             self.epoch = word.epoch;
         }
+        self.connections = word.connections;
         self.is_leaving |= word.is_leaving;
         // A leaving node writes again when it is the last one.
         self.is_empty = word.is_empty;
@@ -179,6 +186,11 @@ impl Peer {
         fate
     }
 
+    /// How many agents are connected to it, if it said so a moment ago.
+    pub(super) fn connections(&self, now: Instant) -> Option<u32> {
+        self.connections.filter(|_| now - self.heard <= FRESH)
+    }
+
     /// The process that was there has ended.
     pub(super) fn forget_process(&mut self) -> Fate {
         self.epoch = 0;
@@ -189,6 +201,7 @@ impl Peer {
         self.knows_through = false;
         self.agreed = Partitions::default();
         self.sequence = 0;
+        self.connections = None;
         match self.in_flight.take() {
             Some(flight) => Fate::Uncertain(flight.batch),
             None => Fate::Open,

@@ -16,6 +16,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use oap_proto::cluster as proto;
+use prometheus::IntGauge;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
@@ -62,7 +63,25 @@ pub struct Dependencies {
     pub metrics: ClusterMetrics,
     /// Whether this node should do what one node does for all.
     pub is_first: watch::Sender<bool>,
+    /// Connections of agents, to be compared with those of other nodes.
+    pub connections: Connections,
     pub log: Throttle,
+}
+
+/// How many agents are connected to the nodes.
+#[derive(Debug, Default)]
+pub struct Connections {
+    /// To this one; `None` if it keeps what it has, which ends the giving away on all nodes.
+    pub own: Option<IntGauge>,
+    /// To the others, while it is time to compare.
+    pub others: watch::Sender<Option<Vec<u32>>>,
+}
+
+impl Connections {
+    fn count(&self) -> Option<u32> {
+        let own = self.own.as_ref()?.get();
+        Some(u32::try_from(own).unwrap_or(0))
+    }
 }
 
 /// How the relay works.
@@ -111,6 +130,8 @@ pub struct Relay {
     receives_only: BTreeSet<String>,
     /// Counts views.
     view_number: u64,
+    /// Since when this view holds.
+    changed: Instant,
     held: Partitions,
     releasing: Partitions,
     /// Since when something is wanted that others do not give.
@@ -144,6 +165,7 @@ impl Relay {
             view: View::default(),
             receives_only: BTreeSet::new(),
             view_number: 0,
+            changed: now,
             held: Partitions::default(),
             releasing: Partitions::default(),
             wanting: None,
@@ -242,6 +264,13 @@ impl Relay {
         }
         self.send_again(now);
         self.count();
+        let compared = self.compared(now);
+        let others = &self.deps.connections.others;
+        others.send_if_modified(|known| {
+            let is_new = *known != compared;
+            *known = compared;
+            is_new
+        });
     }
 
     fn collect(&mut self, facts: Vec<Fact>) {

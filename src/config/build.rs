@@ -260,18 +260,12 @@ impl Builder<'_> {
         environment: &Environment,
     ) -> ClusterSettings {
         let module = self.raw.modules.get("cluster");
-        let provider = module.map_or("", |module| module.provider.as_str());
-        let read = match provider {
+        let read = match module.map_or("", |module| module.provider.as_str()) {
             "static" => self.module("cluster", |s| ClusterSettings::read_static(s, core)),
             "kubernetes" => self.module("cluster", |s| {
                 ClusterSettings::read_kubernetes(s, environment)
             }),
-            "standalone" => None,
-            _ => self
-                .module("cluster", |s| {
-                    ClusterSettings::read_announced(provider, s, core)
-                })
-                .flatten(),
+            _ => None,
         };
         read.unwrap_or(ClusterSettings::Standalone)
     }

@@ -51,6 +51,8 @@ pub struct CoreSettings {
     pub dead_letter_file: PathBuf,
     /// Bytes of these rows at most; 0 keeps none.
     pub dead_letter_bytes: u64,
+    /// Whether agents are sent to other nodes of a cluster while this one has more of them.
+    pub rebalance_connections: bool,
     /// How long a call to another node may take.
     pub remote_timeout: Duration,
     /// Entries of the network address alias cache.
@@ -129,6 +131,7 @@ impl CoreSettings {
             persistent_period: s.seconds("persistentPeriod", 3),
             dead_letter_file: s.file_or("deadLetterFile", data_dir.join("dead-letters.jsonl")),
             dead_letter_bytes: s.number::<u64>("deadLetterMegabytes", 64, 0..=1 << 20) << 20,
+            rebalance_connections: s.flag("rebalanceConnections", true),
             remote_timeout: s.seconds("remoteTimeout", 20),
             max_size_of_network_address_alias: s.count("maxSizeOfNetworkAddressAlias", 1_000_000),
             max_size_of_profile_task: s.count("maxSizeOfProfileTask", 10_000),

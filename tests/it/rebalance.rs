@@ -1,4 +1,7 @@
-//! Connections of agents that are told to go to another node: real agents must lose nothing by it.
+//! Connections of agents that are told to go to another node: real agents must lose nothing by it, and nodes come to have the
+//! same number of them.
+
+mod nodes;
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};

@@ -59,3 +59,32 @@ async fn who_cannot_be_trusted_is_not_dead_and_is_told_of_now_and_then() -> anyh
     assert!(peer.fail(&refused, now).is_some());
     Ok(())
 }
+
+#[tokio::test(start_paused = true)]
+async fn how_many_agents_it_has_is_known_for_a_moment() -> anyhow::Result<()> {
+    let start = Instant::now();
+    let mut peer = Peer::new("127.0.0.1:11800", &PeerOptions::default(), start)?;
+    let word = |epoch, connections| Word {
+        epoch,
+        receives_only: false,
+        is_leaving: false,
+        is_empty: false,
+        is_through: false,
+        taken: None,
+        connections,
+    };
+    assert_eq!(peer.connections(start), None, "it said nothing yet");
+    peer.hear(word(7, Some(12)), start);
+    assert_eq!(peer.connections(start + FRESH), Some(12));
+    let later = start + FRESH + Duration::from_millis(1);
+    assert_eq!(peer.connections(later), None, "it is silent");
+    peer.hear(word(7, Some(9)), later);
+    assert_eq!(peer.connections(later), Some(9));
+    // It was restarted with rebalancing off, or as an older version.
+    peer.hear(word(8, None), later);
+    assert_eq!(peer.connections(later), None);
+    peer.hear(word(8, Some(1)), later);
+    peer.forget_process();
+    assert_eq!(peer.connections(later), None);
+    Ok(())
+}

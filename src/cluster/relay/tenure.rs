@@ -20,6 +20,10 @@ const SYNC_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long others may disagree before a partition that nobody writes is taken over all the same.
 const DISAGREEMENT: Duration = Duration::from_secs(60);
 
+/// How long connections of agents stay where they are after a member came or went: until a new one is ready, and whoever
+/// brings agents to it knows.
+const SETTLING: Duration = Duration::from_secs(20);
+
 impl Relay {
     /// Looks at who is there; draws the consequences of what changed.
     pub(super) async fn look(&mut self) {
@@ -121,6 +125,7 @@ impl Relay {
     async fn change(&mut self, view: View, now: Instant) {
         self.view = view;
         self.view_number += 1;
+        self.changed = now;
         self.wanting = None;
         tracing::info!(
             members = self.view.participants().join(" "),
@@ -223,6 +228,7 @@ impl Relay {
             && !self.view.participants().contains(&self.own);
         let was_through = self.is_through && is_empty;
         let view = self.view_number;
+        let connections = self.deps.connections.count();
         for (address, peer) in &mut self.peers {
             if peer.is_syncing || now < peer.next_sync {
                 continue;
@@ -245,6 +251,7 @@ impl Relay {
                 wanted: wanted.to_bytes(),
                 your_epoch: peer.epoch,
                 taken: self.taken.get(&peer.epoch).map_or(0, |taken| taken.0),
+                connections,
             };
             let mut client = peer.client.clone();
             let address = address.clone();
@@ -306,6 +313,7 @@ impl Relay {
                 is_empty: peer.is_empty,
                 is_through: false,
                 taken: Some(answer.taken),
+                connections: answer.connections,
             },
             now,
         );
@@ -332,6 +340,7 @@ impl Relay {
                     is_empty: status.empty,
                     is_through: status.through,
                     taken: is_about_us.then_some(status.taken),
+                    connections: status.connections,
                 },
                 now,
             );
@@ -356,7 +365,20 @@ impl Relay {
             leaving: self.is_leaving,
             agreed: agreed.to_bytes(),
             taken: self.taken.get(&status.epoch).map_or(0, |taken| taken.0),
+            connections: self.deps.connections.count(),
         }
+    }
+
+    /// How many agents the other nodes have, if it is time to compare: all said so a moment ago, and none came or went lately.
+    pub(super) fn compared(&self, now: Instant) -> Option<Vec<u32>> {
+        let participants = self.view.participants();
+        let is_settled = !self.is_leaving
+            && now - self.changed > SETTLING
+            && participants.contains(&self.own)
+            && self.peers.values().all(|peer| peer.limbo.is_none());
+        let others = self.peers.values().filter(|peer| peer.is_participant);
+        let others = others.map(|peer| peer.connections(now));
+        others.collect::<Option<_>>().filter(|_| is_settled)
     }
 
     /// Acts on what became of a batch.
