@@ -23,6 +23,7 @@ mod raw;
 mod receiver;
 mod secret;
 mod section;
+mod servers;
 mod setting;
 mod settings;
 mod storage;
@@ -35,7 +36,7 @@ pub use analyzer::{AnalyzerSettings, SlowThresholds};
 pub use cli::{
     AlarmSelection, Arguments, Command, ConfigCommand, Selection, StorageCommand, UsageError,
 };
-pub use cluster::ClusterSettings;
+pub use cluster::{ClusterSettings, CoordinatorSettings, OwnAddress};
 pub use core::{CoreSettings, Role, TlsSettings};
 pub use document::{Place, Report};
 pub use dynamic::{CenterSettings, DynamicSettings, EtcdApi};

@@ -9,12 +9,11 @@ mod config_map;
 mod consul;
 mod dcs;
 mod etcd;
-mod http;
 mod key;
 mod nacos;
 mod watch;
 mod zookeeper;
 
-pub use center::{Center, CenterError, Values};
+pub use center::{Center, Values};
 pub use key::Key;
 pub use watch::{Apply, DynamicMetrics, Watch};

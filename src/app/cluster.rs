@@ -1,6 +1,7 @@
 //! The relay between the nodes of a cluster, if there is one, and the coordinator that knows them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use prometheus::IntGauge;
@@ -16,7 +17,8 @@ use super::Shared;
 use super::task::Tasks;
 use crate::cluster::kubernetes::{MemberWatcher, PodSelection};
 use crate::cluster::{
-    ClusterMetrics, Connections, Dependencies, Membership, PeerOptions, RelayOptions, connect,
+    ClusterMetrics, Connections, Coordinator, Dependencies, Membership, PeerOptions, RelayOptions,
+    connect,
 };
 use crate::config::{ClusterSettings, CoreSettings, Role, StorageSettings};
 use crate::receiver::Port;
@@ -25,6 +27,9 @@ use crate::telemetry::Throttle;
 
 /// Lots of facts that may wait for the relay.
 const INBOX: usize = 32;
+/// How long answers have to arrive that are on their way at the end. Another node that leaves as well, and gets none, would wait
+/// until it takes this one for dead.
+const LAST_WORD: Duration = Duration::from_millis(250);
 
 /// How this node is connected to others.
 #[derive(Debug)]
@@ -68,19 +73,22 @@ pub(super) fn start(
     let settings = &shared.settings;
     let core = &settings.core;
     let route = Route::new(parts.shards.clone());
-    let membership = match &settings.cluster {
-        ClusterSettings::Standalone => {
-            let (_, is_first) = watch::channel(true);
-            return Ok(Connection {
-                route,
-                services: None,
-                is_first,
-                others: None,
-            });
-        }
+    if settings.cluster == ClusterSettings::Standalone {
+        let (_, is_first) = watch::channel(true);
+        return Ok(Connection {
+            route,
+            services: None,
+            is_first,
+            others: None,
+        });
+    }
+    let metrics = ClusterMetrics::new(&shared.registry)?;
+    let (told, membership) = watch::channel(None);
+    match &settings.cluster {
+        ClusterSettings::Standalone => {}
         ClusterSettings::Static { members, own } => {
             let fixed = Membership::fixed(members, own.as_deref());
-            watch::channel(Some(fixed)).1
+            told.send_replace(Some(fixed));
         }
         ClusterSettings::Kubernetes {
             namespace,
@@ -93,18 +101,26 @@ pub(super) fn start(
                 uid: uid.clone(),
                 port: core.grpc_port,
             };
-            let (told, membership) = watch::channel(None);
+            let watcher = MemberWatcher::new(selection, None).counting(metrics.clone());
             let stop = stop.clone();
             tasks.spawn("members", async move {
                 tokio::select! {
                     () = stop.cancelled() => {}
-                    () = MemberWatcher::new(selection, None).keep(told) => {}
+                    () = watcher.keep(told) => {}
                 }
                 Ok(())
             });
-            membership
         }
-    };
+        ClusterSettings::Announced { coordinator, own } => {
+            let coordinator = Coordinator::new(coordinator, own.clone(), metrics.clone())
+                .context("module cluster")?;
+            let stop = stop.clone();
+            tasks.spawn("members", async move {
+                coordinator.keep(told, stop).await;
+                Ok(())
+            });
+        }
+    }
     if matches!(settings.storage, StorageSettings::Embedded(_)) {
         tracing::warn!(
             "nodes do not share the embedded store: each has only what it writes, a cluster needs Elasticsearch"
@@ -126,7 +142,7 @@ pub(super) fn start(
         facts,
         membership,
         stop: stop.clone(),
-        metrics: ClusterMetrics::new(&shared.registry)?,
+        metrics,
         is_first: first,
         connections,
         log: Throttle::new(shared.clock.clone()),
@@ -145,6 +161,7 @@ pub(super) fn start(
     tasks.spawn("cluster", async move {
         let _over = over.drop_guard();
         relay.run().await;
+        tokio::time::sleep(LAST_WORD).await;
         Ok(())
     });
     let (port, handed_over) = oneshot::channel::<Port>();

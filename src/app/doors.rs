@@ -244,10 +244,11 @@ pub(super) fn status(shared: &Shared, stop: &CancellationToken) -> Status {
     let settings = &shared.settings;
     let about = About {
         store: store_name(settings),
-        cluster: match settings.cluster {
+        cluster: match &settings.cluster {
             ClusterSettings::Standalone => "standalone".to_owned(),
             ClusterSettings::Static { .. } => "a list".to_owned(),
             ClusterSettings::Kubernetes { .. } => "pods of Kubernetes".to_owned(),
+            ClusterSettings::Announced { coordinator, .. } => coordinator.provider().to_owned(),
         },
         budget: budget(settings),
         cores: std::thread::available_parallelism().map_or(1, usize::from),

@@ -23,6 +23,11 @@ pub struct ClusterMetrics {
     pub(super) lost_members: IntCounter,
     /// Calls that failed.
     pub(super) failures: IntCounterVec,
+    /// Whether the coordinator has this node.
+    pub(super) registered: IntGauge,
+    /// Times that this node announced itself.
+    pub(super) registrations: IntCounter,
+    coordinator_failures: IntCounterVec,
 }
 
 impl ClusterMetrics {
@@ -67,7 +72,25 @@ impl ClusterMetrics {
                 ),
                 &["call"],
             )?,
+            registered: IntGauge::new(
+                "cluster_registered",
+                "Whether this node is announced at the coordinator",
+            )?,
+            registrations: IntCounter::new(
+                "cluster_registrations_total",
+                "Times that this node announced itself at the coordinator",
+            )?,
+            coordinator_failures: IntCounterVec::new(
+                Opts::new(
+                    "cluster_coordinator_failures_total",
+                    "Calls of the coordinator that failed, by call (register, renew, list, leave)",
+                ),
+                &["call"],
+            )?,
         };
+        for call in ["register", "renew", "list", "leave"] {
+            metrics.coordinator_failures.with_label_values(&[call]);
+        }
         registry.register(Box::new(metrics.members.clone()))?;
         registry.register(Box::new(metrics.partitions.clone()))?;
         registry.register(Box::new(metrics.waiting.clone()))?;
@@ -76,6 +99,14 @@ impl ClusterMetrics {
         registry.register(Box::new(metrics.uncertain.clone()))?;
         registry.register(Box::new(metrics.lost_members.clone()))?;
         registry.register(Box::new(metrics.failures.clone()))?;
+        registry.register(Box::new(metrics.registered.clone()))?;
+        registry.register(Box::new(metrics.registrations.clone()))?;
+        registry.register(Box::new(metrics.coordinator_failures.clone()))?;
         Ok(metrics)
+    }
+
+    /// Counts a call of the coordinator that failed.
+    pub(super) fn coordinator_failed(&self, call: &str) {
+        self.coordinator_failures.with_label_values(&[call]).inc();
     }
 }

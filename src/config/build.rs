@@ -260,12 +260,18 @@ impl Builder<'_> {
         environment: &Environment,
     ) -> ClusterSettings {
         let module = self.raw.modules.get("cluster");
-        let read = match module.map_or("", |module| module.provider.as_str()) {
+        let provider = module.map_or("", |module| module.provider.as_str());
+        let read = match provider {
             "static" => self.module("cluster", |s| ClusterSettings::read_static(s, core)),
             "kubernetes" => self.module("cluster", |s| {
                 ClusterSettings::read_kubernetes(s, environment)
             }),
-            _ => None,
+            "standalone" => None,
+            _ => self
+                .module("cluster", |s| {
+                    ClusterSettings::read_announced(provider, s, core)
+                })
+                .flatten(),
         };
         read.unwrap_or(ClusterSettings::Standalone)
     }

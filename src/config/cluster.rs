@@ -1,8 +1,11 @@
 //! Settings of module `cluster`: how nodes find each other (8.1.0 spec, K).
 
-use super::Environment;
+use std::net::IpAddr;
+
 use super::core::{CoreSettings, Role};
 use super::section::Section;
+use super::servers::{host_ports, needed, urls};
+use super::{Environment, EtcdApi, Secret};
 
 /// How nodes find each other.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +26,118 @@ pub enum ClusterSettings {
         /// `metadata.uid` of the own pod.
         uid: String,
     },
+    /// Nodes announce themselves at a centre.
+    Announced {
+        coordinator: CoordinatorSettings,
+        /// `None` for a receiver, which only looks who else is there.
+        own: Option<OwnAddress>,
+    },
+}
+
+/// Where nodes announce themselves. URLs are those of servers, all of which have the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CoordinatorSettings {
+    /// `cluster.zookeeper`
+    ZooKeeper {
+        /// `host:port`, several with commas between.
+        servers: String,
+        /// Path of the node below which services are.
+        path: String,
+        /// `user:password` that everything belongs to; `None` belongs to everybody.
+        login: Option<Secret>,
+    },
+    /// `cluster.etcd`
+    Etcd {
+        urls: Vec<String>,
+        service: String,
+        api: EtcdApi,
+    },
+    /// `cluster.consul`
+    Consul {
+        urls: Vec<String>,
+        service: String,
+        token: Secret,
+        /// Whether the core gRPC port that Consul checks speaks TLS.
+        checks_tls: bool,
+    },
+    /// `cluster.nacos`
+    Nacos {
+        urls: Vec<String>,
+        service: String,
+        /// Id of a namespace.
+        namespace: String,
+    },
+}
+
+impl CoordinatorSettings {
+    /// Name of the provider.
+    pub fn provider(&self) -> &'static str {
+        match self {
+            CoordinatorSettings::ZooKeeper { .. } => "zookeeper",
+            CoordinatorSettings::Etcd { .. } => "etcd",
+            CoordinatorSettings::Consul { .. } => "consul",
+            CoordinatorSettings::Nacos { .. } => "nacos",
+        }
+    }
+}
+
+/// Where others reach this node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnAddress {
+    /// A name, or an address without brackets.
+    pub host: String,
+    pub port: u16,
+}
+
+impl OwnAddress {
+    pub fn new(host: &str, port: u16) -> OwnAddress {
+        OwnAddress {
+            host: host.to_owned(),
+            port,
+        }
+    }
+
+    /// `host:port`, as members are called.
+    pub fn member(&self) -> String {
+        match self.host.contains(':') {
+            true => format!("[{}]:{}", self.host, self.port),
+            false => format!("{}:{}", self.host, self.port),
+        }
+    }
+
+    /// `host_port`, as the original calls a node.
+    pub fn id(&self) -> String {
+        format!("{}_{}", self.host, self.port)
+    }
+
+    /// Reads `internalComHost` and `internalComPort`; what they do not say is that of the core gRPC port. `None` for receivers.
+    fn read(s: &mut Section<'_>, core: Option<&CoreSettings>) -> Option<OwnAddress> {
+        let host = s.text("internalComHost", "");
+        let port: i64 = s.number("internalComPort", -1, -1..=u16::MAX.into());
+        let core = core.filter(|core| core.role != Role::Receiver)?;
+        let host = match host.as_str() {
+            "" => core.grpc_host.clone(),
+            host => host.trim_matches(['[', ']']).to_owned(),
+        };
+        let port = match u16::try_from(port) {
+            Ok(port) if port > 0 => port,
+            _ => core.grpc_port,
+        };
+        let is_everywhere = host.parse::<IpAddr>().is_ok_and(|ip| ip.is_unspecified());
+        if host.is_empty() || is_everywhere {
+            s.problem(
+                "internalComHost",
+                "the address at which other nodes reach this one, as core.default.gRPCHost (SW_CORE_GRPC_HOST) is none",
+            );
+        }
+        if port == 0 {
+            s.problem(
+                "internalComPort",
+                "the port at which other nodes reach this one, as core.default.gRPCPort is 0",
+            );
+        }
+        Some(OwnAddress { host, port })
+    }
 }
 
 impl ClusterSettings {
@@ -58,6 +173,25 @@ impl ClusterSettings {
         ClusterSettings::Static { members, own }
     }
 
+    /// Reads the keys of a coordinator; `None` if there is no such one.
+    pub(super) fn read_announced(
+        provider: &str,
+        s: &mut Section<'_>,
+        core: Option<&CoreSettings>,
+    ) -> Option<ClusterSettings> {
+        let coordinator = match provider {
+            "zookeeper" => zookeeper(s),
+            "etcd" => etcd(s),
+            "consul" => consul(s, core),
+            "nacos" => nacos(s),
+            _ => return None,
+        };
+        Some(ClusterSettings::Announced {
+            coordinator,
+            own: OwnAddress::read(s, core),
+        })
+    }
+
     /// Reads `cluster.kubernetes`.
     pub(super) fn read_kubernetes(
         s: &mut Section<'_>,
@@ -83,3 +217,80 @@ impl ClusterSettings {
         }
     }
 }
+
+fn zookeeper(s: &mut Section<'_>) -> CoordinatorSettings {
+    s.without_effect(&["baseSleepTimeMs", "maxRetries"]);
+    let name_space = s.text("nameSpace", "");
+    let path = match name_space.trim_matches('/') {
+        "" => "/skywalking".to_owned(),
+        name_space => format!("/skywalking/{name_space}"),
+    };
+    if path.contains("//") {
+        s.problem("nameSpace", "part of a path, such as oap");
+    }
+    let servers = host_ports(s, "hostPort", "localhost:2181");
+    let has_acl = s.flag("enableACL", false);
+    let scheme = s.text("schema", "digest");
+    let login = s.text("expression", "skywalking:skywalking");
+    if has_acl && scheme != "digest" {
+        s.problem("schema", "digest, there is no other scheme");
+    }
+    let user = login.split_once(':').map_or("", |(user, _)| user);
+    if has_acl && user.is_empty() {
+        s.problem("expression", "user:password");
+    }
+    CoordinatorSettings::ZooKeeper {
+        servers,
+        path,
+        login: has_acl.then(|| Secret::new(login)),
+    }
+}
+
+fn etcd(s: &mut Section<'_>) -> CoordinatorSettings {
+    let mut urls = urls(s, "hostPort", "localhost:2379", None);
+    if s.flag("isSSL", false) {
+        for url in &mut urls {
+            *url = url.replacen("http://", "https://", 1);
+        }
+    }
+    CoordinatorSettings::Etcd {
+        urls,
+        service: service(s),
+        api: EtcdApi::read(s),
+    }
+}
+
+fn consul(s: &mut Section<'_>, core: Option<&CoreSettings>) -> CoordinatorSettings {
+    CoordinatorSettings::Consul {
+        urls: urls(s, "hostPort", "localhost:8500", None),
+        service: service(s),
+        token: s.secret("aclToken"),
+        checks_tls: core.is_some_and(|core| core.grpc_ssl.is_some()),
+    }
+}
+
+fn nacos(s: &mut Section<'_>) -> CoordinatorSettings {
+    CoordinatorSettings::Nacos {
+        urls: urls(s, "hostPort", "localhost:8848", Some(8848)),
+        service: service(s),
+        namespace: s.text("namespace", "public"),
+    }
+}
+
+/// The name under which nodes are announced.
+fn service(s: &mut Section<'_>) -> String {
+    let name = needed(
+        s,
+        "serviceName",
+        "SkyWalking_OAP_Cluster",
+        "the name of a service",
+    );
+    let name = name.trim_matches('/').to_owned();
+    if name.is_empty() || name.contains("//") || name.contains('@') {
+        s.problem("serviceName", "the name of a service, without @");
+    }
+    name
+}
+
+#[cfg(test)]
+mod tests;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::Secret;
 use super::section::Section;
+use super::servers::{host_ports, needed, urls};
 
 /// `configuration`, unless it is `none`.
 #[derive(Debug, Clone)]
@@ -60,10 +61,24 @@ pub enum CenterSettings {
 /// Which of its two interfaces etcd is asked by; what was written by one cannot be read by the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EtcdApi {
-    /// The older one if it is served and knows the group, else the newer one.
+    /// The older one if it is served (for settings: and knows the group), else the newer one.
     Auto,
     V2,
     V3,
+}
+
+impl EtcdApi {
+    pub(super) fn read(s: &mut Section<'_>) -> EtcdApi {
+        match s.text("api", "auto").as_str() {
+            "" | "auto" => EtcdApi::Auto,
+            "v2" => EtcdApi::V2,
+            "v3" => EtcdApi::V3,
+            _ => {
+                s.problem("api", "auto, v2 or v3");
+                EtcdApi::Auto
+            }
+        }
+    }
 }
 
 impl DynamicSettings {
@@ -111,33 +126,15 @@ fn zookeeper(s: &mut Section<'_>) -> CenterSettings {
     if path.contains("//") {
         s.problem("nameSpace", "the path of a node, such as /default");
     }
-    let servers = s.list("hostPort", "localhost:2181");
-    let is_address = |server: &String| {
-        let port = server
-            .rsplit_once(':')
-            .map(|(host, port)| (host, port.parse::<u16>()));
-        matches!(port, Some((host, Ok(_))) if !host.is_empty())
-    };
-    if servers.is_empty() || !servers.iter().all(is_address) {
-        s.problem("hostPort", "host:port, several with commas between");
-    }
     CenterSettings::ZooKeeper {
-        servers: servers.join(","),
+        servers: host_ports(s, "hostPort", "localhost:2181"),
         path,
     }
 }
 
 fn etcd(s: &mut Section<'_>) -> CenterSettings {
     s.without_effect(&["clusterName"]);
-    let api = match s.text("api", "auto").as_str() {
-        "" | "auto" => EtcdApi::Auto,
-        "v2" => EtcdApi::V2,
-        "v3" => EtcdApi::V3,
-        _ => {
-            s.problem("api", "auto, v2 or v3");
-            EtcdApi::Auto
-        }
-    };
+    let api = EtcdApi::read(s);
     let group = s.text("group", "skywalking");
     let group = group.trim_matches('/').to_owned();
     if group.is_empty() {
@@ -171,39 +168,6 @@ fn nacos(s: &mut Section<'_>) -> CenterSettings {
         group: needed(s, "group", "skywalking", "the name of a group"),
         namespace: s.text("namespace", ""),
     }
-}
-
-/// A text that must not be empty.
-fn needed(s: &mut Section<'_>, key: &'static str, default: &str, expected: &str) -> String {
-    let text = s.text(key, default);
-    if text.is_empty() {
-        s.problem(key, expected);
-    }
-    text
-}
-
-/// `host:port` or URLs of servers, as URLs. `port` is for those that name none.
-fn urls(s: &mut Section<'_>, key: &'static str, default: &str, port: Option<u16>) -> Vec<String> {
-    let servers = s.list(key, default);
-    let urls: Vec<Option<String>> = servers.iter().map(|server| url(server, port)).collect();
-    if urls.is_empty() || urls.contains(&None) {
-        s.problem(key, "host:port or a URL, several with commas between");
-    }
-    urls.into_iter().flatten().collect()
-}
-
-fn url(server: &str, port: Option<u16>) -> Option<String> {
-    let is_url = server.starts_with("http://") || server.starts_with("https://");
-    let text = match is_url {
-        true => server.to_owned(),
-        false => format!("http://{server}"),
-    };
-    let mut url = reqwest::Url::parse(&text).ok()?;
-    let is_plain = url.query().is_none() && url.fragment().is_none() && url.has_host();
-    if let Some(port) = port.filter(|_| !is_url && url.port().is_none()) {
-        url.set_port(Some(port)).ok()?;
-    }
-    is_plain.then(|| url.to_string())
 }
 
 #[cfg(test)]
@@ -309,25 +273,6 @@ mod tests {
             for part in wanted {
                 assert!(error.contains(part), "{part}: {error}");
             }
-        }
-    }
-
-    #[test]
-    fn servers_are_urls_or_addresses() {
-        for (server, port, want) in [
-            ("localhost:2379", None, Some("http://localhost:2379/")),
-            ("https://etcd:2379", None, Some("https://etcd:2379/")),
-            ("http://proxy/apollo", None, Some("http://proxy/apollo")),
-            ("[::1]:8500", None, Some("http://[::1]:8500/")),
-            ("10.0.0.1", Some(8848), Some("http://10.0.0.1:8848/")),
-            ("10.0.0.1:9", Some(8848), Some("http://10.0.0.1:9/")),
-            ("http://proxy/", Some(8848), Some("http://proxy/")),
-            ("a b", None, None),
-            ("host:port", None, None),
-            ("host?x=1", None, None),
-            ("", None, None),
-        ] {
-            assert_eq!(url(server, port).as_deref(), want, "{server}");
         }
     }
 }

@@ -153,7 +153,12 @@ fn table(prefix: &str, keys: &[&Entry], effective: Option<&[Setting]>) -> String
 
 /// What the server makes of a provider; `None` if it does not have it.
 fn effective(text: &str, selector: &str, provider: &str, prefix: &str) -> Option<Vec<Setting>> {
-    let environment: Environment = [(selector, provider)].into_iter().collect();
+    let mut variables = vec![(selector, provider)];
+    if prefix.starts_with("cluster.") {
+        // A node of a cluster must know its own address.
+        variables.push(("SW_CORE_GRPC_HOST", "127.0.0.1"));
+    }
+    let environment: Environment = variables.into_iter().collect();
     let java = JavaOpts::default();
     let raw = raw::read(files::APPLICATION, text, &environment, &java).ok()?;
     let built = build::settings(&raw, &java, &environment, &Arguments::default()).ok()?;

@@ -287,7 +287,7 @@ fn every_problem_is_listed_with_path_value_and_expectation() {
             ("SW_STORAGE", "elasticsearch"),
             ("SW_STORAGE_ES_CLUSTER_NODES", "localhost"),
             ("SW_STORAGE_ES_ADVANCED", "[1]"),
-            ("SW_CLUSTER", "zookeeper"),
+            ("SW_CLUSTER", "eureka"),
             ("SW_RECEIVER_ZIPKIN", "default"),
             ("SW_RECEIVER_SHARING_SERVER", "-"),
             ("SW_AGENT_ANALYZER", "-"),
@@ -299,12 +299,12 @@ fn every_problem_is_listed_with_path_value_and_expectation() {
         ],
     );
     insta::assert_snapshot!(lines.join("\n"), @r#"
+    cluster.selector is "eureka" (from SW_CLUSTER), expected standalone or static or kubernetes or zookeeper or consul or etcd or nacos, this server has no other
     telemetry.selector is "so11y" (from SW_TELEMETRY), expected none or prometheus, this server has no other
     OAP_LOG_FORMAT is "xml", expected plain or json
     OAP_LOG is "oap=loud", expected levels as info or info,oap::storage=debug
     -Dmode is "bogus" (from JAVA_OPTS), expected init, no-init or default
     TZ is "Mars/Base", expected a time zone such as UTC or Asia/Shanghai
-    cluster.selector is "zookeeper" (from SW_CLUSTER), expected standalone or static or kubernetes, this server has no other
     receiver_zipkin.selector is "default" (from SW_RECEIVER_ZIPKIN), expected -, this server does not have the module
     module receiver-sharing-server is missing, expected a provider, receiver-register, receiver-trace, receiver-jvm, receiver-clr, receiver-profile, service-mesh, istio-telemetry, envoy-metric needs it
     module agent-analyzer is missing, expected a provider, receiver-trace needs it

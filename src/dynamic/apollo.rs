@@ -7,9 +7,9 @@ use std::collections::HashMap;
 
 use serde::Deserialize;
 
-use super::center::{CenterError, Values};
-use super::http::{Http, Question};
+use super::center::{TIMEOUT, Values};
 use super::key::Key;
+use crate::cluster::clients::{CenterError, Http, Question};
 
 const NAMESPACE: &str = "application";
 
@@ -40,8 +40,8 @@ impl Apollo {
         cluster: &str,
     ) -> Result<Apollo, CenterError> {
         Ok(Apollo {
-            meta: Http::new(meta_urls)?,
-            services: Http::new(&[])?,
+            meta: Http::new(meta_urls, TIMEOUT)?,
+            services: Http::new(&[], TIMEOUT)?,
             app_id: app_id.to_owned(),
             cluster: cluster.to_owned(),
         })

@@ -1,6 +1,7 @@
 //! A configuration centre: asked for the values of keys, it tells those that it has.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use super::apollo::Apollo;
 use super::config_map::ConfigMaps;
@@ -10,36 +11,14 @@ use super::etcd::Etcd;
 use super::key::Key;
 use super::nacos::Nacos;
 use super::zookeeper::ZooKeeper;
+use crate::cluster::clients::CenterError;
 use crate::config::CenterSettings;
+
+/// How long one request may take.
+pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What a centre has. A key that is not there has no value.
 pub type Values = HashMap<Key, String>;
-
-/// Why a centre could not be read. Nothing is known about its values then.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct CenterError(pub(super) String);
-
-impl CenterError {
-    /// The server answered something that it should not.
-    pub(super) fn answer(what: impl std::fmt::Display) -> CenterError {
-        CenterError(format!("the answer makes no sense: {what}"))
-    }
-
-    /// An error with all that caused it.
-    pub(super) fn because(error: &dyn std::error::Error) -> CenterError {
-        let mut text = error.to_string();
-        let mut cause = error.source();
-        while let Some(error) = cause {
-            let inner = error.to_string();
-            if !text.contains(&inner) {
-                text = format!("{text}: {inner}");
-            }
-            cause = error.source();
-        }
-        CenterError(text)
-    }
-}
 
 /// A centre of one of the kinds that there are.
 #[derive(Debug)]

@@ -1,7 +1,8 @@
 //! A ConfigMap of Kubernetes whose data are the keys (8.1.0 spec, I; deployment spec, A7).
 
-use super::center::{CenterError, Values};
+use super::center::Values;
 use super::key::Key;
+use crate::cluster::clients::CenterError;
 use crate::cluster::config_maps::{ConfigMap, ConfigMapReader};
 
 /// The map that the charts make for this; others with the same labels are for other things.

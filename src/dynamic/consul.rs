@@ -1,12 +1,10 @@
 //! Consul's key/value store: `GET /v1/kv/{key}` (HTTP API v1, "KV Store").
 
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
 use serde::Deserialize;
 
-use super::center::{CenterError, Values};
-use super::http::{Http, Question};
+use super::center::{TIMEOUT, Values};
 use super::key::Key;
+use crate::cluster::clients::{CenterError, Http, Question, text};
 use crate::config::Secret;
 
 /// A client of the agents.
@@ -25,7 +23,7 @@ struct Entry {
 
 impl Consul {
     pub(super) fn new(urls: &[String], token: Secret) -> Result<Consul, CenterError> {
-        let http = Http::new(urls)?;
+        let http = Http::new(urls, TIMEOUT)?;
         Ok(Consul { http, token })
     }
 
@@ -53,12 +51,4 @@ impl Consul {
         }
         Ok(values)
     }
-}
-
-/// The text that Base64 stands for.
-pub(super) fn text(base64: &str) -> Result<String, CenterError> {
-    let bytes = BASE64_STANDARD
-        .decode(base64)
-        .map_err(CenterError::answer)?;
-    String::from_utf8(bytes).map_err(CenterError::answer)
 }

@@ -6,8 +6,9 @@ use oap_proto::configuration::ConfigurationRequest;
 use oap_proto::configuration::configuration_service_client::ConfigurationServiceClient;
 use tonic::transport::{Channel, Endpoint};
 
-use super::center::{CenterError, Values};
+use super::center::Values;
 use super::key::Key;
+use crate::cluster::clients::CenterError;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const TIMEOUT: Duration = Duration::from_secs(10);

@@ -1,8 +1,8 @@
 //! Nacos: `GET /nacos/v1/cs/configs` (Open API 1.x, "Get configurations"), the key being the `dataId`.
 
-use super::center::{CenterError, Values};
-use super::http::{Http, Question};
+use super::center::{TIMEOUT, Values};
 use super::key::Key;
+use crate::cluster::clients::{CenterError, Http, Question};
 
 /// A client of the servers.
 #[derive(Debug)]
@@ -15,7 +15,7 @@ pub struct Nacos {
 impl Nacos {
     pub(super) fn new(urls: &[String], group: &str, namespace: &str) -> Result<Nacos, CenterError> {
         Ok(Nacos {
-            http: Http::new(urls)?,
+            http: Http::new(urls, TIMEOUT)?,
             group: group.to_owned(),
             namespace: namespace.to_owned(),
         })

@@ -5,8 +5,9 @@ use std::time::Duration;
 use prometheus::{IntCounterVec, IntGaugeVec};
 use tokio_util::sync::CancellationToken;
 
-use super::center::{Center, CenterError, Values};
+use super::center::{Center, Values};
 use super::key::Key;
+use crate::cluster::clients::CenterError;
 use crate::telemetry::Registry;
 use crate::util::clock::Clock;
 

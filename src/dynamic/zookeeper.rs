@@ -1,13 +1,10 @@
 //! ZooKeeper: the children of a node are the keys, their data the values (8.1.0 spec, I).
 
-use std::time::Duration;
+use zookeeper_client::Error;
 
-use zookeeper_client::{Client, Error};
-
-use super::center::{CenterError, Values};
+use super::center::{TIMEOUT, Values};
 use super::key::Key;
-
-const TIMEOUT: Duration = Duration::from_secs(10);
+use crate::cluster::clients::{CenterError, connect};
 
 /// Where the keys are. Each look is a session of its own: there is one a minute.
 #[derive(Debug)]
@@ -25,15 +22,7 @@ impl ZooKeeper {
     }
 
     pub(super) async fn read(&mut self, keys: &[Key]) -> Result<Values, CenterError> {
-        let connecting = Client::connector()
-            .with_session_timeout(TIMEOUT)
-            .with_connection_timeout(TIMEOUT)
-            .with_fail_eagerly()
-            .connect(&self.servers);
-        let client = connecting.await.map_err(|error| {
-            let servers = &self.servers;
-            CenterError(format!("{servers}: {}", CenterError::because(&error)))
-        })?;
+        let client = connect(&self.servers, TIMEOUT, None).await?;
         let failed = |error: Error| {
             let path = &self.path;
             CenterError(format!("{path}: {}", CenterError::because(&error)))

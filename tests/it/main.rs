@@ -15,6 +15,7 @@ mod cluster;
 mod cluster_parts;
 mod cluster_tls;
 mod config_tool;
+mod coordinators;
 mod dynamic;
 mod elasticsearch_faults;
 mod elasticsearch_store;

@@ -139,3 +139,34 @@ async fn deploy(environments: &Value) -> Result<()> {
     second.stop().await?;
     console.clean().await
 }
+
+/// The guide lets the new program look at the variables of an old pod: those that its command picks have to be enough.
+#[tokio::test]
+async fn the_guide_picks_all_variables_that_a_check_needs() -> Result<()> {
+    let guide = include_str!("../../docs/migrate.md");
+    let (_, rest) = guide.split_once("grep -E '^(").context("no command")?;
+    let (prefixes, _) = rest.split_once(")'").context("no end")?;
+    let prefixes: Vec<&str> = prefixes.split('|').collect();
+    let rendered: Value = serde_json::from_str(RENDERED)?;
+    for (version, environments) in rendered.as_object().context("no versions")? {
+        let folder = tempfile::tempdir()?;
+        let mut check = OapCommand::new(folder.path()).argument("--lenient");
+        for variable in environments["server"].as_array().context("no variables")? {
+            let part = |i: usize| variable[i].as_str().context("not a text");
+            let (name, value) = (part(0)?, part(1)?);
+            let value = if value.starts_with('<') {
+                "something"
+            } else {
+                value
+            };
+            let line = format!("{name}={value}");
+            if prefixes.iter().any(|prefix| line.starts_with(prefix)) {
+                check = check.env(name, value);
+            }
+        }
+        let ended = check.argument("config").argument("check").run().await?;
+        ensure!(ended.status.success(), "{version}: {ended:?}");
+        ensure!(!ended.stdout.contains("unknown"), "{version}: {ended:?}");
+    }
+    Ok(())
+}

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use tokio::sync::watch;
 
 use super::{ClientHandle, KubernetesError, ask, connect, role};
-use crate::cluster::Membership;
+use crate::cluster::{ClusterMetrics, Membership};
 
 /// How long the API server keeps a watch open. A connection that is dead without a word is noticed a little later.
 const WATCH_SECONDS: u32 = 240;
@@ -46,6 +46,7 @@ pub struct MemberWatcher {
     pods: BTreeMap<String, MemberPod>,
     /// What was said last about a failure.
     said: Option<String>,
+    metrics: Option<ClusterMetrics>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -109,7 +110,14 @@ impl MemberWatcher {
             config,
             pods: BTreeMap::new(),
             said: None,
+            metrics: None,
         }
+    }
+
+    /// Counts failures there.
+    pub fn counting(mut self, metrics: ClusterMetrics) -> MemberWatcher {
+        self.metrics = Some(metrics);
+        self
     }
 
     /// Tells of every change; never ends.
@@ -120,6 +128,9 @@ impl MemberWatcher {
                 // The server has forgotten where the watch was: a new list at once.
                 Ok(()) => pause = FIRST_PAUSE,
                 Err(error) => {
+                    if let Some(metrics) = &self.metrics {
+                        metrics.coordinator_failed("list");
+                    }
                     let error = error.unless_may(|| role("pods", &self.selection.namespace));
                     let reason = error.to_string();
                     if self.said.as_ref() != Some(&reason) {

@@ -60,9 +60,17 @@ fn original() -> String {
 #[test]
 fn the_file_of_the_original_loads_unchanged() {
     assert!(table().len() > 190);
-    for storage in ["h2", "elasticsearch", "elasticsearch7"] {
+    for (storage, cluster) in [
+        ("h2", "standalone"),
+        ("elasticsearch", "zookeeper"),
+        ("elasticsearch7", "etcd"),
+        ("h2", "consul"),
+        ("h2", "nacos"),
+    ] {
         let variables = [
             ("SW_STORAGE", storage),
+            ("SW_CLUSTER", cluster),
+            ("SW_CORE_GRPC_HOST", "10.0.0.1"),
             ("SW_TELEMETRY", "prometheus"),
             ("SW_RECEIVER_METER", "default"),
         ];

@@ -17,6 +17,42 @@ data:
   text: {{ include \"skywalking.notes\" . | quote }}
 ";
 
+/// As values of the last charts are (deployment spec, A6), with an Elasticsearch of their owner.
+pub(super) const LATER: &str = "
+serviceAccounts: {oap: {create: true, name: ''}}
+imagePullSecrets: []
+initContainer: {image: busybox, tag: '1.30'}
+oap:
+  image: {repository: skywalking.docker.scarf.sh/apache/skywalking-oap-server, tag: 8.1.0, pullPolicy: IfNotPresent}
+  storageType: elasticsearch
+  ports: {grpc: 11800, rest: 12800}
+  service: {type: ClusterIP, annotations: {}}
+  livenessProbe: {tcpSocket: {port: 12800}, initialDelaySeconds: 5, periodSeconds: 20}
+  startupProbe: {}
+  readinessProbe: {}
+  securityContext: {}
+  env: null
+  config: {log4j2.xml: x, oal: {core.oal: y}, ui-initialized-templates: {general: {general.json: z}}}
+  dynamicConfig: {enabled: true, period: 60, config: {core.default.apdexThreshold: 'default: 500'}}
+  secretMounts: [{name: certs, secretName: certs, path: /certs}]
+ui:
+  image: {repository: skywalking.docker.scarf.sh/apache/skywalking-ui, tag: 8.1.0, pullPolicy: IfNotPresent}
+  nodeAffinity: {}
+  securityContext: {}
+  env: null
+oapInit: {nodeAffinity: {}, nodeSelector: {}, tolerations: [], extraPodLabels: {}}
+elasticsearch:
+  enabled: false
+  version: 8.18.8
+  config: {host: es.test, port: {http: 9200}, user: u, password: p}
+  nodeSets: [{name: default, count: 3}]
+  http: {tls: {selfSignedCertificate: {disabled: true}}}
+  updateStrategy: {}
+postgresql: {enabled: false, auth: {username: postgres}}
+banyandb: {enabled: false, config: {grpcAddress: x}}
+satellite: {name: satellite, replicas: 1, enabled: false}
+";
+
 /// A chart that can be changed.
 struct Copy {
     folder: tempfile::TempDir,
@@ -67,7 +103,7 @@ fn an_install_names_every_value_without_effect() -> Result<()> {
     );
     copy.write("templates/notes-as-a-map.yaml", SHOWS_NOTES)?;
     const NAMED: &str = "Without effect in this chart: ";
-    for values in ["", DEPLOYMENT] {
+    for values in ["", DEPLOYMENT, LATER] {
         let notes = copy.notes(values, &[])?;
         ensure!(!notes.contains("effect"), "{notes}");
     }

@@ -5,17 +5,15 @@ use std::time::Duration;
 use reqwest::{Method, Url};
 use serde::de::DeserializeOwned;
 
-use super::center::CenterError;
+use super::CenterError;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long one request may take.
-const TIMEOUT: Duration = Duration::from_secs(10);
 /// What an answer may have. Values are texts that people write; centres themselves allow 1.5 MiB or less.
 const MAX_BYTES: usize = 8 << 20;
 
 /// A client of several servers that have the same.
 #[derive(Debug)]
-pub(super) struct Http {
+pub struct Http {
     client: reqwest::Client,
     /// The one that answered last is the first.
     servers: Vec<Url>,
@@ -23,28 +21,39 @@ pub(super) struct Http {
 
 /// What to ask for.
 #[derive(Debug, Default)]
-pub(super) struct Question<'a> {
+pub struct Question<'a> {
+    /// GET, if nothing else is said.
+    pub method: Method,
     /// Parts of the path below the URL of a server; they are encoded as they need to be.
-    pub(super) path: &'a [&'a str],
-    pub(super) query: &'a [(&'a str, &'a str)],
+    pub path: &'a [&'a str],
+    pub query: &'a [(&'a str, &'a str)],
     /// Name and value of a header that nobody may see.
-    pub(super) secret: Option<(&'static str, &'a str)>,
-    /// Makes it a POST.
-    pub(super) json: Option<serde_json::Value>,
+    pub secret: Option<(&'static str, &'a str)>,
+    pub body: Body<'a>,
+}
+
+/// What comes with a question.
+#[derive(Debug, Default)]
+pub enum Body<'a> {
+    #[default]
+    None,
+    Json(serde_json::Value),
+    Form(&'a [(&'a str, &'a str)]),
 }
 
 /// An answer with any status below 500.
 #[derive(Debug)]
-pub(super) struct Answer {
-    pub(super) status: u16,
-    pub(super) body: Vec<u8>,
+pub struct Answer {
+    pub status: u16,
+    pub body: Vec<u8>,
 }
 
 impl Http {
-    pub(super) fn new(urls: &[String]) -> Result<Http, CenterError> {
+    /// `timeout` is how long one request may take at one server. Fails for what is no URL.
+    pub fn new(urls: &[String], timeout: Duration) -> Result<Http, CenterError> {
         let client = reqwest::Client::builder()
             .connect_timeout(CONNECT_TIMEOUT)
-            .timeout(TIMEOUT)
+            .timeout(timeout)
             .redirect(reqwest::redirect::Policy::none())
             // What the environment says about proxies is not ours to read.
             .no_proxy()
@@ -59,7 +68,7 @@ impl Http {
     }
 
     /// Asks these servers from now on.
-    pub(super) fn use_servers(&mut self, urls: &[String]) -> Result<(), CenterError> {
+    pub fn use_servers(&mut self, urls: &[String]) -> Result<(), CenterError> {
         let mut servers = Vec::new();
         for url in urls {
             let parsed = Url::parse(url).ok().filter(|url| !url.cannot_be_a_base());
@@ -71,7 +80,7 @@ impl Http {
     }
 
     /// Asks one server after the other until one answers.
-    pub(super) async fn ask(&mut self, question: &Question<'_>) -> Result<Answer, CenterError> {
+    pub async fn ask(&mut self, question: &Question<'_>) -> Result<Answer, CenterError> {
         let mut failures = Vec::new();
         for at in 0..self.servers.len() {
             let Some(server) = self.servers.get(at).cloned() else {
@@ -100,19 +109,17 @@ impl Http {
         if !question.query.is_empty() {
             url.query_pairs_mut().extend_pairs(question.query);
         }
-        let method = match question.json {
-            Some(_) => Method::POST,
-            None => Method::GET,
-        };
-        let mut request = self.client.request(method, url);
+        let mut request = self.client.request(question.method.clone(), url);
         if let Some((name, value)) = question.secret {
             request = request.header(name, value);
         }
-        if let Some(json) = &question.json {
-            request = request
+        request = match &question.body {
+            Body::None => request,
+            Body::Json(json) => request
                 .header(reqwest::header::CONTENT_TYPE, "application/json")
-                .body(json.to_string());
-        }
+                .body(json.to_string()),
+            Body::Form(form) => request.form(form),
+        };
         let failed = |error: reqwest::Error| CenterError::because(&error.without_url());
         let mut answer = request.send().await.map_err(failed)?;
         let status = answer.status().as_u16();
@@ -134,12 +141,12 @@ impl Http {
 
 impl Answer {
     /// The body as JSON.
-    pub(super) fn json<T: DeserializeOwned>(&self) -> Result<T, CenterError> {
+    pub fn json<T: DeserializeOwned>(&self) -> Result<T, CenterError> {
         serde_json::from_slice(&self.body).map_err(CenterError::answer)
     }
 
     /// The error for a status that should not be.
-    pub(super) fn refused(&self) -> CenterError {
+    pub fn refused(&self) -> CenterError {
         let text: String = String::from_utf8_lossy(&self.body)
             .trim()
             .chars()

@@ -1,0 +1,164 @@
+//! Nacos: nodes are ephemeral instances of a service, which a beat keeps healthy (8.1.0 spec, G.3).
+//!
+//! `/nacos/v1/ns/instance`, `…/beat` and `…/list` (Open API 1.x, "Service Discovery"), which servers of 2.x have as well.
+
+use std::time::Duration;
+
+use reqwest::Method;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::super::clients::{Answer, CenterError, Http, Question};
+use super::center::{Listing, REQUEST_TIMEOUT};
+use crate::config::OwnAddress;
+
+/// Without a beat for 15 s an instance is not healthy, without one for 30 s it is gone.
+pub(super) const BEAT: Duration = Duration::from_secs(5);
+const GROUP: &str = "DEFAULT_GROUP";
+const CLUSTER: &str = "DEFAULT";
+/// What newer servers answer to a beat of an instance that they do not have.
+const UNKNOWN_INSTANCE: u32 = 20404;
+
+/// A client of the servers.
+#[derive(Debug)]
+pub(super) struct Nacos {
+    http: Http,
+    /// With the group in front.
+    service: String,
+    namespace: String,
+}
+
+#[derive(Deserialize)]
+struct Beaten {
+    /// Older servers say nothing; they make the instance anew.
+    code: Option<u32>,
+}
+
+#[derive(Deserialize)]
+struct Instances {
+    hosts: Vec<Instance>,
+}
+
+#[derive(Deserialize)]
+struct Instance {
+    ip: String,
+    port: u16,
+    #[serde(default)]
+    healthy: bool,
+    #[serde(default = "yes")]
+    enabled: bool,
+    #[serde(default = "one")]
+    weight: f64,
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn one() -> f64 {
+    1.0
+}
+
+impl Nacos {
+    pub(super) fn new(
+        urls: &[String],
+        service: &str,
+        namespace: &str,
+    ) -> Result<Nacos, CenterError> {
+        Ok(Nacos {
+            http: Http::new(urls, REQUEST_TIMEOUT)?,
+            service: format!("{GROUP}@@{service}"),
+            namespace: namespace.to_owned(),
+        })
+    }
+
+    pub(super) async fn register(&mut self, own: &OwnAddress) -> Result<(), CenterError> {
+        let port = own.port.to_string();
+        let query = [
+            ("ip", own.host.as_str()),
+            ("port", &port),
+            ("clusterName", CLUSTER),
+            ("groupName", GROUP),
+            ("weight", "1.0"),
+            ("enabled", "true"),
+            ("healthy", "true"),
+            ("ephemeral", "true"),
+        ];
+        let answer = self.ask(Method::POST, None, &query).await?;
+        done(&answer)
+    }
+
+    pub(super) async fn renew(&mut self, own: &OwnAddress) -> Result<bool, CenterError> {
+        let port = own.port.to_string();
+        let beat = json!({
+            "serviceName": self.service, "cluster": CLUSTER, "ip": own.host, "port": own.port,
+            "weight": 1.0, "metadata": {}, "scheduled": true,
+        });
+        let beat = beat.to_string();
+        let query = [
+            ("ip", own.host.as_str()),
+            ("port", &port),
+            ("clusterName", CLUSTER),
+            ("beat", &beat),
+        ];
+        let answer = self.ask(Method::PUT, Some("beat"), &query).await?;
+        done(&answer)?;
+        // The oldest servers answer a word.
+        let code = answer.json::<Beaten>().ok().and_then(|beaten| beaten.code);
+        Ok(code != Some(UNKNOWN_INSTANCE))
+    }
+
+    pub(super) async fn list(&mut self) -> Result<Listing, CenterError> {
+        let query = [("clusters", CLUSTER), ("healthyOnly", "false")];
+        let answer = self.ask(Method::GET, Some("list"), &query).await?;
+        done(&answer)?;
+        let mut listing = Listing::default();
+        for instance in answer.json::<Instances>()?.hosts {
+            let is_well = instance.healthy && instance.enabled && instance.weight > 0.0;
+            listing.add(&instance.ip, instance.port, is_well);
+        }
+        Ok(listing)
+    }
+
+    pub(super) async fn leave(&mut self, own: &OwnAddress) -> Result<(), CenterError> {
+        let port = own.port.to_string();
+        let query = [
+            ("ip", own.host.as_str()),
+            ("port", &port),
+            ("clusterName", CLUSTER),
+            ("groupName", GROUP),
+            ("ephemeral", "true"),
+        ];
+        let answer = self.ask(Method::DELETE, None, &query).await?;
+        done(&answer)
+    }
+
+    async fn ask(
+        &mut self,
+        method: Method,
+        what: Option<&str>,
+        more: &[(&str, &str)],
+    ) -> Result<Answer, CenterError> {
+        let mut path = vec!["nacos", "v1", "ns", "instance"];
+        path.extend(what);
+        let mut query = vec![("serviceName", self.service.as_str())];
+        if !self.namespace.is_empty() {
+            query.push(("namespaceId", &self.namespace));
+        }
+        query.extend(more);
+        let question = Question {
+            method,
+            path: &path,
+            query: &query,
+            ..Question::default()
+        };
+        self.http.ask(&question).await
+    }
+}
+
+fn done(answer: &Answer) -> Result<(), CenterError> {
+    match answer.status {
+        200 => Ok(()),
+        _ => Err(answer.refused()),
+    }
+}

@@ -1,0 +1,281 @@
+//! Centres to announce nodes at, looked into from outside.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+
+use anyhow::{Context, Result, ensure};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use zookeeper_client::{Client, Error};
+
+use super::doubles::{Double, Kind};
+use crate::oap_process::OapCommand;
+use crate::peers::{EtcdServer, ZooKeeperServer};
+
+/// A running one.
+pub enum Peer {
+    Etcd {
+        server: Option<EtcdServer>,
+        data: TempDir,
+        address: String,
+        serves_v2: bool,
+    },
+    ZooKeeper {
+        server: Option<ZooKeeperServer>,
+        data: TempDir,
+        address: String,
+        /// Whether nodes log in.
+        has_acl: bool,
+    },
+    Double(Double, Kind),
+}
+
+impl Peer {
+    pub fn etcd(serves_v2: bool) -> Result<Peer> {
+        let data = tempfile::tempdir()?;
+        let start = || EtcdServer::start(None, data.path(), serves_v2);
+        let server = tokio::task::block_in_place(start);
+        Ok(Peer::Etcd {
+            address: server.address(),
+            server: Some(server),
+            data,
+            serves_v2,
+        })
+    }
+
+    pub fn zookeeper(has_acl: bool) -> Result<Peer> {
+        let data = tempfile::tempdir()?;
+        let server = tokio::task::block_in_place(|| ZooKeeperServer::start(0, data.path()));
+        Ok(Peer::ZooKeeper {
+            address: server.address(),
+            server: Some(server),
+            data,
+            has_acl,
+        })
+    }
+
+    pub async fn double(kind: Kind) -> Result<Peer> {
+        Ok(Peer::Double(Double::start(kind).await?, kind))
+    }
+
+    /// `host:port`
+    pub fn address(&self) -> String {
+        match self {
+            Peer::Etcd { address, .. } | Peer::ZooKeeper { address, .. } => address.clone(),
+            Peer::Double(double, _) => double.address().to_string(),
+        }
+    }
+
+    /// Settings that lead to it, behind a server that nobody reaches where there can be several.
+    pub fn set(&self, command: OapCommand) -> OapCommand {
+        let address = self.address();
+        let addresses = format!("127.0.0.1:1,{address}");
+        match self {
+            Peer::Etcd { .. } => command
+                .env("SW_CLUSTER", "etcd")
+                .env("SW_CLUSTER_ETCD_HOST_PORT", &addresses),
+            Peer::ZooKeeper { has_acl, .. } => command
+                .env("SW_CLUSTER", "zookeeper")
+                .env("SW_CLUSTER_ZK_HOST_PORT", &addresses)
+                .env("SW_ZK_ENABLE_ACL", &has_acl.to_string())
+                .env("SW_ZK_EXPRESSION", "oap:s3cret"),
+            Peer::Double(_, Kind::Consul) => command
+                .env("SW_CLUSTER", "consul")
+                .env("SW_CLUSTER_CONSUL_HOST_PORT", &addresses)
+                .env("SW_CLUSTER_CONSUL_ACLTOKEN", "t0ken"),
+            Peer::Double(_, Kind::Nacos) => command
+                .env("SW_CLUSTER", "nacos")
+                .env("SW_CLUSTER_NACOS_HOST_PORT", &addresses)
+                .env("SW_CLUSTER_NACOS_NAMESPACE", "n-1"),
+        }
+    }
+
+    /// Ends it. Its data are lost, if it has a choice.
+    pub async fn pause(&mut self) -> Result<()> {
+        match self {
+            Peer::Etcd { server, data, .. } => {
+                tokio::task::block_in_place(|| *server = None);
+                *data = tempfile::tempdir()?;
+            }
+            Peer::ZooKeeper { server, data, .. } => {
+                tokio::task::block_in_place(|| *server = None);
+                *data = tempfile::tempdir()?;
+            }
+            Peer::Double(double, _) => double.pause().await?,
+        }
+        Ok(())
+    }
+
+    /// Starts it again at the same address.
+    pub async fn resume(&mut self) -> Result<()> {
+        let port = self.address().parse::<SocketAddr>()?.port();
+        match self {
+            Peer::Etcd {
+                server,
+                data,
+                serves_v2,
+                ..
+            } => {
+                let start = || EtcdServer::start(Some(port), data.path(), *serves_v2);
+                *server = Some(tokio::task::block_in_place(start));
+            }
+            Peer::ZooKeeper { server, data, .. } => {
+                let start = || ZooKeeperServer::start(port, data.path());
+                *server = Some(tokio::task::block_in_place(start));
+            }
+            Peer::Double(double, _) => double.resume().await?,
+        }
+        Ok(())
+    }
+
+    /// Addresses of who is announced, each in the form that nodes of the original write.
+    pub async fn listed(&self) -> Result<BTreeSet<String>> {
+        match self {
+            Peer::Etcd { serves_v2, .. } => {
+                let entries = match serves_v2 {
+                    true => self.etcd_v2().await?,
+                    false => self.etcd_v3().await?,
+                };
+                let mut listed = BTreeSet::new();
+                for (key, value, service) in entries {
+                    let (host, hash) = key.rsplit_once('_').context("no hash")?;
+                    ensure!(hash.parse::<i64>().is_ok(), "{key}");
+                    let value: Value = serde_json::from_str(&value)?;
+                    let port = value["port"].as_u64().context("no port")?;
+                    let want = json!({"serviceName": service, "host": host, "port": port});
+                    ensure!(value == want, "{value}");
+                    listed.insert(format!("{host}:{port}"));
+                }
+                Ok(listed)
+            }
+            Peer::ZooKeeper {
+                address, has_acl, ..
+            } => of_zookeeper(address, *has_acl).await,
+            Peer::Double(double, kind) => {
+                let mut listed = BTreeSet::new();
+                for [id, service, namespace, member] in double.listed().await {
+                    let want = match kind {
+                        Kind::Consul => [
+                            member.replace(':', "_"),
+                            "SkyWalking_OAP_Cluster".to_owned(),
+                            String::new(),
+                        ],
+                        Kind::Nacos => {
+                            let service = "DEFAULT_GROUP@@SkyWalking_OAP_Cluster";
+                            let (host, port) = member.split_once(':').context("no port")?;
+                            [
+                                format!("{host}#{port}#DEFAULT#{service}"),
+                                service.to_owned(),
+                                "n-1".to_owned(),
+                            ]
+                        }
+                    };
+                    ensure!(
+                        [&id, &service, &namespace] == want.each_ref(),
+                        "{id} {service} {namespace}"
+                    );
+                    listed.insert(member);
+                }
+                ensure!(double.wrong().is_empty(), "{:?}", double.wrong());
+                Ok(listed)
+            }
+        }
+    }
+
+    /// Last part of the key, value, and name of the service in it.
+    async fn etcd_v2(&self) -> Result<Vec<(String, String, &'static str)>> {
+        let url = format!("http://{}/v2/keys/SkyWalking_OAP_Cluster", self.address());
+        let answer = http()?.get(url).send().await?;
+        if answer.status().as_u16() == 404 {
+            return Ok(vec![]);
+        }
+        let folder: Value = answer.error_for_status()?.json().await?;
+        let nodes = folder["node"]["nodes"].as_array();
+        let mut entries = vec![];
+        for node in nodes.into_iter().flatten() {
+            let ttl = node["ttl"].as_i64().context("it has no time to live")?;
+            ensure!((1..=45).contains(&ttl), "{node}");
+            let key = node["key"].as_str().context("no key")?;
+            let key = key
+                .strip_prefix("/SkyWalking_OAP_Cluster/")
+                .context("no name")?;
+            let value = node["value"].as_str().context("no value")?;
+            entries.push((key.to_owned(), value.to_owned(), "SkyWalking_OAP_Cluster"));
+        }
+        Ok(entries)
+    }
+
+    async fn etcd_v3(&self) -> Result<Vec<(String, String, &'static str)>> {
+        let prefix = "SkyWalking_OAP_Cluster/";
+        let body = json!({
+            "key": BASE64_STANDARD.encode(prefix),
+            "range_end": BASE64_STANDARD.encode("SkyWalking_OAP_Cluster0"),
+        });
+        let url = format!("http://{}/v3/kv/range", self.address());
+        let answer = http()?.post(url).json(&body).send().await?;
+        let range: Value = answer.error_for_status()?.json().await?;
+        let text = |value: &Value| -> Result<String> {
+            let text = value.as_str().context("no text")?;
+            Ok(String::from_utf8(BASE64_STANDARD.decode(text)?)?)
+        };
+        let mut entries = vec![];
+        for entry in range["kvs"].as_array().into_iter().flatten() {
+            ensure!(entry["lease"].is_string(), "{entry}");
+            let key = text(&entry["key"])?;
+            let key = key.strip_prefix(prefix).context("no name")?.to_owned();
+            entries.push((key, text(&entry["value"])?, prefix));
+        }
+        Ok(entries)
+    }
+}
+
+/// Below the path that 8.1.0 uses without a name space.
+async fn of_zookeeper(address: &str, has_acl: bool) -> Result<BTreeSet<String>> {
+    let client = Client::connect(address).await?;
+    let names = match client.list_children("/skywalking/remote").await {
+        Err(Error::NoNode) => return Ok(BTreeSet::new()),
+        names => names?,
+    };
+    let mut listed = BTreeSet::new();
+    for name in names {
+        let path = format!("/skywalking/remote/{name}");
+        let (data, stat) = match client.get_data(&path).await {
+            Err(Error::NoNode) => continue,
+            found => found?,
+        };
+        ensure!(stat.ephemeral_owner != 0, "it stays for ever: {stat:?}");
+        let (acl, _) = client.get_acl(&path).await?;
+        let owners: Vec<&str> = acl.iter().map(|acl| acl.scheme()).collect();
+        let want: &[&str] = if has_acl {
+            &["digest", "world"]
+        } else {
+            &["world"]
+        };
+        ensure!(owners == want, "{acl:?}");
+        let instance: Value = serde_json::from_slice(&data)?;
+        let (host, port) = (&instance["address"], &instance["port"]);
+        let time = &instance["registrationTimeUTC"];
+        ensure!(
+            time.as_i64().is_some_and(|ms| ms > 1_600_000_000_000),
+            "{time}"
+        );
+        let want = json!({
+            "name": "remote", "id": name, "address": host, "port": port,
+            "payload": {"address": {"host": host, "port": port, "isSelf": true}},
+            "registrationTimeUTC": time, "serviceType": "DYNAMIC",
+        });
+        ensure!(instance == want, "{instance}");
+        let host = host.as_str().context("no host")?;
+        ensure!(
+            listed.insert(format!("{host}:{port}")),
+            "{host}:{port} is there twice"
+        );
+    }
+    Ok(listed)
+}
+
+fn http() -> Result<reqwest::Client> {
+    Ok(reqwest::Client::builder().no_proxy().build()?)
+}

@@ -1,0 +1,170 @@
+//! Centres that refuse, or that make no sense: the server says what is wrong and what to do, and runs.
+
+use anyhow::{Result, ensure};
+use axum::Router;
+use axum::http::StatusCode;
+use oap::cluster::{ClusterMetrics, Coordinator};
+use oap::config::{CoordinatorSettings, EtcdApi, OwnAddress, Secret};
+use oap::telemetry::Registry;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use zookeeper_client::{Acls, Client, CreateMode};
+
+use super::centers::Peer;
+use super::doubles::Kind;
+use crate::cluster::{free, has_logged};
+use crate::oap_process::{OapCommand, few_metrics};
+use crate::waiting::wait_until;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_refused_is_said_with_its_remedy() -> Result<()> {
+    let consul = Peer::double(Kind::Consul).await?;
+    let newer = Peer::etcd(false)?;
+    let zookeeper = Peer::zookeeper(true)?;
+    let client = Client::connector()
+        .with_auth("digest", b"other:user")
+        .connect(&zookeeper.address())
+        .await?;
+    let of_others = CreateMode::Persistent.with_acls(Acls::creator_all());
+    client.create("/skywalking", b"", &of_others).await?;
+    for (peer, name, value, wants) in [
+        (
+            Some(&consul),
+            "SW_CLUSTER_CONSUL_ACLTOKEN",
+            "t1ken",
+            [
+                "answered 403 Permission denied",
+                "cluster.consul.aclToken must have",
+            ],
+        ),
+        (
+            Some(&newer),
+            "SW_CLUSTER_ETCD_API",
+            "v2",
+            ["the v2 API is not served", "isSSL and api must fit"],
+        ),
+        (
+            Some(&zookeeper),
+            "SW_ZK_EXPRESSION",
+            "oap:wrong",
+            [
+                "/skywalking/remote: not authorized",
+                "enableACL and expression",
+            ],
+        ),
+        (
+            None,
+            "SW_CLUSTER",
+            "nacos",
+            ["localhost:8848", "cluster.nacos.hostPort must name servers"],
+        ),
+    ] {
+        let folder = tempfile::tempdir()?;
+        few_metrics(&folder.path().join("config"))?;
+        let addresses = free(&["127.0.0.1"])?;
+        let command = OapCommand::new(folder.path())
+            .env(
+                "SW_CORE_GRPC_PORT",
+                addresses[0].trim_start_matches("127.0.0.1:"),
+            )
+            .with_metrics();
+        let command = match peer {
+            Some(peer) => peer.set(command),
+            None => command,
+        };
+        let process = command.env(name, value).start().await?;
+        for want in wants {
+            has_logged(&process, want).await?;
+        }
+        ensure!(
+            !process.log().contains(value) || peer.is_none() || value == "v2",
+            "{}",
+            process.log()
+        );
+        process.terminate()?;
+        let ended = process.ended().await?;
+        ensure!(ended.status.success(), "{ended:?}");
+    }
+    Ok(())
+}
+
+/// The URL of a server that gives the same answer to everything.
+async fn parrot(status: u16, body: &'static [u8]) -> Result<String> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let url = format!("http://{}", listener.local_addr()?);
+    let status = StatusCode::from_u16(status)?;
+    let routes = Router::new().fallback(async move || (status, body));
+    tokio::spawn(async move { axum::serve(listener, routes).await });
+    Ok(url)
+}
+
+fn settings(provider: &str, url: String) -> CoordinatorSettings {
+    let urls = vec![url];
+    let service = "oap".to_owned();
+    match provider {
+        "consul" => CoordinatorSettings::Consul {
+            urls,
+            service,
+            token: Secret::default(),
+            checks_tls: false,
+        },
+        "nacos" => CoordinatorSettings::Nacos {
+            urls,
+            service,
+            namespace: String::new(),
+        },
+        api => CoordinatorSettings::Etcd {
+            urls,
+            service,
+            api: if api == "v2" {
+                EtcdApi::V2
+            } else {
+                EtcdApi::V3
+            },
+        },
+    }
+}
+
+#[tokio::test]
+async fn answers_that_make_no_sense_are_counted_and_change_nothing() -> Result<()> {
+    for (provider, status, body, failing) in [
+        ("consul", 200, &b""[..], "list"),
+        ("consul", 200, b"{}", "list"),
+        ("consul", 200, br#"[{"Service": {"Address": "a", "Port": 70000}}]"#, "list"),
+        ("consul", 301, b"", "register"),
+        ("nacos", 200, b"ok", "list"),
+        ("nacos", 200, br#"{"hosts": [{"ip": 7}]}"#, "list"),
+        ("nacos", 404, b"no such page", "register"),
+        ("nacos", 500, b"", "register"),
+        ("v2", 200, br#"{"node": {"key": "/oap", "dir": true, "nodes": [{"key": "/oap/x", "value": "{}"}]}}"#, "list"),
+        ("v2", 401, br#"{"message": "Insufficient credentials"}"#, "register"),
+        ("v2", 404, b"404 page not found", "register"),
+        ("v3", 200, b"[[[[", "register"),
+        ("v3", 200, br#"{"ID": 7}"#, "register"),
+        ("v3", 200, br#"{"ID": "7", "kvs": [{"key": "b2FwL3g=", "value": "%"}]}"#, "list"),
+        ("v3", 400, br#"{"error": "etcdserver: user name is empty"}"#, "register"),
+    ] {
+        let registry = Registry::new("127.0.0.1", 11800);
+        let metrics = ClusterMetrics::new(&registry)?;
+        let own = Some(OwnAddress::new("10.0.0.1", 11800));
+        let settings = settings(provider, parrot(status, body).await?);
+        let coordinator = Coordinator::new(&settings, own, metrics)?;
+        let (sender, membership) = watch::channel(None);
+        let stop = CancellationToken::new();
+        let keeping = tokio::spawn(coordinator.keep(sender, stop.clone()));
+        let want = format!("cluster_coordinator_failures_total{{sw_backend_instance=\"127.0.0.1_11800\",call=\"{failing}\"}} ");
+        let what = format!("{provider} {status} {}", String::from_utf8_lossy(body));
+        wait_until(&what, std::time::Duration::from_secs(30), async || {
+            let text = String::from_utf8(registry.text()?)?;
+            let line = text.lines().find(|line| line.starts_with(&want));
+            ensure!(line.is_some_and(|line| !line.ends_with(" 0")), "{text}");
+            Ok(())
+        })
+        .await?;
+        ensure!(membership.borrow().is_none(), "{what}");
+        stop.cancel();
+        keeping.await?;
+    }
+    Ok(())
+}
