@@ -23,7 +23,8 @@ fn trust_store(settings: &EsSettings) -> Option<&std::path::Path> {
 
 /// Looks again and again; a file that cannot be used leaves everything as it is and is named in the log.
 pub(super) async fn watch(storage: Arc<Store>, mut settings: EsSettings) -> anyhow::Result<()> {
-    let mut used = look(settings.clone()).await?.ok();
+    let first = look(settings.clone()).await?.ok();
+    let mut used = first.filter(|seen| seen.is_used_by(&settings));
     let mut said = String::new();
     loop {
         tokio::time::sleep(PERIOD).await;
@@ -59,6 +60,19 @@ struct Seen {
     trust_store: Option<Vec<u8>>,
 }
 
+impl Seen {
+    /// Whether the settings have these secrets; they were read at the start, and may have changed before the first look.
+    fn is_used_by(&self, settings: &EsSettings) -> bool {
+        let mut with = settings.clone();
+        if let Some(text) = &self.secrets {
+            with.take_secrets(text);
+        }
+        with.user == settings.user
+            && with.password == settings.password
+            && with.trust_store_pass == settings.trust_store_pass
+    }
+}
+
 async fn look(settings: EsSettings) -> anyhow::Result<anyhow::Result<Seen>> {
     let read = move || {
         let secrets = settings.secrets_management_file.as_deref();
@@ -73,4 +87,44 @@ async fn look(settings: EsSettings) -> anyhow::Result<anyhow::Result<Seen>> {
         })
     };
     Ok(tokio::task::spawn_blocking(read).await?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Arguments, ConfigDirs, Configuration, StorageSettings};
+
+    #[test]
+    fn what_was_rotated_before_the_first_look_is_not_in_use() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secrets");
+        std::fs::write(&path, "user=u\npassword=old").unwrap();
+        let variables = [
+            ("SW_STORAGE", "elasticsearch7".to_owned()),
+            ("SW_ES_SECRETS_MANAGEMENT_FILE", path.display().to_string()),
+        ];
+        let configuration = Configuration::load_from(
+            &ConfigDirs::only(vec![]),
+            &Arguments::default(),
+            &variables.into_iter().collect(),
+        );
+        let StorageSettings::Elasticsearch(settings) = configuration.unwrap().settings.storage
+        else {
+            panic!("not Elasticsearch");
+        };
+        for (secrets, want) in [
+            (Some("user=u\npassword=old"), true),
+            (Some("password=old"), true),
+            (Some("user=u\npassword=new"), false),
+            (Some("user=v\npassword=old"), false),
+            (Some("user=u\npassword=old\ntrustStorePass=x"), false),
+            (None, true),
+        ] {
+            let seen = Seen {
+                secrets: secrets.map(str::to_owned),
+                trust_store: None,
+            };
+            assert_eq!(seen.is_used_by(&settings), want, "{secrets:?}");
+        }
+    }
 }
