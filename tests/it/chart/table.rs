@@ -16,8 +16,9 @@ pub type Row<'a> = (&'a str, &'a str, &'a str, Value);
 
 /// Fails unless every change leads to what its row says, and to something else than without it.
 pub fn check(values: &str, rows: &[Row<'_>]) -> Result<()> {
-    let pick = |set: &[&str], object: &str, pointer: &str| -> Result<Value> {
-        let objects = Release::default().values(values).set(set).render()?;
+    let render = |set: &[&str]| Release::default().values(values).set(set).render();
+    let unchanged = render(&[])?;
+    let pick = |objects: &[Value], object: &str, pointer: &str| -> Result<Value> {
         let (kind, name) = object.split_once(' ').context("kind and name")?;
         let is_it = |o: &&Value| {
             let own = o["metadata"]["name"].as_str().unwrap_or_default();
@@ -32,8 +33,8 @@ pub fn check(values: &str, rows: &[Row<'_>]) -> Result<()> {
         })
     };
     for (set, object, pointer, want) in rows {
-        let before = pick(&[], object, pointer)?;
-        let after = pick(&[set], object, pointer)?;
+        let before = pick(&unchanged, object, pointer)?;
+        let after = pick(&render(&[set])?, object, pointer)?;
         ensure!(before != after, "{set}: {object} {pointer} stays {before}");
         let is_there = match (pointer, want) {
             (&"env", Value::String(line)) => after
