@@ -126,8 +126,8 @@ pub fn init(settings: &LogSettings, output: LogOutput) -> Result<LogControl, Log
 /// What may stand alone: a word that is no level would be taken for the one module that is logged.
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
-/// The client of Kubernetes says every failure as an error of its own, beside what its caller makes of it.
-const QUIET: &str = "kube_client=off";
+/// The clients of Kubernetes and ZooKeeper say every failure themselves, again and again, beside what their callers make of it.
+pub(super) const QUIET: &str = "zookeeper_client=off,kube_client=off";
 
 fn parse(filter: &str) -> Result<EnvFilter, LogError> {
     let is_sensible = |part: &str| {
@@ -174,10 +174,13 @@ mod tests {
     }
 
     #[test]
-    fn the_client_of_kubernetes_is_quiet_unless_it_is_named() {
+    fn some_clients_are_quiet_unless_they_are_named() {
         for (filter, want) in [
-            ("info", "kube_client=off,info"),
-            ("info,kube_client=debug", "kube_client=debug,info"),
+            ("info", "zookeeper_client=off,kube_client=off,info"),
+            (
+                "info,kube_client=debug",
+                "zookeeper_client=off,kube_client=debug,info",
+            ),
             ("", ""),
         ] {
             let parsed = parse(filter).map(|filter| filter.to_string());

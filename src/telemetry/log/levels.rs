@@ -93,8 +93,9 @@ mod tests {
                 let taken = Arc::clone(&taken);
                 Box::new(move |filter| {
                     let filter = filter.to_string();
-                    let own = filter.strip_prefix("kube_client=off,");
-                    taken.lock().unwrap().push(own.unwrap().to_owned());
+                    let own = filter.strip_prefix(super::super::QUIET).unwrap();
+                    let own = own.strip_prefix(',').unwrap();
+                    taken.lock().unwrap().push(own.to_owned());
                     Ok(())
                 })
             },
