@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use oap::model::id;
 use oap_proto::cluster::remote::{RemoteData, RemoteMessage};
 use prost::Message as _;
+use tokio::time::Instant;
 
 use crate::cluster::{Load, Stored, alone, free, has_logged, member, scripts, stored};
 use crate::es_console::EsConsole;
@@ -159,6 +160,35 @@ async fn a_receiver_writes_nothing_and_rows_of_java_nodes_are_merged() -> Result
         let (_, row) = row.with_context(|| format!("no {id}"))?;
         // Twice four from each of two, and a segment to each.
         ensure!(row["total"] == 18, "{id}: {row:?}");
+    }
+    console.clean().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn members_that_leave_at_the_same_time_do_not_wait_for_each_other() -> Result<()> {
+    const NAME: &str = "cluster_at_once";
+    let folder = scripts()?;
+    let members = free(&["127.0.0.1", "127.0.0.2"])?;
+    let console = EsConsole::new(NAME)?;
+    let commands = (
+        member(folder.path(), NAME, &members, 0)?,
+        member(folder.path(), NAME, &members, 1)?,
+    );
+    // Who of them has the last word is another one each time.
+    for _ in 0..8 {
+        let (first, second) = tokio::try_join!(commands.0.start(), commands.1.start())?;
+        has_logged(&first, "taken over").await?;
+        has_logged(&second, "taken over").await?;
+        first.terminate()?;
+        second.terminate()?;
+        let leaving = Instant::now();
+        for process in [first, second] {
+            let ended = process.ended().await?;
+            ensure!(ended.status.success(), "{ended:?}");
+        }
+        // One that waits until it takes the other for dead needs 14 s.
+        let took = leaving.elapsed();
+        ensure!(took < Duration::from_secs(12), "{took:?}");
     }
     console.clean().await
 }
