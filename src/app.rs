@@ -89,7 +89,8 @@ pub async fn start_with(configuration: Configuration, clock: Clock) -> anyhow::R
     let zone = zone(&settings)?;
     let program = Program::compile(&configuration)?;
     let files = files::read(&configuration)?;
-    let registry = Registry::new(&settings.core.grpc_host, settings.core.grpc_port);
+    let (host, port) = cluster::instance(&settings);
+    let registry = Registry::new(host, port);
     let storage = Arc::new(stages::store(&settings, &zone, &clock, Purpose::ToWrite).await?);
     storage.register(&registry)?;
     repair::hours_and_days(&storage, &program, &program.schema(&settings)).await;

@@ -20,7 +20,9 @@ use crate::cluster::{
     ClusterMetrics, Connections, Coordinator, Dependencies, Membership, PeerOptions, RelayOptions,
     connect,
 };
-use crate::config::{ClusterSettings, CoreSettings, Role, StorageSettings};
+use crate::config::{
+    ClusterSettings, CoordinatorSettings, CoreSettings, Role, Settings, StorageSettings,
+};
 use crate::receiver::Port;
 use crate::stream::{AddressBook, BYTES_PER_ROW, Ground, Held, Input, Plan, Route};
 use crate::telemetry::Throttle;
@@ -61,6 +63,18 @@ pub(super) struct Parts<'a> {
     pub(super) agents: IntGauge,
     /// Bytes that everything may take.
     pub(super) budget: u64,
+}
+
+/// Host and port by which metrics tell the servers apart: those of the core gRPC port, with Nacos those announced there (8.1.0
+/// spec, G.3).
+pub(super) fn instance(settings: &Settings) -> (&str, u16) {
+    match &settings.cluster {
+        ClusterSettings::Announced {
+            coordinator: CoordinatorSettings::Nacos { .. },
+            own: Some(own),
+        } => (&own.host, own.port),
+        _ => (&settings.core.grpc_host, settings.core.grpc_port),
+    }
 }
 
 /// Starts it. Alone, everything goes to the own shards.

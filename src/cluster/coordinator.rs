@@ -30,6 +30,8 @@ const SOON: Duration = Duration::from_secs(1);
 const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long leaving may take.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(3);
+/// Between two times that the same failure is said.
+const SAY_AGAIN: Duration = Duration::from_secs(600);
 /// How long a list without this node counts for nothing.
 const UNLISTED: Duration = Duration::from_secs(30);
 /// After a time without the centre, or one that it has forgotten: how long a list without members that are known counts for
@@ -54,8 +56,8 @@ pub struct Coordinator {
     unlisted: Option<Instant>,
     /// Whether it was said that this node is not in the list.
     is_unlisted_said: bool,
-    /// What was said last about a failure.
-    said: Option<String>,
+    /// What was said last about a failure, and when.
+    said: Option<(String, Instant)>,
 }
 
 impl Coordinator {
@@ -233,10 +235,12 @@ impl Coordinator {
         }
     }
 
-    /// Says a reason once, until it is another one.
+    /// Says a reason when it is another one, and every ten minutes.
     fn say(&mut self, error: &CenterError, membership: &watch::Sender<Option<Membership>>) {
         let reason = error.to_string();
-        if self.said.as_ref() == Some(&reason) {
+        let is_same =
+            |(last, when): &(String, Instant)| *last == reason && when.elapsed() < SAY_AGAIN;
+        if self.said.as_ref().is_some_and(is_same) {
             return;
         }
         let known = membership.borrow().as_ref().map(|m| m.members.len());
@@ -251,7 +255,7 @@ impl Coordinator {
             known,
             "the coordinator does not do what it is asked, {meanwhile}"
         );
-        self.said = Some(reason);
+        self.said = Some((reason, Instant::now()));
     }
 }
 

@@ -25,6 +25,7 @@ pub(super) struct Listing {
 
 impl Listing {
     pub(super) fn add(&mut self, host: &str, port: u16, is_well: bool) {
+        let host = host.trim_matches(['[', ']']);
         if host.is_empty() || port == 0 {
             return;
         }
@@ -33,6 +34,16 @@ impl Listing {
             true => self.members.insert(member),
             false => self.unwell.insert(member),
         };
+    }
+}
+
+/// Fails if there are far too many.
+pub(super) fn check_count(members: usize) -> Result<(), CenterError> {
+    match members {
+        0..=MAX_MEMBERS => Ok(()),
+        _ => Err(CenterError(format!(
+            "there are more than {MAX_MEMBERS} members"
+        ))),
     }
 }
 
@@ -104,11 +115,7 @@ impl Center {
             Center::Consul(center) => center.list().await?,
             Center::Nacos(center) => center.list().await?,
         };
-        if listing.members.len() + listing.unwell.len() > MAX_MEMBERS {
-            return Err(CenterError(format!(
-                "there are more than {MAX_MEMBERS} members"
-            )));
-        }
+        check_count(listing.members.len() + listing.unwell.len())?;
         Ok(listing)
     }
 

@@ -119,6 +119,7 @@ fn addresses_that_are_none_are_passed_over() {
     for (host, port, is_well) in [
         ("10.0.0.1", 11800, true),
         ("fd00::1", 11800, true),
+        ("[fd00::1]", 11800, true),
         ("", 11800, true),
         ("oap", 0, true),
         ("10.0.0.2", 11800, false),

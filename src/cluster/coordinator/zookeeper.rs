@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use zookeeper_client::{Acl, Acls, AuthId, Client, CreateMode, Error, Permission, SessionState};
 
 use super::super::clients::{CenterError, connect};
-use super::center::Listing;
+use super::center::{Listing, check_count};
 use crate::config::{OwnAddress, Secret};
 
 /// Of the original 60 s; a node of its own kind does not stand still for so long.
@@ -136,6 +136,7 @@ impl ZooKeeper {
             Err(Error::NoNode) => Vec::new(),
             Err(error) => return Err(failed(error)),
         };
+        check_count(names.len())?;
         let mut read = HashMap::new();
         let mut listing = Listing::default();
         for name in names {

@@ -192,6 +192,33 @@ async fn through_nacos() -> Result<()> {
     finds_everyone(Peer::double(Kind::Nacos).await?).await
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_is_announced_where_it_says_it_is_and_nacos_names_it_so() -> Result<()> {
+    let peer = Peer::double(Kind::Nacos).await?;
+    let mut nodes = Node::all(["127.0.0.3"])?;
+    let mut node = nodes.pop().context("a node")?;
+    let command = node
+        .command(&peer)?
+        .env("SW_CORE_GRPC_HOST", "0.0.0.0")
+        .env("SW_CLUSTER_INTERNAL_COM_HOST", "127.0.0.3");
+    let process = command.start().await?;
+    until_listed(&peer, &[&node]).await?;
+    until_alone(&process).await?;
+    let page = reqwest::get(process.metrics_url()?).await?.text().await?;
+    let instance = format!("sw_backend_instance=\"{}\"", node.address.replace(':', "_"));
+    ensure!(page.contains(&instance), "{page}");
+    process.kill()?;
+
+    // Another port on a way through something that forwards.
+    let command = node
+        .command(&peer)?
+        .env("SW_CLUSTER_INTERNAL_COM_PORT", "9");
+    let process = command.start().await?;
+    node.address = "127.0.0.3:9".to_owned();
+    until_listed(&peer, &[&node]).await?;
+    process.stop().await
+}
+
 /// A node that is a Receiver sends everything to those who write, and nobody hears of it from the centre.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_receiver_looks_and_is_not_listed() -> Result<()> {
