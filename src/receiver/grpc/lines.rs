@@ -116,10 +116,12 @@ impl Lines {
         self.0.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A new connection, until the guard is dropped.
-    pub(super) fn enter(&self) -> Entry {
+    /// A new connection, until the guard is dropped. `max_streams` is how many calls its peer may have open.
+    pub(super) fn enter(&self, max_streams: u32) -> Entry {
         let line = Arc::new(Line {
             opened: Instant::now(),
+            // With one call at a time, others may wait in the client for their turn; they would fail.
+            is_movable: max_streams > 1,
             kind: AtomicU8::new(Kind::Silent as u8),
             state: Mutex::new(State {
                 stay: Stay::Stays,
@@ -162,7 +164,10 @@ impl Lines {
         let now = Instant::now();
         let open = self.open();
         let may_go = |line: &&Arc<Line>| {
-            line.is_agent() && now - line.opened >= min_age && line.state().stay == Stay::Stays
+            line.is_movable
+                && line.is_agent()
+                && now - line.opened >= min_age
+                && line.state().stay == Stay::Stays
         };
         let ease = |line: &Arc<Line>| line.state().habits.ease(now);
         let all: Vec<_> = open.values().filter(may_go).map(|l| (ease(l), l)).collect();
@@ -250,6 +255,7 @@ impl Drop for Entry {
 #[derive(Debug)]
 pub(super) struct Line {
     opened: Instant,
+    is_movable: bool,
     kind: AtomicU8,
     state: Mutex<State>,
     leave: CancellationToken,

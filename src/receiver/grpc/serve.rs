@@ -81,7 +81,7 @@ impl Server {
     }
 
     async fn one(self, connection: Connection, router: Router, shutdown: CancellationToken) {
-        let entry = self.lines.enter();
+        let entry = self.lines.enter(self.max_streams);
         match &self.tls {
             None => self.drive(connection, router, &entry, &shutdown).await,
             Some(acceptor) => {

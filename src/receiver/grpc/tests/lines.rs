@@ -142,6 +142,21 @@ async fn a_connection_with_a_stream_is_told_only_in_a_silence_and_the_stream_goe
 }
 
 #[tokio::test]
+async fn who_may_make_one_call_at_a_time_is_never_told() {
+    for (streams, want) in [(1, false), (2, true)] {
+        let mut server = Running::start(GrpcOptions {
+            max_streams_per_connection: Some(streams),
+            ..GrpcOptions::default()
+        })
+        .await;
+        let mut trace = LegacyTrace::new(server.connect().await);
+        trace.collect(stream::iter([raw(b"a")])).await.unwrap();
+        assert_eq!(server.next().await, [segment(b"a")]);
+        assert_eq!(server.lines.ask_one(Duration::ZERO, 0), want, "{streams}");
+    }
+}
+
+#[tokio::test]
 async fn only_who_is_old_enough_and_lively_rather_than_idle_is_asked_and_may_be_kept() {
     let mut server = Running::start(GrpcOptions::default()).await;
     let mut idle = V3Management::new(server.connect().await);
