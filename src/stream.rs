@@ -16,6 +16,7 @@ pub mod rows;
 pub mod shard;
 mod shard_metrics;
 pub mod task_book;
+pub mod watched;
 
 use std::time::Duration;
 
@@ -27,6 +28,7 @@ pub use read_back::Earlier;
 pub use route::{Ground, Held, Route};
 pub use shard::{Input, Shard, ShardMetrics};
 pub use task_book::TaskBook;
+pub use watched::Watched;
 
 /// Rough bytes of one metric row in memory, for turning a budget of bytes into a number of rows.
 pub const BYTES_PER_ROW: usize = 512;

@@ -8,6 +8,7 @@ use super::window::{Limits, Outcome, Window};
 use crate::dsl::alarm::AlarmRule;
 use crate::model::minute_value::Calculated;
 use crate::model::scope::Scope;
+use crate::stream::partitions::{self, Partitions};
 
 /// Seconds of a minute that must be over before it is checked: earlier its values are too few.
 const QUIET_SECONDS: i64 = 15;
@@ -32,7 +33,7 @@ pub(super) struct Running {
     pub(super) rule: AlarmRule,
     /// By the id of the entity: the metric of a rule is about one scope.
     pub(super) windows: BTreeMap<String, (Watched, Window)>,
-    /// Whether something changed since this was last taken back.
+    /// Whether something changed, that time alone does not bring about, since this was last taken back.
     pub(super) is_changed: bool,
 }
 
@@ -40,6 +41,7 @@ pub(super) struct Running {
 #[derive(Debug, Clone)]
 pub(super) struct Watched {
     pub(super) scope: Scope,
+    pub(super) partition: usize,
     entity: AlarmEntity,
 }
 
@@ -52,6 +54,8 @@ pub enum Unfit {
     Ahead,
     /// The id of its entity cannot be taken apart.
     Undecodable,
+    /// Another node looks at its entity.
+    Elsewhere,
 }
 
 impl Unfit {
@@ -61,6 +65,7 @@ impl Unfit {
             Unfit::Full => "windows_full",
             Unfit::Ahead => "ahead",
             Unfit::Undecodable => "undecodable_id",
+            Unfit::Elsewhere => "elsewhere",
         }
     }
 }
@@ -72,11 +77,15 @@ pub struct Alarms {
     by_metric: HashMap<String, Vec<usize>>,
     /// Names of all rules that there were: another one of the same name begins anew.
     names: HashSet<String>,
-    /// Whether there was a check.
-    pub(super) has_checked: bool,
     /// Epoch milliseconds from which a minute must pass before the next check.
     pub(super) checked_ms: i64,
-    windows: usize,
+    /// The last check of the windows that came from the store since there was one here.
+    behind: Minute,
+    /// Entities that are looked at here, of which everything stored is known.
+    pub(super) here: Partitions,
+    /// The same of which something changed since it was last taken.
+    pub(super) changed: Partitions,
+    pub(super) windows: usize,
     max_windows: usize,
 }
 
@@ -87,8 +96,10 @@ impl Alarms {
             running: Vec::new(),
             by_metric: HashMap::new(),
             names: HashSet::new(),
-            has_checked: false,
             checked_ms: now_ms,
+            behind: Minute(i64::MAX),
+            here: Partitions::default(),
+            changed: Partitions::default(),
             windows: 0,
             max_windows,
         };
@@ -105,6 +116,7 @@ impl Alarms {
             .collect();
         self.by_metric.clear();
         let mut new = Vec::new();
+        let mut gone = Vec::new();
         for (at, rule) in rules.into_iter().enumerate() {
             let metric = rule.fields.metric.clone();
             self.by_metric.entry(metric).or_default().push(at);
@@ -113,15 +125,22 @@ impl Alarms {
             if is_new {
                 new.push(at);
             }
-            let same = before
-                .remove(name)
-                .filter(|running| running.rule.fields == rule.fields);
-            // What is stored of a rule that begins anew is about another one.
-            self.running.push(same.unwrap_or_else(|| Running {
-                rule,
-                windows: BTreeMap::new(),
-                is_changed: !is_new,
-            }));
+            match before.remove(name) {
+                Some(running) if running.rule.fields == rule.fields => self.running.push(running),
+                other => {
+                    gone.extend(other);
+                    self.running.push(Running {
+                        rule,
+                        windows: BTreeMap::new(),
+                        // What is stored of a rule that begins anew is about another one.
+                        is_changed: !is_new,
+                    });
+                }
+            }
+        }
+        gone.extend(before.into_values());
+        for (watched, _) in gone.iter().flat_map(|running| running.windows.values()) {
+            self.changed.insert(watched.partition);
         }
         self.windows = self.running.iter().map(|r| r.windows.len()).sum();
         new
@@ -130,6 +149,11 @@ impl Alarms {
     /// Entities that are remembered, counted for each rule.
     pub fn windows(&self) -> usize {
         self.windows
+    }
+
+    /// Which entities are looked at here: those of which everything stored is known.
+    pub(super) fn here(&self) -> Partitions {
+        self.here
     }
 
     /// Takes the value of a metric in a minute in; a later one of the same minute takes its place.
@@ -147,6 +171,12 @@ impl Alarms {
         if minute.0 > Minute::of(now_ms).0 + AHEAD {
             return Err(Unfit::Ahead);
         }
+        let partition = partitions::of(scope, id);
+        if !self.here.contains(partition) {
+            return Err(Unfit::Elsewhere);
+        }
+        let now = Minute::of(now_ms).0;
+        let is_checked = Minute::of(self.checked_ms).0 == now && self.behind.0 >= now;
         let mut outcome = Ok(());
         for at in rules {
             let Some(running) = self.running.get_mut(*at) else {
@@ -158,8 +188,9 @@ impl Alarms {
             };
             let limits = limits(&running.rule);
             if let Some((_, window)) = running.windows.get_mut(id) {
-                window.add(minute.0, is_match, limits);
-                running.is_changed = true;
+                if !window.add(minute.0, is_match, limits) {
+                    continue;
+                }
             } else if is_match {
                 // Without a window a value that does not match changes nothing.
                 let Some(watched) = watched(scope, id).map_err(|_| Unfit::Undecodable)? else {
@@ -172,40 +203,53 @@ impl Alarms {
                     outcome = Err(Unfit::Full);
                     continue;
                 }
-                let mut window = Window::new(Minute::of(now_ms).0);
+                let mut window = Window::new(now);
+                if is_checked {
+                    window.set_checked(now);
+                }
                 window.add(minute.0, true, limits);
                 running.windows.insert(id.to_owned(), (watched, window));
-                running.is_changed = true;
                 self.windows += 1;
+            } else {
+                continue;
             }
+            running.is_changed = true;
+            self.changed.insert(partition);
         }
         outcome
     }
 
-    /// Whether a check is due: the first moment after second 15 that is in another minute than the last check, or a minute
-    /// after the start.
+    /// Whether a check is due: the first moment after second 15 that is in another minute than the last check, here or wherever
+    /// a window comes from, or a minute after the start.
     pub fn is_due(&self, now_ms: i64) -> bool {
         let second = now_ms.rem_euclid(MINUTE_MS) / 1000;
-        now_ms - self.checked_ms >= MINUTE_MS && second > QUIET_SECONDS
+        let is_over = now_ms - self.checked_ms >= MINUTE_MS || self.behind < Minute::of(now_ms);
+        is_over && second > QUIET_SECONDS
     }
 
-    /// Checks every window. The alarms are in the order of the rules.
+    /// Checks every window that was not checked in this minute, after the checks that nobody made before it. The alarms are in
+    /// the order of the rules.
     pub fn check(&mut self, now_ms: i64) -> Vec<AlarmMessage> {
         let minute = Minute::of(now_ms);
-        self.has_checked = true;
         self.checked_ms = minute.0 * MINUTE_MS;
+        self.behind = Minute(i64::MAX);
         let mut messages = Vec::new();
         let mut left = 0;
         for running in &mut self.running {
             let Running { rule, windows, .. } = running;
-            running.is_changed |= !windows.is_empty();
             let limits = limits(rule);
             windows.retain(|_, (watched, window)| {
+                if window.checked() >= minute.0 {
+                    return true;
+                }
+                window.catch_up(minute.0 - 1, limits);
                 if window.check(minute.0, limits) == Outcome::Fires {
                     let entity = watched.entity.clone();
                     let text = rule.text(&entity.id0, &entity.name);
                     let name = &rule.fields.name;
                     messages.push(AlarmMessage::new(entity, name, text, now_ms));
+                    running.is_changed = true;
+                    self.changed.insert(watched.partition);
                 }
                 !window.is_like_new()
             });
@@ -215,19 +259,32 @@ impl Alarms {
         messages
     }
 
-    /// Gives a rule back what it remembered. What does not fit any more is left out.
-    pub(super) fn restore(&mut self, at: usize, windows: Vec<(Scope, String, Window)>) {
-        let Some(running) = self.running.get_mut(at) else {
-            return;
+    /// Gives a rule back what it remembered of an entity; whether there is room for it.
+    pub(super) fn restore(&mut self, at: usize, scope: Scope, id: String, window: Window) -> bool {
+        let (Some(running), Ok(Some(watched))) = (self.running.get_mut(at), watched(scope, &id))
+        else {
+            // It is about nothing that there is.
+            return true;
         };
-        for (scope, id, window) in windows {
-            if self.windows < self.max_windows
-                && let Ok(Some(watched)) = watched(scope, &id)
-            {
-                running.windows.insert(id, (watched, window));
-                self.windows += 1;
-            }
+        if self.windows >= self.max_windows {
+            return false;
         }
+        self.behind = self.behind.min(Minute(window.checked()));
+        if running.windows.insert(id, (watched, window)).is_none() {
+            self.windows += 1;
+        }
+        true
+    }
+
+    /// Forgets all about entities that another node looks at from now on.
+    pub(super) fn forget(&mut self, gone: Partitions) {
+        for running in &mut self.running {
+            let windows = &mut running.windows;
+            windows.retain(|_, (watched, _)| !gone.contains(watched.partition));
+        }
+        self.here = self.here.without(gone);
+        self.changed = self.changed.without(gone);
+        self.windows = self.running.iter().map(|r| r.windows.len()).sum();
     }
 }
 
@@ -245,7 +302,11 @@ fn watched(scope: Scope, id: &str) -> Result<Option<Watched>, crate::model::id::
         return Ok(None);
     };
     let entity = AlarmEntity::parse(kind, id)?;
-    Ok(Some(Watched { scope, entity }))
+    Ok(Some(Watched {
+        scope,
+        partition: partitions::of(scope, id),
+        entity,
+    }))
 }
 
 #[cfg(test)]

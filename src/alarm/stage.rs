@@ -4,12 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus::{Gauge, IntCounterVec};
-use tokio::sync::{mpsc, watch};
-use tokio::time::MissedTickBehavior;
+use tokio::sync::watch::error::RecvError;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, MissedTickBehavior};
 
 use super::hooks::{Hooks, NamedTarget};
 use super::message::{AlarmMessage, to_rows};
 use super::running::{Alarms, Minute};
+use super::state::{Layout, Taken};
 use crate::dsl::alarm::AlarmRule;
 use crate::model::minute_value::MinuteValue;
 use crate::model::row::Row;
@@ -17,6 +19,7 @@ use crate::model::schema::Model;
 use crate::model::time_bucket::{Zone, start_of};
 use crate::storage::writer::Lane;
 use crate::storage::{Backend, StorageError, WriteOutcome};
+use crate::stream::{Partitions, Watched};
 use crate::telemetry::ledger::kind_of;
 use crate::telemetry::{Ledger, Registry, Throttle};
 use crate::util::clock::Clock;
@@ -25,9 +28,11 @@ use crate::util::clock::Clock;
 const TICK: Duration = Duration::from_secs(1);
 /// How long the store may take for the state.
 const STORE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Between two attempts to read the state at the start.
+/// Between two attempts to read the state, or to store it for another node.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// How long storing it for another node may take in all.
+const HAND_OVER: Duration = Duration::from_secs(6);
 
 /// Counters of the rules.
 #[derive(Debug, Clone)]
@@ -76,6 +81,8 @@ pub struct AlarmStage<S> {
     pub alarms: Alarms,
     /// The rules and receivers, which may change while it works. The first ones are those of `alarms` and `hooks`.
     pub program: watch::Receiver<Arc<AlarmProgram>>,
+    /// In a cluster the entities that this node writes, which are those that it looks at; `None` alone.
+    pub owned: Option<watch::Receiver<Partitions>>,
     pub storage: Arc<S>,
     /// Where alarms are stored.
     pub lane: Lane,
@@ -92,21 +99,25 @@ pub struct AlarmStage<S> {
 }
 
 impl<S: Backend> AlarmStage<S> {
-    /// Works until the inbox closes. Before the first value it reads what an earlier process remembered, if need be until the
-    /// store is there: values wait where they come from.
-    pub async fn run(mut self, mut inbox: mpsc::Receiver<Vec<MinuteValue>>) {
-        if !self.restore(&inbox).await {
+    /// Works until the inbox closes. Before the first value of an entity it reads what was remembered of it, if need be until
+    /// the store is there: values wait where they come from.
+    pub async fn run(mut self, mut inbox: mpsc::Receiver<Watched>) {
+        if !self.take_over(&inbox).await {
             return;
         }
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                // A check looks at everything that was handed on before it.
+                // A check looks at everything that was handed on before it, and values come after the word whose they are.
                 biased;
                 Ok(()) = self.program.changed() => self.take_program().await,
-                values = inbox.recv() => match values {
-                    Some(values) => self.add(&values),
+                Ok(()) = changed(&mut self.owned) => {
+                    self.take_over(&inbox).await;
+                }
+                watched = inbox.recv() => match watched {
+                    Some(Watched::Values(values)) => self.add(&values),
+                    Some(Watched::Release(gone, done)) => self.release(gone, done).await,
                     None => break,
                 },
                 _ = tick.tick() => self.check().await,
@@ -116,15 +127,23 @@ impl<S: Backend> AlarmStage<S> {
         self.hooks.ended().await;
     }
 
-    /// False if the process ends before the store could be read.
-    async fn restore(&mut self, inbox: &mpsc::Receiver<Vec<MinuteValue>>) -> bool {
+    /// Reads what is remembered of entities that are new here. False if the process ends before the store could be read.
+    async fn take_over(&mut self, inbox: &mpsc::Receiver<Watched>) -> bool {
+        let owned = match &mut self.owned {
+            Some(owned) => *owned.borrow_and_update(),
+            None => Partitions::ALL,
+        };
+        let new = owned.without(self.alarms.here());
+        if new.is_empty() {
+            return true;
+        }
         let places = self.alarms.places();
-        let keys = self.alarms.keys(&places, &self.state);
+        let keys = self.alarms.keys(&places, new, &self.state);
         let mut pause = FIRST_PAUSE;
         while !inbox.is_closed() {
             match tokio::time::timeout(STORE_TIMEOUT, self.storage.load(&keys)).await {
                 Ok(Ok(rows)) => {
-                    self.take_stored(&places, rows);
+                    self.take_stored(&places, new, rows);
                     return true;
                 }
                 Ok(Err(error)) => self.state_failed("read", &error.to_string()),
@@ -136,13 +155,37 @@ impl<S: Backend> AlarmStage<S> {
         false
     }
 
-    fn take_stored(&mut self, places: &[usize], rows: Vec<Option<Row>>) {
-        for rule in self.alarms.take_stored(places, rows) {
-            tracing::warn!(
-                rule,
-                "what the rule remembers cannot be read, it begins anew"
-            );
+    fn take_stored(&mut self, places: &[usize], entities: Partitions, rows: Vec<Option<Row>>) {
+        let Taken { damaged, left_out } = self.alarms.take_stored(places, entities, rows);
+        for row in damaged {
+            tracing::warn!(row, "what rules remember cannot be read, they begin anew");
         }
+        let full = self.metrics.unfit.with_label_values(&["windows_full"]);
+        full.inc_by(left_out);
+        self.metrics.windows.set(self.alarms.windows() as f64);
+    }
+
+    /// Stores what is remembered of entities that another node looks at from now on, and forgets it.
+    async fn release(&mut self, gone: Partitions, done: oneshot::Sender<()>) {
+        let end = Instant::now() + HAND_OVER;
+        let mut pause = FIRST_PAUSE;
+        // Whoever asked may have given up; then another node may have begun to write.
+        while !done.is_closed() {
+            let now_ms = self.clock.now_ms();
+            let rows = self.alarms.take_partitions(gone, &self.state, now_ms);
+            if self.write(rows).await {
+                break;
+            }
+            if Instant::now() + pause > end {
+                self.state_failed("hand_over", "given up, the other node goes on without it");
+                break;
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+        self.alarms.forget(gone);
+        self.metrics.windows.set(self.alarms.windows() as f64);
+        done.send(()).unwrap_or_default();
     }
 
     /// Goes on with other rules and receivers. What an earlier process stored of a rule that is new here is asked for once:
@@ -152,9 +195,10 @@ impl<S: Backend> AlarmStage<S> {
         self.hooks.replace(&program.targets);
         let new = self.alarms.replace(program.rules.clone());
         if !new.is_empty() {
-            let keys = self.alarms.keys(&new, &self.state);
+            let here = self.alarms.here();
+            let keys = self.alarms.keys(&new, here, &self.state);
             match tokio::time::timeout(STORE_TIMEOUT, self.storage.load(&keys)).await {
-                Ok(Ok(rows)) => self.take_stored(&new, rows),
+                Ok(Ok(rows)) => self.take_stored(&new, here, rows),
                 Ok(Err(error)) => self.state_failed("read", &error.to_string()),
                 Err(_) => self.state_failed("read", "no answer in time"),
             }
@@ -215,18 +259,34 @@ impl<S: Backend> AlarmStage<S> {
 
     /// Stores what rules remember; what the store does not take is stored after the next check.
     async fn save(&mut self) {
-        let rows = match self.alarms.take_changed(&self.state) {
-            Ok(rows) if rows.is_empty() => return,
+        let layout = match self.owned {
+            Some(_) => Layout::Partitions,
+            None => Layout::Rules,
+        };
+        let now_ms = self.clock.now_ms();
+        let rows = self.alarms.take_changed(layout, &self.state, now_ms);
+        self.write(rows).await;
+    }
+
+    /// Whether all of it is stored; if not, it counts as changed still.
+    async fn write(&mut self, rows: serde_json::Result<Vec<Row>>) -> bool {
+        let rows = match rows {
+            Ok(rows) if rows.is_empty() => return true,
             Ok(rows) => rows,
-            Err(error) => return self.state_failed("write", &error.to_string()),
+            Err(error) => {
+                self.state_failed("write", &error.to_string());
+                return false;
+            }
         };
         let written = tokio::time::timeout(STORE_TIMEOUT, self.storage.write(&rows)).await;
-        if let Err(error) = written
-            .unwrap_or_else(|_| Err(no_answer()))
-            .and_then(all_stored)
-        {
-            self.alarms.changed_still(&rows);
-            self.state_failed("write", &error.to_string());
+        let written = written.unwrap_or_else(|_| Err(no_answer()));
+        match written.and_then(all_stored) {
+            Ok(()) => true,
+            Err(error) => {
+                self.alarms.changed_still(&rows);
+                self.state_failed("write", &error.to_string());
+                false
+            }
         }
     }
 
@@ -241,6 +301,14 @@ impl<S: Backend> AlarmStage<S> {
                 "what alarm rules remember is not in step with the store"
             );
         }
+    }
+}
+
+/// Waits for the next change; for ever where there is nothing that could change.
+async fn changed(owned: &mut Option<watch::Receiver<Partitions>>) -> Result<(), RecvError> {
+    match owned {
+        Some(owned) => owned.changed().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -38,28 +38,46 @@ pub struct Window {
     counter: usize,
     /// Checks that stay quiet; below 1 none.
     silence: i64,
+    /// The last minute that was checked; 0 in what was stored by servers that did not keep it.
+    #[serde(default)]
+    checked: i64,
 }
 
 impl Window {
+    /// One that ends with a minute, the check of which is still to come.
     pub fn new(end: i64) -> Window {
         Window {
             end,
             silence: -1,
+            checked: end - 1,
             ..Window::default()
         }
     }
 
-    /// Takes the value of a minute in, in the place of an earlier one. What lies before the window does not count.
-    pub fn add(&mut self, minute: i64, is_match: bool, limits: Limits) {
+    /// The last minute that was checked.
+    pub(super) fn checked(&self) -> i64 {
+        self.checked
+    }
+
+    /// Says that the check of a minute was before this window, or in the life of another process.
+    pub(super) fn set_checked(&mut self, minute: i64) {
+        self.checked = minute;
+    }
+
+    /// Takes the value of a minute in, in the place of an earlier one. What lies before the window does not count. Whether
+    /// anything changed that time alone does not bring about.
+    pub fn add(&mut self, minute: i64, is_match: bool, limits: Limits) -> bool {
+        // The minute that is checked next is where time brings it anyway.
+        let is_ahead = minute > self.end.max(self.checked + 1);
         self.move_to(minute, limits);
         if minute <= self.end - limits.period {
-            return;
+            return false;
         }
-        if is_match {
-            self.matching.insert(minute);
-        } else {
-            self.matching.remove(&minute);
-        }
+        let is_other = match is_match {
+            true => self.matching.insert(minute),
+            false => self.matching.remove(&minute),
+        };
+        is_other || is_ahead
     }
 
     /// Moves the window so that it ends with a minute; never back.
@@ -70,9 +88,31 @@ impl Window {
         }
     }
 
+    /// Makes up for the checks until a minute that nobody made: minutes without values. An alarm that would have been due
+    /// stays due.
+    pub(super) fn catch_up(&mut self, minute: i64, limits: Limits) {
+        while self.checked < minute && !self.is_like_new() {
+            self.checked += 1;
+            self.move_to(self.checked, limits);
+            // Values of later minutes were not there yet.
+            if self.matching.range(..=self.checked).count() < limits.count {
+                self.silence -= 1;
+                self.counter = self.counter.saturating_sub(1);
+                continue;
+            }
+            self.counter += 1;
+            if self.counter < limits.count || self.silence >= 1 {
+                self.silence -= 1;
+            }
+        }
+        self.move_to(minute, limits);
+        self.checked = self.checked.max(minute);
+    }
+
     /// The check of a minute.
     pub fn check(&mut self, minute: i64, limits: Limits) -> Outcome {
         self.move_to(minute, limits);
+        self.checked = minute;
         let matching = self.matching.len();
         if matching < limits.count {
             self.silence -= 1;
@@ -194,6 +234,66 @@ mod tests {
         // A value from ahead moves the window.
         window.add(13, false, limits);
         assert_eq!(window.check(12, limits), Outcome::TooFewMinutes(0));
+    }
+
+    /// What is stored when something changed, and caught up with later, is what a process that went on has.
+    #[test]
+    fn what_time_alone_changes_need_not_be_stored() {
+        for (what, limits, series) in [
+            (
+                "shipped",
+                limits(10, 3, 5),
+                "xxxxxxxxoooooo..........xxxx....x.x.xxxxxxxoooxx",
+            ),
+            (
+                "short",
+                limits(3, 2, 9),
+                "xx.x..xxx...........xxxxx........xxxxxxxxxxxxxxx..",
+            ),
+            ("silence", limits(1, 1, 3), "x..xxxxoooox.o.xxxx......xo"),
+            (
+                "leaking",
+                limits(2, 2, -1),
+                "xxxxxoxx.....xxoxxo.xxxxxxxxxxxxxxxxx....x.xx",
+            ),
+        ] {
+            let mut window = Window::new(1);
+            let mut stored = window.clone();
+            for (minute, value) in (1..).zip(series.chars()) {
+                let mut is_other = value != '.' && window.add(minute, value == 'x', limits);
+                // As another process would find it, which may have missed the check before.
+                let mut found = stored.clone();
+                if !is_other {
+                    found.catch_up(minute - 1, limits);
+                    let outcome = found.check(minute, limits);
+                    let mut own = window.clone();
+                    assert_eq!(outcome, own.check(minute, limits), "{what} {minute}");
+                    let is_same = found == own || found.is_like_new() && own.is_like_new();
+                    assert!(is_same, "{what} {minute}: {found:?} {own:?}");
+                }
+                is_other |= window.check(minute, limits) == Outcome::Fires;
+                if is_other {
+                    stored = window.clone();
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_alarm_that_was_due_in_between_is_due_still() {
+        let limits = limits(10, 2, 4);
+        let mut window = Window::new(0);
+        window.add(0, true, limits);
+        window.add(1, true, limits);
+        assert_eq!(window.check(0, limits), Outcome::TooFewChecks(1));
+        // It would have fired in minute 1.
+        window.catch_up(4, limits);
+        assert_eq!(window.check(5, limits), Outcome::Fires);
+        // A minute that was missed is one of those that stay quiet, and after the window there is nothing left.
+        window.catch_up(8, limits);
+        assert_eq!(window.check(9, limits), Outcome::Silent(0));
+        window.catch_up(1_000_000_000, limits);
+        assert!(window.is_like_new() && window.checked() == 1_000_000_000);
     }
 
     #[test]

@@ -11,10 +11,11 @@ use super::task::Tasks;
 use crate::alarm::{
     AlarmMetrics, AlarmProgram, AlarmStage, Alarms, HookMetrics, Hooks, NamedTarget, Target,
 };
+use crate::config::ClusterSettings;
 use crate::dsl::alarm::AlarmSettings;
-use crate::model::minute_value::MinuteValue;
 use crate::model::schema::Schema;
 use crate::storage::writer::Lane;
+use crate::stream::{Partitions, Watched};
 use crate::telemetry::Throttle;
 
 /// Lots of values that may wait for the rules.
@@ -26,7 +27,7 @@ const BYTES_PER_WINDOW: u64 = 1024;
 #[derive(Debug)]
 pub(super) struct AlarmInlets {
     /// For values of metrics.
-    pub(super) values: mpsc::Sender<Vec<MinuteValue>>,
+    pub(super) values: mpsc::Sender<Watched>,
     /// For other rules.
     pub(super) program: watch::Sender<Arc<AlarmProgram>>,
 }
@@ -55,8 +56,8 @@ pub(super) fn start(
     shared: &Shared,
     settings: &AlarmSettings,
     schema: &Schema,
-    lane: &Lane,
-    budget: u64,
+    (lane, budget): (&Lane, u64),
+    owned: watch::Receiver<Partitions>,
     (tasks, stop): (&mut Tasks, &CancellationToken),
 ) -> anyhow::Result<Option<AlarmInlets>> {
     for note in &settings.notes {
@@ -85,6 +86,7 @@ pub(super) fn start(
     let stage = AlarmStage {
         alarms: Alarms::new(rules, now_ms, max_windows),
         program,
+        owned: Some(owned).filter(|_| shared.settings.cluster != ClusterSettings::Standalone),
         storage: Arc::clone(&shared.storage),
         lane: lane.clone(),
         record: schema.model("alarm_record").cloned(),

@@ -24,7 +24,9 @@ use crate::config::{
     ClusterSettings, CoordinatorSettings, CoreSettings, Role, Settings, StorageSettings,
 };
 use crate::receiver::Port;
-use crate::stream::{AddressBook, BYTES_PER_ROW, Ground, Held, Input, Plan, Route};
+use crate::stream::{
+    AddressBook, BYTES_PER_ROW, Ground, Held, Input, Partitions, Plan, Route, Watched,
+};
 use crate::telemetry::Throttle;
 
 /// Lots of facts that may wait for the relay.
@@ -61,6 +63,10 @@ pub(super) struct Parts<'a> {
     pub(super) addresses: &'a Arc<AddressBook>,
     /// How many agents are connected.
     pub(super) agents: IntGauge,
+    /// Who looks at the values of the shards.
+    pub(super) watcher: Option<mpsc::Sender<Watched>>,
+    /// Is told what this node writes.
+    pub(super) owned: watch::Sender<Partitions>,
     /// Bytes that everything may take.
     pub(super) budget: u64,
 }
@@ -151,8 +157,9 @@ pub(super) fn start(
     let dependencies = Dependencies {
         plan: Arc::clone(parts.plan),
         addresses: Arc::clone(parts.addresses),
-        ground: Ground::new(parts.shards, Arc::clone(&shared.storage)),
+        ground: Ground::new(parts.shards, Arc::clone(&shared.storage)).watched_by(parts.watcher),
         held: Arc::clone(&held),
+        owned: parts.owned,
         facts,
         membership,
         stop: stop.clone(),

@@ -12,7 +12,7 @@ use super::task::Tasks;
 use crate::config::Settings;
 use crate::export::{ExportMetrics, Exporter};
 use crate::model::metrics::{Function, MetricDefinition};
-use crate::model::minute_value::MinuteValue;
+use crate::stream::Watched;
 
 /// Lots of values that may wait to be given out.
 const INBOX: usize = 64;
@@ -30,9 +30,9 @@ pub(super) fn metrics(settings: &Settings, metrics: &[MetricDefinition]) -> Hash
 /// Starts the exporter if there is one; returns where minute values go, who are passed on to `alarms`.
 pub(super) fn start(
     shared: &Shared,
-    alarms: Option<mpsc::Sender<Vec<MinuteValue>>>,
+    alarms: Option<mpsc::Sender<Watched>>,
     (tasks, stop): (&mut Tasks, &CancellationToken),
-) -> anyhow::Result<Option<mpsc::Sender<Vec<MinuteValue>>>> {
+) -> anyhow::Result<Option<mpsc::Sender<Watched>>> {
     let Some(settings) = &shared.settings.exporter else {
         return Ok(alarms);
     };
@@ -54,12 +54,14 @@ pub(super) fn start(
         task.run(stop).await;
         Ok(())
     });
-    let (sender, mut inbox) = mpsc::channel::<Vec<MinuteValue>>(INBOX);
+    let (sender, mut inbox) = mpsc::channel::<Watched>(INBOX);
     tasks.spawn("minute-values", async move {
-        while let Some(values) = inbox.recv().await {
-            exporter.offer(&values);
+        while let Some(watched) = inbox.recv().await {
+            if let Watched::Values(values) = &watched {
+                exporter.offer(values);
+            }
             if let Some(alarms) = &alarms
-                && alarms.send(values).await.is_err()
+                && alarms.send(watched).await.is_err()
             {
                 tracing::error!("the alarm rules are gone, values are lost");
             }

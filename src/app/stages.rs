@@ -40,8 +40,8 @@ use crate::storage::writer::{Lane, WriterMetrics, lane};
 use crate::storage::{DeadLetters, Store, StoreKind};
 use crate::stream::shard::Dependencies;
 use crate::stream::{
-    AddressBook, BYTES_PER_METADATA, BYTES_PER_ROW, Earlier, Plan, Route, Shard, ShardMetrics,
-    StreamOptions, TaskBook,
+    AddressBook, BYTES_PER_METADATA, BYTES_PER_ROW, Earlier, Partitions, Plan, Route, Shard,
+    ShardMetrics, StreamOptions, TaskBook,
 };
 use crate::util::clock::Clock;
 
@@ -324,12 +324,13 @@ pub(super) fn start(
     // Rows of metrics are made when there is room for them; what they are made from waits in the shards.
     let metrics_lane = open_lane("metrics-writer", budget / 32)?;
     let records_lane = open_lane("records-writer", budget / 16 * 3)?;
+    let (owned, told) = watch::channel(Partitions::default());
     let alarms = alarms::start(
         shared,
         &program.alarms,
         &schema,
-        &records_lane,
-        budget,
+        (&records_lane, budget),
+        told,
         (&mut tasks, stop),
     )?;
     let period = settings.core.persistent_period;
@@ -379,6 +380,8 @@ pub(super) fn start(
         shards,
         plan: &plan,
         addresses: &addresses,
+        watcher,
+        owned,
         budget,
     };
     let connection = cluster::start(shared, parts, &mut tasks, stop)?;

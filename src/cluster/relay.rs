@@ -54,6 +54,8 @@ pub struct Dependencies {
     pub ground: Ground,
     /// What this node writes, decided here.
     pub held: Held,
+    /// The same for those who only look; told before the first value of what is new.
+    pub owned: watch::Sender<Partitions>,
     /// Facts that it does not.
     pub facts: mpsc::Receiver<Vec<Fact>>,
     /// `None` until the coordinator has an answer.

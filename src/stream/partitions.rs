@@ -3,6 +3,7 @@
 
 use crate::model::entity::Entity;
 use crate::model::fact::Fact;
+use crate::model::scope::Scope;
 
 /// How many there are. Many more than nodes, so that shares differ little; few enough to say a set of them in a few bytes.
 pub const PARTITIONS: usize = 1024;
@@ -48,6 +49,11 @@ impl Partitions {
         self.0.iter().map(|word| word.count_ones() as usize).sum()
     }
 
+    /// Which are in it, in order.
+    pub fn iter(&self) -> impl Iterator<Item = usize> {
+        (0..PARTITIONS).filter(|partition| self.contains(*partition))
+    }
+
     /// Those in both.
     pub fn and(self, other: Partitions) -> Partitions {
         self.zip(other, |a, b| a & b)
@@ -88,7 +94,12 @@ impl Partitions {
 
 /// The partition of an entity.
 pub fn of_entity(entity: &Entity) -> usize {
-    place(entity.scope as u64, &entity.id)
+    of(entity.scope, &entity.id)
+}
+
+/// The partition of an entity that is known by its id only.
+pub fn of(scope: Scope, id: &str) -> usize {
+    place(scope as u64, id)
 }
 
 /// The partition of a network address.

@@ -6,12 +6,14 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{RwLock, mpsc, oneshot};
 
 use super::Input;
 use super::increments::Portion;
 use super::partitions::{Partitions, of_fact};
+use super::watched::Watched;
 use crate::model::fact::Fact;
 use crate::storage::Backend;
 
@@ -104,6 +106,7 @@ type Refresh = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = bool> + Send>> + Send
 #[derive(Clone)]
 pub struct Ground {
     shards: Vec<mpsc::Sender<Input>>,
+    watcher: Option<mpsc::Sender<Watched>>,
     refresh: Refresh,
 }
 
@@ -122,8 +125,14 @@ impl Ground {
         };
         Ground {
             shards,
+            watcher: None,
             refresh: Arc::new(refresh),
         }
+    }
+
+    /// Tells whoever looks at the values of the shards which entities go to another node.
+    pub fn watched_by(self, watcher: Option<mpsc::Sender<Watched>>) -> Ground {
+        Ground { watcher, ..self }
     }
 
     /// Hands over what belongs to partitions that this node writes; waits for room.
@@ -171,6 +180,30 @@ impl Ground {
             shard.send(forget).await.map_err(|_| Gone)?;
             is_done.await.map_err(|_| Gone)?;
         }
+        self.release_watched(partitions).await;
         Ok(())
     }
+
+    /// All values of these are on their way to the watcher. It stores what it knows of them; if that takes too long, the other
+    /// node goes on without it.
+    async fn release_watched(&self, partitions: Partitions) {
+        let Some(watcher) = &self.watcher else { return };
+        let asking = async {
+            let (done, is_done) = oneshot::channel();
+            let release = Watched::Release(partitions, done);
+            // It ends after the shards; without it there is nothing to hand over.
+            if watcher.send(release).await.is_ok() {
+                is_done.await.unwrap_or_default();
+            }
+        };
+        if tokio::time::timeout(WATCHER, asking).await.is_err() {
+            tracing::warn!(
+                seconds = WATCHER.as_secs(),
+                "what alarm rules remember was not handed over in time"
+            );
+        }
+    }
 }
+
+/// How long whoever looks at values may take to store what it knows.
+const WATCHER: Duration = Duration::from_secs(12);

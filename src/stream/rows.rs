@@ -10,6 +10,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
 use super::BYTES_PER_ROW;
+use super::partitions::{Partitions, of_entity};
 use super::plan::{Item, Plan};
 use crate::model::entity::Entity;
 use crate::model::id::metrics_id;
@@ -332,6 +333,17 @@ impl Rows {
                 self.news.push_back(key);
             }
         }
+        values
+    }
+
+    /// The same of some entities only, all of them.
+    pub(super) fn take_news_of(&mut self, plan: &Plan, entities: Partitions) -> Vec<MinuteValue> {
+        let is_wanted = |key: &Key| entities.contains(of_entity(&key.entity));
+        let news = std::mem::take(&mut self.news);
+        let (wanted, others): (VecDeque<_>, VecDeque<_>) = news.into_iter().partition(is_wanted);
+        self.news = wanted;
+        let values = self.take_news(plan, usize::MAX);
+        self.news.extend(others);
         values
     }
 

@@ -23,10 +23,10 @@ use super::plan::{ApdexThresholds, Plan};
 use super::read_back::Earlier;
 use super::rows::{Due, Horizon, Key, KeyMap, Now, Ready, Rows};
 pub use super::shard_metrics::ShardMetrics;
+use super::watched::Watched;
 use super::{BYTES_PER_ROW, StreamOptions};
 use crate::model::fact::{Fact, MeterValue};
 use crate::model::metrics::Value;
-use crate::model::minute_value::MinuteValue;
 use crate::model::schema::Schema;
 use crate::model::source::Source;
 use crate::model::time_bucket::Zone;
@@ -103,7 +103,7 @@ pub struct Shard<S> {
     /// The last pass that the lane was asked about, and its answer when everything is stored.
     storing: Option<(u64, oneshot::Receiver<()>)>,
     /// Where values of watched metrics go.
-    watcher: Option<mpsc::Sender<Vec<MinuteValue>>>,
+    watcher: Option<mpsc::Sender<Watched>>,
     /// Everything handed over in passes up to this is stored.
     stored: u64,
     /// What this shard adds to the gauges.
@@ -149,7 +149,7 @@ impl<S: Backend + 'static> Shard<S> {
 
     /// Hands on the minute values of the metrics that the plan watches, once per flush. What the watcher has no room for
     /// waits, and is then handed on as it is by that time.
-    pub fn watched_by(mut self, watcher: mpsc::Sender<Vec<MinuteValue>>) -> Shard<S> {
+    pub fn watched_by(mut self, watcher: mpsc::Sender<Watched>) -> Shard<S> {
         self.watcher = Some(watcher);
         self
     }
@@ -165,7 +165,7 @@ impl<S: Backend + 'static> Shard<S> {
                     Some(Input::Portion(portion)) => self.take_in(portion),
                     Some(Input::Acquire) => self.acquire(),
                     Some(Input::Forget(partitions, done)) => {
-                        self.forget(partitions);
+                        self.forget(partitions).await;
                         // Whoever asked may have given up.
                         done.send(()).unwrap_or_default();
                     }
@@ -309,7 +309,7 @@ impl<S: Backend + 'static> Shard<S> {
             if values.is_empty() {
                 break;
             }
-            room.send(values);
+            room.send(Watched::Values(values));
         }
     }
 

@@ -14,6 +14,8 @@ pub struct ShardMetrics {
     pub(super) shed: IntCounterVec,
     /// Rows read back.
     pub(super) read_back: IntCounter,
+    /// Values that nobody looked at before their entity went to another node.
+    pub(super) unwatched: IntCounter,
     /// Metric rows held now.
     pub(super) rows: IntGauge,
     /// Metadata entries held now.
@@ -43,6 +45,10 @@ impl ShardMetrics {
                 "stream_read_back_rows_total",
                 "Rows read back because their bucket began before this process held it",
             )?,
+            unwatched: IntCounter::new(
+                "stream_unwatched_values_total",
+                "Minute values that alarm rules and the exporter had no room for before their entity went to another node",
+            )?,
             rows: IntGauge::new("stream_rows", "Metric rows held in memory")?,
             metadata: IntGauge::new(
                 "stream_metadata",
@@ -71,6 +77,7 @@ impl ShardMetrics {
         registry.register(Box::new(metrics.facts.clone()))?;
         registry.register(Box::new(metrics.shed.clone()))?;
         registry.register(Box::new(metrics.read_back.clone()))?;
+        registry.register(Box::new(metrics.unwatched.clone()))?;
         registry.register(Box::new(metrics.rows.clone()))?;
         registry.register(Box::new(metrics.metadata.clone()))?;
         registry.register(Box::new(metrics.row_bytes.clone()))?;

@@ -20,7 +20,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("stream", &["storage"]),
     ("storage", &[]),
     ("query", &["storage", "dsl"]),
-    ("alarm", &["storage", "dsl"]),
+    ("alarm", &["storage", "dsl", "stream"]),
     ("export", &["alarm", "dsl"]),
     ("status", &["storage"]),
     ("cluster", &["stream"]),
@@ -157,7 +157,7 @@ fn imports_are_found_in_every_form() {
         ("model", "util", false),
         ("util", "config", false),
         ("query", "app", false),
-        ("alarm", "stream", false),
+        ("alarm", "stream", true),
         ("stream", "alarm", false),
         ("app", "query", true),
     ] {

@@ -12,6 +12,7 @@ mod browser;
 mod captures;
 mod chart;
 mod cluster;
+mod cluster_alarms;
 mod cluster_parts;
 mod cluster_tls;
 mod config_tool;

@@ -1,6 +1,9 @@
 //! Values in, alarms out: several rules, entities and the clock.
 
+mod moving;
+
 use super::*;
+use crate::alarm::state::{Layout, Taken};
 use crate::dsl::{alarm, oal};
 use crate::model::row::Cell;
 use crate::model::schema::Schema;
@@ -22,8 +25,11 @@ fn rules(text: &str) -> Vec<AlarmRule> {
         .rules
 }
 
+/// Since a minute ago, with all entities.
 fn alarms(text: &str) -> Alarms {
-    Alarms::new(rules(text), START_MS, 3)
+    let mut alarms = Alarms::new(rules(text), START_MS - MINUTE_MS, 3);
+    alarms.here = Partitions::ALL;
+    alarms
 }
 
 fn slow(alarms: &mut Alarms, id: &str, minute: i64) -> Result<(), Unfit> {
@@ -143,22 +149,22 @@ fn what_is_remembered_outlives_the_process_unless_the_rule_changes() {
         slow(&mut first, SHOP, minute).unwrap();
         first.check(START_MS + minute * MINUTE_MS + 16_000);
     }
-    let rows = first.take_changed(model).unwrap();
+    let mut take = || first.take_changed(Layout::Rules, model, START_MS + MINUTE_MS);
+    let rows = take().unwrap();
     assert_eq!(rows.len(), 2);
-    assert_eq!(first.take_changed(model).unwrap().len(), 0);
+    assert_eq!(take().unwrap().len(), 0);
     first.changed_still(&rows[1..]);
-    assert_eq!(first.take_changed(model).unwrap().len(), 1);
+    let mut take = || first.take_changed(Layout::Rules, model, START_MS + MINUTE_MS);
+    assert_eq!(take().unwrap().len(), 1);
     let stored = || rows.iter().cloned().map(Some).collect::<Vec<_>>();
     let now_ms = START_MS + 2 * MINUTE_MS;
     let restarted = |text: &str| {
         let mut alarms = Alarms::new(rules(text), now_ms, 3);
-        let ids: Vec<_> = alarms
-            .keys(&alarms.places(), model)
-            .into_iter()
-            .map(|key| key.id)
-            .collect();
-        assert_eq!(ids, ["slow_rule", "late_rule"]);
-        assert_eq!(alarms.take_stored(&[0, 1], stored()), [""; 0]);
+        let keys = alarms.keys(&alarms.places(), Partitions::ALL, model);
+        let ids: Vec<_> = keys.iter().map(|key| key.id.as_str()).collect();
+        assert_eq!(ids[..3], ["slow_rule", "late_rule", "partition-0"]);
+        let taken = alarms.take_stored(&[0, 1], Partitions::ALL, stored());
+        assert_eq!(taken, Taken::default());
         // The last check was in the minute before: one is due as soon as this one is old enough.
         assert!(alarms.is_due(now_ms + 16_000));
         slow(&mut alarms, SHOP, 2).unwrap();
@@ -181,13 +187,14 @@ fn what_is_remembered_outlives_the_process_unless_the_rule_changes() {
     old.cells = vec![Cell::Bytes(text.replace(&checked, "\"checked\":1").into())];
     let again_ms = START_MS + MINUTE_MS + 20_000;
     let mut again = Alarms::new(rules(TWO), again_ms, 3);
-    again.take_stored(&[0, 1], vec![Some(old), Some(rows[1].clone())]);
+    let rows_of_both = vec![Some(old), Some(rows[1].clone())];
+    again.take_stored(&[0, 1], Partitions::ALL, rows_of_both);
     assert!(!again.is_due(again_ms) && again.is_due(now_ms + 16_000));
     let mut alarms = alarms(TWO);
     let mut damaged = rows[0].clone();
     damaged.cells = vec![Cell::Bytes("{".into())];
-    let found = alarms.take_stored(&[0, 1], vec![Some(damaged), None]);
-    assert_eq!(found, ["slow_rule"]);
+    let taken = alarms.take_stored(&[0, 1], Partitions::ALL, vec![Some(damaged), None]);
+    assert_eq!(taken.damaged, ["slow_rule"]);
 }
 
 #[test]

@@ -156,6 +156,7 @@ impl Relay {
             return;
         }
         self.held = self.held.without(partitions);
+        self.deps.owned.send_replace(self.held);
         // Waits until what was let in before has arrived in the shards.
         *self.deps.held.write().await = self.held;
         self.releasing = self.releasing.or(partitions);
@@ -200,6 +201,7 @@ impl Relay {
             return;
         }
         self.held = self.held.or(ready);
+        self.deps.owned.send_replace(self.held);
         *self.deps.held.write().await = self.held;
         tracing::info!(
             partitions = ready.len(),

@@ -293,7 +293,7 @@ pub(super) fn models() -> Vec<Model> {
                 l("timestamp"),
             ],
         ),
-        // Of this server only: what rules of alarms remember, a row for each.
+        // Of this server only: what rules of alarms remember, see `alarm::state`.
         model(
             "alarm_state",
             Management,

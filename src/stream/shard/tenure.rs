@@ -2,15 +2,21 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::{Key, Shard, horizon};
 use crate::model::entity::Entity;
 use crate::storage::Backend;
 use crate::stream::increments::{Portion, merge};
 use crate::stream::partitions::{Partitions, of_entity};
+use crate::stream::watched::Watched;
 
 /// How far agents' clocks may be ahead.
 const AHEAD_MS: i64 = 10 * 60 * 1000;
+/// How long whoever looks at values may let wait for room those of entities that go to another node.
+const LAST_VALUES: Duration = Duration::from_secs(5);
 
 impl<S: Backend + 'static> Shard<S> {
     /// Merges what was collected elsewhere.
@@ -53,12 +59,30 @@ impl<S: Backend + 'static> Shard<S> {
             .read_back_until(horizon(&self.deps.zone, now_ms + AHEAD_MS));
     }
 
-    /// Forgets all about entities that another node will write. They must be stored.
-    pub(super) fn forget(&mut self, partitions: Partitions) {
+    /// Forgets all about entities that another node will write. They must be stored. Whoever looks at their values gets them
+    /// before.
+    pub(super) async fn forget(&mut self, partitions: Partitions) {
+        self.hand_on_last(partitions).await;
         let is_gone = |entity: &Entity| partitions.contains(of_entity(entity));
         self.pending.retain(|key, _| !is_gone(&key.entity));
         self.rows.forget(is_gone);
         self.metadata.forget(partitions);
         self.count();
+    }
+
+    async fn hand_on_last(&mut self, partitions: Partitions) {
+        let Some(watcher) = &self.watcher else { return };
+        let end = Instant::now() + LAST_VALUES;
+        loop {
+            let values = self.rows.take_news_of(&self.deps.plan, partitions);
+            if values.is_empty() {
+                return;
+            }
+            let count = values.len();
+            let sending = watcher.send(Watched::Values(values));
+            if tokio::time::timeout_at(end, sending).await.is_err() {
+                self.deps.metrics.unwatched.inc_by(count as u64);
+            }
+        }
     }
 }

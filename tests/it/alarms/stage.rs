@@ -13,10 +13,12 @@ use oap::model::row::Cell;
 use oap::model::scope::{NodeType, Scope};
 use oap::model::time_bucket::Zone;
 use oap::storage::writer::{WriterMetrics, lane};
+use oap::stream::{Partitions, Watched};
 use oap::telemetry::{Registry, Throttle};
 use oap::util::clock::Clock;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{MINUTE_MS, SHOP, START_MS, metric};
@@ -30,8 +32,10 @@ const RULE: &str = "rules: {slow_rule: {metrics-name: service_resp_time, op: '>'
 struct Process {
     registry: Registry,
     clock_ms: Arc<AtomicI64>,
-    values: mpsc::Sender<Vec<MinuteValue>>,
+    values: mpsc::Sender<Watched>,
     program: watch::Sender<Arc<AlarmProgram>>,
+    /// What it writes as a node.
+    owned: watch::Sender<Partitions>,
     stage: JoinHandle<()>,
     writer: JoinHandle<()>,
 }
@@ -42,6 +46,21 @@ impl Process {
     }
 
     fn start_with(store: &Arc<MemoryStore>, minute: i64, text: &str) -> Result<Process> {
+        Process::start_as(store, minute, text, false)
+    }
+
+    /// A node of a cluster, which owns nothing yet.
+    fn node(store: &Arc<MemoryStore>, minute: i64) -> Result<Process> {
+        Process::start_as(store, minute, RULE, true)
+    }
+
+    fn start_as(
+        store: &Arc<MemoryStore>,
+        minute: i64,
+        text: &str,
+        is_node: bool,
+    ) -> Result<Process> {
+        let (owned, told) = watch::channel(Partitions::default());
         let registry = Registry::new("h", 1);
         let clock_ms = Arc::new(AtomicI64::new(START_MS + minute * MINUTE_MS));
         let clock = Clock::Fixed(Arc::clone(&clock_ms));
@@ -60,6 +79,7 @@ impl Process {
         let stage = AlarmStage {
             alarms: Alarms::new(rules, clock.now_ms(), 10),
             program,
+            owned: Some(told).filter(|_| is_node),
             storage: Arc::clone(store),
             lane,
             record: schema.model("alarm_record").cloned(),
@@ -76,6 +96,7 @@ impl Process {
             clock_ms,
             values,
             program: sender,
+            owned,
             stage: tokio::spawn(stage.run(inbox)),
             writer: tokio::spawn(writer.run()),
         })
@@ -88,6 +109,17 @@ impl Process {
         Ok(())
     }
 
+    /// From now on another node owns everything; how long it took to hand it over.
+    async fn release(&self) -> Result<Duration> {
+        let began = Instant::now();
+        self.owned.send_replace(Partitions::default());
+        let (done, is_done) = oneshot::channel();
+        let release = Watched::Release(Partitions::ALL, done);
+        self.values.send(release).await?;
+        is_done.await?;
+        Ok(began.elapsed())
+    }
+
     /// A slow minute.
     async fn slow(&self, minute: usize) -> Result<()> {
         let schema = &compiled()?.schema;
@@ -97,7 +129,7 @@ impl Process {
             minute: [202_009_151_059, 202_009_151_100, 202_009_151_101][minute],
             value: Calculated::Number(2000.0),
         };
-        Ok(self.values.send(vec![value]).await?)
+        Ok(self.values.send(Watched::Values(vec![value])).await?)
     }
 
     /// Lets time pass until well after the check of a minute.
@@ -255,4 +287,82 @@ async fn rules_that_come_after_a_restart_go_on_where_the_process_ended() -> Resu
     second.check(3).await;
     ensure!(alarms(&store) == 2, "{}", alarms(&store));
     second.stop().await
+}
+
+fn counted(process: &Process, name: &str, label: &str) -> Result<u64> {
+    metric(
+        &process.registry,
+        &format!("{name}{{sw_backend_instance=\"h_1\",{label}}}"),
+    )
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_goes_on_where_the_one_before_it_ended() -> Result<()> {
+    let store = Arc::<MemoryStore>::default();
+    let (first, second) = (Process::node(&store, 0)?, Process::node(&store, 0)?);
+    // What is nobody's is not looked at.
+    first.slow(0).await?;
+    first.check(0).await;
+    let elsewhere = "reason=\"elsewhere\"";
+    ensure!(counted(&first, "alarm_values_dropped_total", elsewhere)? == 1);
+    first.owned.send_replace(Partitions::ALL);
+    first.slow(0).await?;
+    first.slow(1).await?;
+    first.check(1).await;
+    // Two minutes match, one check found so. This value is handed over with the rest.
+    first.slow(2).await?;
+    let rows = store.writes();
+    first.release().await?;
+    ensure!(store.writes() == rows + 1);
+    second.owned.send_replace(Partitions::ALL);
+    first.check(2).await;
+    ensure!(alarms(&store) == 0);
+    second.check(2).await;
+    ensure!(alarms(&store) == 1, "{}", alarms(&store));
+    // One row, that of the partition.
+    let rows = store.rows();
+    let ids = rows.keys().filter(|(model, ..)| model == "alarm_state");
+    let ids: Vec<&str> = ids.map(|(_, id, _)| id.as_str()).collect();
+    ensure!(
+        ids.len() == 1 && ids[0].starts_with("partition-"),
+        "{ids:?}"
+    );
+    second.stop().await?;
+    first.stop().await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_is_away_does_not_keep_a_node_from_leaving() -> Result<()> {
+    let store = Arc::<MemoryStore>::default();
+    let (first, second) = (Process::node(&store, 0)?, Process::node(&store, 0)?);
+    first.owned.send_replace(Partitions::ALL);
+    first.slow(0).await?;
+    first.slow(1).await?;
+    first.check(1).await;
+    first.slow(2).await?;
+    store.set_away(true);
+    let took = first.release().await?;
+    ensure!(took < Duration::from_secs(12), "{took:?}");
+    let failures = "alarm_state_failures_total";
+    ensure!(counted(&first, failures, "action=\"hand_over\"")? == 1);
+    // The next one waits for the store, with the value.
+    second.owned.send_replace(Partitions::ALL);
+    second.slow(2).await?;
+    second.check(2).await;
+    ensure!(counted(&second, failures, "action=\"read\"")? > 1);
+    store.set_away(false);
+    second.check(2).await;
+    // The check before was stored, the value that was not handed over came again.
+    ensure!(alarms(&store) == 1, "{}", alarms(&store));
+    // Whoever gave up waiting for it may have been followed by another node, whose row stays.
+    let before = store.writes();
+    let (done, gone) = oneshot::channel();
+    drop(gone);
+    second
+        .values
+        .send(Watched::Release(Partitions::ALL, done))
+        .await?;
+    second.stop().await?;
+    ensure!(store.writes() == before, "it was written");
+    first.stop().await
 }
