@@ -1,6 +1,7 @@
 //! The relay between the nodes of a cluster, if there is one, and the coordinator that knows them.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -146,7 +147,7 @@ pub(super) fn start(
             "nodes do not share the embedded store: each has only what it writes, a cluster needs Elasticsearch"
         );
     }
-    let held = Held::default();
+    let (held, kept) = (Held::default(), Arc::<AtomicU64>::default());
     let (elsewhere, facts) = mpsc::channel(INBOX);
     let (first, is_first) = watch::channel(false);
     let connections = Connections {
@@ -160,6 +161,7 @@ pub(super) fn start(
         ground: Ground::new(parts.shards, Arc::clone(&shared.storage)).watched_by(parts.watcher),
         held: Arc::clone(&held),
         owned: parts.owned,
+        kept: Arc::clone(&kept),
         facts,
         membership,
         stop: stop.clone(),
@@ -195,7 +197,7 @@ pub(super) fn start(
         Ok(())
     });
     Ok(Connection {
-        route: route.sending_on(held, elsewhere),
+        route: route.sending_on(held, kept, elsewhere),
         services: Some(Services {
             routes: services,
             port,

@@ -1,8 +1,11 @@
 //! What a node counts about the others.
 
-use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts};
+use prometheus::{
+    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+};
 
 use crate::telemetry::Registers;
+use crate::telemetry::registry::LATENCY_BUCKETS;
 
 /// Counters and gauges of the exchange with other nodes.
 #[derive(Debug, Clone)]
@@ -28,6 +31,62 @@ pub struct ClusterMetrics {
     /// Times that this node announced itself.
     pub(super) registrations: IntCounter,
     coordinator_failures: IntCounterVec,
+    /// Partitions of each member, by its address and state.
+    pub(super) shares: IntGaugeVec,
+    pub(super) remote: RemoteMetrics,
+}
+
+/// What is exchanged, under the names of the original (8.1.0 spec, J). Values are increments here, those of one entity and
+/// minute together.
+#[derive(Debug, Clone)]
+pub(super) struct RemoteMetrics {
+    /// Sent to a member, by its address; what stays here has `Y` as `self`.
+    pub(super) sent: IntCounterVec,
+    /// Batches that a member did not answer.
+    pub(super) send_errors: IntCounterVec,
+    pub(super) received: IntCounter,
+    /// Streams of nodes of the original that broke.
+    pub(super) receive_errors: IntCounter,
+    /// Values of metrics that this server does not have.
+    pub(super) unknown: IntCounter,
+    /// Seconds to take a batch in.
+    pub(super) latency: Histogram,
+}
+
+impl RemoteMetrics {
+    fn new() -> prometheus::Result<RemoteMetrics> {
+        let of_member = &["dest", "self"];
+        let vec = |name, help| IntCounterVec::new(Opts::new(name, help), of_member);
+        let latency =
+            HistogramOpts::new("remote_in_latency", "Seconds to take a batch of others in")
+                .buckets(LATENCY_BUCKETS.to_vec());
+        Ok(RemoteMetrics {
+            sent: vec(
+                "remote_out_count",
+                "Increments sent to members, and facts that stay here (self is Y)",
+            )?,
+            send_errors: vec("remote_out_error_count", "Batches that were not answered")?,
+            received: IntCounter::new("remote_in_count", "Increments that others sent")?,
+            receive_errors: IntCounter::new(
+                "remote_in_error_count",
+                "Streams of nodes of the original that broke",
+            )?,
+            unknown: IntCounter::new(
+                "remote_in_target_not_found_count",
+                "Values that others sent of metrics that are not here",
+            )?,
+            latency: Histogram::with_opts(latency)?,
+        })
+    }
+
+    fn register(&self, registry: &impl Registers) -> prometheus::Result<()> {
+        registry.register(Box::new(self.sent.clone()))?;
+        registry.register(Box::new(self.send_errors.clone()))?;
+        registry.register(Box::new(self.received.clone()))?;
+        registry.register(Box::new(self.receive_errors.clone()))?;
+        registry.register(Box::new(self.unknown.clone()))?;
+        registry.register(Box::new(self.latency.clone()))
+    }
 }
 
 impl ClusterMetrics {
@@ -87,10 +146,20 @@ impl ClusterMetrics {
                 ),
                 &["call"],
             )?,
+            shares: IntGaugeVec::new(
+                Opts::new(
+                    "cluster_member_partitions",
+                    "Partitions that each member should write, by its address and state",
+                ),
+                &["member", "state"],
+            )?,
+            remote: RemoteMetrics::new()?,
         };
         for call in ["register", "renew", "list", "leave"] {
             metrics.coordinator_failures.with_label_values(&[call]);
         }
+        metrics.remote.register(registry)?;
+        registry.register(Box::new(metrics.shares.clone()))?;
         registry.register(Box::new(metrics.members.clone()))?;
         registry.register(Box::new(metrics.partitions.clone()))?;
         registry.register(Box::new(metrics.waiting.clone()))?;

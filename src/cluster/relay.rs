@@ -5,12 +5,14 @@
 //! here. A batch goes to one process until that process says what became of it, so that nothing is lost or counted twice.
 
 mod delivery;
+mod figures;
 mod tenure;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -56,6 +58,8 @@ pub struct Dependencies {
     pub held: Held,
     /// The same for those who only look; told before the first value of what is new.
     pub owned: watch::Sender<Partitions>,
+    /// Facts that it does write, counted since the last look.
+    pub kept: Arc<AtomicU64>,
     /// Facts that it does not.
     pub facts: mpsc::Receiver<Vec<Fact>>,
     /// `None` until the coordinator has an answer.
@@ -145,6 +149,8 @@ pub struct Relay {
     taken: HashMap<u64, (u64, Instant)>,
     running: FuturesUnordered<Running>,
     next_hand_out: Instant,
+    /// Address and state of the members that metrics name.
+    named: BTreeSet<[String; 2]>,
 }
 
 impl Relay {
@@ -176,6 +182,7 @@ impl Relay {
             taken: HashMap::new(),
             running: FuturesUnordered::new(),
             next_hand_out: now,
+            named: BTreeSet::new(),
         }
     }
 
@@ -303,7 +310,7 @@ impl Relay {
                 let count = portion.len() as u64;
                 let of_java = &self.deps.metrics.exchanged;
                 of_java.with_label_values(&["of_java"]).inc_by(count);
-                self.take_in(portion).await;
+                self.receive(portion).await;
                 done.send(()).ok();
             }
         }
@@ -348,15 +355,5 @@ impl Relay {
                 "values given up on their way to other nodes"
             );
         }
-    }
-
-    fn count(&mut self) {
-        let (full, unfit) = self.waiting.take_lost();
-        self.shed("full", full);
-        self.shed("unfit", unfit);
-        let metrics = &self.deps.metrics;
-        metrics.members.set(self.view.participants().len() as i64);
-        metrics.partitions.set(self.held.len() as i64);
-        metrics.waiting.set(self.waiting.len() as i64);
     }
 }

@@ -55,8 +55,12 @@ impl RemoteService for Remote {
                     let is_known = read(&self.plan, &mut places, message, &mut portion);
                     let unknown = self.metrics.shed.with_label_values(&["java_unknown"]);
                     unknown.inc_by(u64::from(!is_known));
+                    self.metrics.remote.unknown.inc_by(u64::from(!is_known));
                 }
-                Some(Err(status)) => outcome = Err(status),
+                Some(Err(status)) => {
+                    self.metrics.remote.receive_errors.inc();
+                    outcome = Err(status);
+                }
                 None => {}
             }
             if portion.len() >= LOT || !portion.is_empty() && (is_end || outcome.is_err()) {

@@ -6,6 +6,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{RwLock, mpsc, oneshot};
@@ -35,6 +36,7 @@ pub struct Route {
 #[derive(Debug, Clone)]
 struct Elsewhere {
     held: Held,
+    kept: Arc<AtomicU64>,
     facts: mpsc::Sender<Vec<Fact>>,
 }
 
@@ -47,10 +49,15 @@ impl Route {
         }
     }
 
-    /// What is not `held` goes to `facts`.
-    pub fn sending_on(self, held: Held, facts: mpsc::Sender<Vec<Fact>>) -> Route {
+    /// What is not `held` goes to `facts`; `kept` counts what is.
+    pub fn sending_on(
+        self,
+        held: Held,
+        kept: Arc<AtomicU64>,
+        facts: mpsc::Sender<Vec<Fact>>,
+    ) -> Route {
         Route {
-            elsewhere: Some(Elsewhere { held, facts }),
+            elsewhere: Some(Elsewhere { held, kept, facts }),
             ..self
         }
     }
@@ -70,6 +77,8 @@ impl Route {
             .into_iter()
             .partition(|fact| held.contains(of_fact(fact)));
         if !own.is_empty() {
+            let kept = &elsewhere.kept;
+            kept.fetch_add(own.len() as u64, Ordering::Relaxed);
             self.to_shard(shard, own).await?;
         }
         // Whoever sends on may be waiting for the lock.

@@ -48,6 +48,9 @@ impl Relay {
         if portion.is_empty() {
             return;
         }
+        let sent = &self.deps.metrics.remote.sent;
+        sent.with_label_values(&[address, "N"])
+            .inc_by(portion.len() as u64);
         peer.sequence += 1;
         let batch = proto::Batch {
             from: self.epoch,
@@ -132,6 +135,8 @@ impl Relay {
                     .failures
                     .with_label_values(&["push"])
                     .inc();
+                let errors = &self.deps.metrics.remote.send_errors;
+                errors.with_label_values(&[address, "N"]).inc();
                 flight.is_called = false;
                 flight.again_at = Instant::now() + PAUSE;
                 peer.in_flight = Some(flight);
@@ -172,6 +177,7 @@ impl Relay {
         }
         let (portion, foreign) = codec::decode(&self.deps.plan, batch);
         self.shed("unknown_here", foreign);
+        self.deps.metrics.remote.unknown.inc_by(foreign);
         let exchanged = &self.deps.metrics.exchanged;
         let count = portion.len() as u64;
         exchanged.with_label_values(&["taken"]).inc_by(count);
@@ -181,12 +187,22 @@ impl Relay {
             oldest.and_then(|epoch| self.taken.remove(&epoch));
         }
         self.taken.insert(from, (sequence, now));
-        self.take_in(portion).await;
+        self.receive(portion).await;
         Outcome::Taken
     }
 
+    /// Takes in what others sent.
+    pub(super) async fn receive(&mut self, portion: Portion) {
+        let began = Instant::now();
+        let count = portion.len() as u64;
+        self.take_in(portion).await;
+        let remote = &self.deps.metrics.remote;
+        remote.received.inc_by(count);
+        remote.latency.observe(began.elapsed().as_secs_f64());
+    }
+
     /// Takes increments in: those that this node writes go to its shards, the others wait.
-    pub(super) async fn take_in(&mut self, portion: Portion) {
+    async fn take_in(&mut self, portion: Portion) {
         let held = self.held;
         let mut parts = portion.divide(2, |p| usize::from(!held.contains(p)));
         let others = parts.pop().unwrap_or_default();
