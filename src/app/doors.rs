@@ -16,11 +16,14 @@ use crate::config::{ClusterSettings, Secret, Settings, TelemetrySettings};
 use crate::query::QueryContext;
 use crate::query::graphql::Api;
 use crate::query::http::{self as query_http, HttpSettings};
-use crate::receiver::http::{Timeouts, serve};
+use crate::receiver::http::{Room, Timeouts, serve, serve_within};
 use crate::receiver::{self, Enabled, GrpcOptions, HttpOptions, Receivers};
 use crate::status::{About, Status};
 use crate::storage::Store;
 use crate::telemetry;
+
+/// Connections to the telemetry port at a time: a few Prometheus servers, and whoever has a look.
+const SCRAPERS: usize = 64;
 
 /// What all ports share while they are opened.
 struct Opening<'a> {
@@ -169,13 +172,22 @@ impl Opening<'_> {
             .with_context(|| format!("failed to listen on {host}:{port} (telemetry)"))?;
         tracing::info!(address = %listener.local_addr()?, "metrics of the server itself (Prometheus)");
         let routes = telemetry::server::router(shared.registry.clone());
+        let refused = shared.registry.counters(
+            "telemetry_refused_connections_total",
+            "Connections to the telemetry port that were closed because as many as may be were open",
+            &[],
+        )?;
+        let room = Room {
+            connections: SCRAPERS,
+            refused: refused.with_label_values::<&str>(&[]),
+        };
         let timeouts = Timeouts {
             grace: GRACE,
             ..Timeouts::default()
         };
         let stop = self.stop.clone();
         self.tasks.spawn("telemetry", async move {
-            serve(listener, routes, timeouts, stop).await;
+            serve_within(listener, routes, timeouts, Some(room), stop).await;
             Ok(())
         });
         Ok(())

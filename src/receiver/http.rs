@@ -25,7 +25,7 @@ use super::handover::{Handover, Protocol};
 use super::{Enabled, ReceiveError};
 use crate::journal::{Message, Refused};
 use crate::model::message::kind;
-pub use serve::{Timeouts, serve};
+pub use serve::{Room, Timeouts, serve, serve_within};
 
 /// How the HTTP twins behave.
 #[derive(Debug, Clone)]

@@ -28,6 +28,17 @@ pub(super) struct Figures {
     /// Epoch seconds.
     pub started: f64,
     pub cluster_size: f64,
+    /// In a cluster, by address.
+    pub members: Vec<Member>,
+}
+
+/// A server of the cluster, as this one sees it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Member {
+    pub address: String,
+    pub state: String,
+    /// Partitions that it should write.
+    pub partitions: f64,
 }
 
 /// A queue.
@@ -103,6 +114,14 @@ pub(super) fn read(families: &[MetricFamily], ledger: BTreeMap<String, Account>)
         .next()
         .map(|(metric, _)| metric.get_histogram());
     let memory = metrics("memory_bytes");
+    let members = metrics("cluster_member_partitions");
+    let members = members.map(|(metric, partitions)| Member {
+        address: label(metric, "member"),
+        state: label(metric, "state"),
+        partitions,
+    });
+    let mut members: Vec<Member> = members.collect();
+    members.sort_by(|a, b| a.address.cmp(&b.address));
     Figures {
         received: received.collect(),
         ledger,
@@ -120,6 +139,7 @@ pub(super) fn read(families: &[MetricFamily], ledger: BTreeMap<String, Account>)
             .collect(),
         started: sum("uptime"),
         cluster_size: sum("cluster_size"),
+        members,
     }
 }
 
@@ -159,12 +179,21 @@ mod tests {
         away.with_label_values(&["records-writer"]).set(0);
         registry.gauge("uptime", "u").unwrap().set(7.0);
         registry.memory("rows", || 9);
+        let of_member = ["member", "state"];
+        let shares = registry.gauges("cluster_member_partitions", "p", &of_member);
+        let shares = shares.unwrap();
+        shares.with_label_values(&["b:2", "self"]).set(24);
+        shares.with_label_values(&["a:1", "alive"]).set(1000);
         let figures = read(&registry.gather().unwrap(), BTreeMap::new());
         assert_eq!(figures.messages(), 7.0);
         let shards = &figures.queues[1];
         assert_eq!((shards.fill(), shards.waited), (0.25, 1.5));
         assert_eq!(figures.queues.len(), 2);
         assert_eq!(figures.away, ["metrics-writer"]);
+        let members = figures.members.iter();
+        let members = members.map(|m| (&*m.address, &*m.state, m.partitions));
+        let members: Vec<_> = members.collect();
+        assert_eq!(members, [("a:1", "alive", 1000.0), ("b:2", "self", 24.0)]);
         assert_eq!((figures.started, figures.memory["rows"]), (7.0, 9.0));
         assert!(figures.resident_bytes > 0.0);
     }

@@ -37,6 +37,7 @@ pub(super) fn render(
     queues(&mut state, recent);
     storage(&mut state, about, recent);
     state.push_str("</div>");
+    members(&mut state, &recent.now);
     ledger(&mut state, recent);
     state.push_str("<div class=\"wide\">");
     receivers(&mut state, recent);
@@ -211,6 +212,34 @@ fn storage(page: &mut String, about: &About, recent: &Recent) {
     page.push_str("</table></section>");
 }
 
+/// Who is in the cluster; nothing without one.
+fn members(page: &mut String, now: &Figures) {
+    if now.members.is_empty() {
+        return;
+    }
+    let all: f64 = now.members.iter().map(|member| member.partitions).sum();
+    page.push_str("<section style=\"margin-bottom:14px\" id=\"members\"><h2>Members of the cluster</h2><table><tr><th>address</th><th>state</th><th></th><th class=\"n\">share of the entities</th></tr>");
+    for member in &now.members {
+        let share = member.partitions / all.max(1.0);
+        let state = match member.state.as_str() {
+            "self" => "this server".to_owned(),
+            "silent" => "<span class=\"lost\">does not answer</span>".to_owned(),
+            "unknown" => "has not answered yet".to_owned(),
+            state => escape(state),
+        };
+        push(
+            page,
+            format_args!(
+                "<tr><td>{}</td><td>{state}</td><td><span class=\"bar\"><i style=\"width:{:.0}%\"></i></span></td><td class=\"n\">{}</td></tr>",
+                escape(&member.address),
+                share * 100.0,
+                percent(share)
+            ),
+        );
+    }
+    page.push_str("</table></section>");
+}
+
 fn ledger(page: &mut String, recent: &Recent) {
     page.push_str(
         "<section style=\"margin-bottom:14px\"><h2>Ledger since the start</h2><table><tr><th>kind</th><th class=\"n\">received</th>\
@@ -294,6 +323,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+    use crate::status::figures::Member;
     use crate::telemetry::ledger::Account;
 
     #[test]
@@ -323,6 +353,18 @@ mod tests {
                 waited: 0.0,
             }],
             memory: BTreeMap::from([("rows".to_owned(), 1_048_576.0)]),
+            members: vec![
+                Member {
+                    address: "10.0.0.1:11800<b>".to_owned(),
+                    state: "self".to_owned(),
+                    partitions: 768.0,
+                },
+                Member {
+                    address: "10.0.0.2:11800".to_owned(),
+                    state: "leaving".to_owned(),
+                    partitions: 256.0,
+                },
+            ],
             ..Figures::default()
         };
         let mut recent = Recent::between(Figures::default(), now, 10.0);
@@ -343,6 +385,8 @@ mod tests {
             "<td class=\"n\">123</td>",
             "1 MiB",
             "d=\"M0.0 31.0L60.0 16.0L120.0 1.0\"",
+            "<td>10.0.0.1:11800&lt;b&gt;</td><td>this server</td>",
+            "<td>leaving</td><td><span class=\"bar\"><i style=\"width:25%\"></i></span></td><td class=\"n\">25 %</td>",
             "</html>",
         ] {
             assert!(page.contains(part), "{part}\n{page}");
@@ -365,5 +409,6 @@ mod tests {
         let situation = Situation::new(&about, &recent, vec![]);
         let page = render(&about, &recent, &situation, 0.0);
         assert!(page.contains("nothing came in yet") && page.contains("just started"));
+        assert!(!page.contains("Members of the cluster"));
     }
 }

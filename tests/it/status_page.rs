@@ -12,6 +12,8 @@ use oap_proto::health::health_client::HealthClient;
 use serde_json::{Value, json};
 use tokio::task::spawn_blocking;
 
+use crate::cluster::{free, has_logged, member, scripts};
+use crate::es_console::EsConsole;
 use crate::gate::Gate;
 use crate::graphql::GraphQl;
 use crate::peers::{Elasticsearch, dom, screenshot};
@@ -209,4 +211,71 @@ async fn what_is_missing_is_named() -> Result<()> {
     })
     .await?;
     server.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_browser_shows_the_members() -> Result<()> {
+    const NAME: &str = "status_members";
+    let folder = scripts()?;
+    let members = free(&["127.0.0.1", "127.0.0.2"])?;
+    let console = EsConsole::new(NAME)?;
+    let command = |own| member(folder.path(), NAME, &members, own);
+    let (first, second) = (command(0)?, command(1)?);
+    let (first, second) = tokio::try_join!(first.start(), second.start())?;
+    has_logged(&first, "taken over").await?;
+    has_logged(&second, "taken over").await?;
+    let url = format!("http://{}/", first.http());
+    let shows = async |parts: Vec<String>| {
+        let url = url.clone();
+        wait_until("the members", DEADLINE, async move || {
+            let url = url.clone();
+            let shown = spawn_blocking(move || dom(&url, 6_000)).await??;
+            for part in &parts {
+                ensure!(shown.contains(part), "{part}: {shown}");
+            }
+            Ok(())
+        })
+        .await
+    };
+    shows(vec![
+        format!("<td>{}</td><td>this server</td>", members[0]),
+        format!("<td>{}</td><td>alive</td>", members[1]),
+        "2 members (a list)".to_owned(),
+    ])
+    .await?;
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/artifacts/status-members.png");
+    let page = url.clone();
+    spawn_blocking(move || screenshot(&page, (1280, 1350), false, &file)).await??;
+
+    // What they exchange has the names and labels of the original.
+    let sender = Sender::connect(first.grpc(), first.http()).await?;
+    let now = Timestamp::now().as_millisecond();
+    let segments = (0..40).map(|i| Served::new(i.to_string(), &format!("shop-{i}"), now, 20));
+    let segments = segments.map(|served| served.bytes()).collect();
+    let sent = sender.call(COLLECT, Calling::ClientStream, segments);
+    ensure!(sent.await?.is_ok());
+    let client = reqwest::Client::builder().no_proxy().build()?;
+    let (own, other) = (&members[0], &members[1]);
+    for (process, want) in [
+        (&first, format!("dest=\"{other}\",self=\"N\"}} ")),
+        (&first, format!("dest=\"{own}\",self=\"Y\"}} ")),
+        (&second, "remote_in_count{".to_owned()),
+        (&second, "remote_in_latency_count{".to_owned()),
+    ] {
+        wait_until("the exchange", DEADLINE, async || {
+            let text = client.get(process.metrics_url()?).send().await?;
+            let text = text.text().await?;
+            let mut lines = text.lines().filter(|line| line.starts_with("remote_"));
+            let line = lines.find(|line| line.contains(&want));
+            let value = line.and_then(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
+            ensure!(value.is_some_and(|v| v > 0.0), "{want}: {line:?}");
+            Ok(())
+        })
+        .await?;
+    }
+    second.stop().await?;
+    let gone = "<span class=\"lost\">does not answer</span>";
+    shows(vec![format!("<td>{other}</td><td>{gone}</td>")]).await?;
+    first.stop().await?;
+    console.clean().await
 }

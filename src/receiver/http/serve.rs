@@ -9,6 +9,7 @@ use futures_util::StreamExt;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
+use prometheus::IntCounter;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -34,6 +35,14 @@ impl Default for Timeouts {
     }
 }
 
+/// How many connections may be open at a time. Further ones are closed as they come.
+#[derive(Debug, Clone)]
+pub struct Room {
+    pub connections: usize,
+    /// Counts those that are closed.
+    pub refused: IntCounter,
+}
+
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Serves until `shutdown` is cancelled and the requests in work are answered; those that still run after the
@@ -42,6 +51,17 @@ pub async fn serve(
     listener: TcpListener,
     router: Router,
     timeouts: Timeouts,
+    shutdown: CancellationToken,
+) {
+    serve_within(listener, router, timeouts, None, shutdown).await;
+}
+
+/// [`serve`] with a bound.
+pub async fn serve_within(
+    listener: TcpListener,
+    router: Router,
+    timeouts: Timeouts,
+    room: Option<Room>,
     shutdown: CancellationToken,
 ) {
     let severed = CancellationToken::new();
@@ -58,6 +78,10 @@ pub async fn serve(
                 () = shutdown.cancelled() => break,
             };
             if let Some(Ok(connection)) = next {
+                if let Some(room) = room.as_ref().filter(|r| open.len() >= r.connections) {
+                    room.refused.inc();
+                    continue;
+                }
                 let severed = severed.clone();
                 let shutdown = shutdown.clone();
                 open.spawn(serve_one(
@@ -114,5 +138,60 @@ async fn serve_one(
             }
             () = severed.cancelled() => return,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+
+    use super::*;
+
+    /// What comes back on a new connection, which stays open.
+    async fn ask(address: std::net::SocketAddr) -> (TcpStream, String) {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        // One that is closed at once may be so before anything is written to it.
+        let request = b"GET / HTTP/1.1\r\nhost: h\r\n\r\n";
+        stream.write_all(request).await.unwrap_or_default();
+        let mut text = vec![0; 12];
+        let read = stream.read(&mut text).await.unwrap_or(0);
+        text.truncate(read);
+        (stream, String::from_utf8(text).unwrap())
+    }
+
+    #[tokio::test]
+    async fn connections_beyond_the_bound_are_closed_and_counted() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let router = Router::new().route("/", get(async || "here"));
+        let refused = IntCounter::new("refused", "r").unwrap();
+        let room = Room {
+            connections: 2,
+            refused: refused.clone(),
+        };
+        let stop = CancellationToken::new();
+        let timeouts = Timeouts::default();
+        let serving = serve_within(listener, router, timeouts, Some(room), stop.clone());
+        let serving = tokio::spawn(serving);
+        let (first, answer) = ask(address).await;
+        assert_eq!(answer, "HTTP/1.1 200");
+        let (_second, answer) = ask(address).await;
+        assert_eq!(answer, "HTTP/1.1 200");
+        let (_, answer) = ask(address).await;
+        assert_eq!((answer.as_str(), refused.get()), ("", 1));
+        // There is room again as soon as the server sees that the first is gone.
+        drop(first);
+        let again = async {
+            while ask(address).await.1.is_empty() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), again)
+            .await
+            .unwrap();
+        stop.cancel();
+        serving.await.unwrap();
     }
 }
