@@ -1,5 +1,7 @@
 //! `oap alarm explain`: what rules would have made of the values that are stored, check by check.
 //!
+//! A server may go on meanwhile, also on the embedded store: each page that is read sees what is stored by then.
+//!
 //! Every check is given the last value of its minute, which in a running server may still change after the check. What lies
 //! before the first day that is asked for is read as far as it decides how the first checks end, but not told.
 
@@ -74,7 +76,7 @@ pub async fn explain(
     let rules = selected(&program.alarms.rules, selection)?;
     let (schema, zone) = (program.schema(settings), zone(settings)?);
     existing_folder(settings)?;
-    let store = stages::store(settings, &zone, &Clock::System, Purpose::ToRead).await?;
+    let store = stages::store(settings, &zone, &Clock::System, Purpose::ToLook).await?;
     store.refresh().await?;
     for note in &program.alarms.notes {
         writeln!(out, "alarm-settings.yml, {note}")?;

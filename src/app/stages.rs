@@ -212,6 +212,8 @@ pub(super) enum Purpose {
     ToWrite,
     /// Nothing in an embedded store is changed then.
     ToRead,
+    /// The same, and a server may go on writing.
+    ToLook,
 }
 
 /// Opens the selected store; an Elasticsearch need not be there yet.
@@ -227,6 +229,7 @@ pub(super) async fn store(
             let open = match purpose {
                 Purpose::ToWrite => Embedded::open,
                 Purpose::ToRead => Embedded::open_to_read,
+                Purpose::ToLook => Embedded::open_to_look,
             };
             let opened = tokio::task::spawn_blocking(move || open(&dir)).await?;
             let opened = opened.context("failed to open the embedded store")?;

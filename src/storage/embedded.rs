@@ -91,7 +91,16 @@ impl Embedded {
     /// Opens the store in a directory only to read: nothing in it is changed, and a damaged file of a day is an error that names
     /// it wherever it is met. A damaged `meta.db` is left out with a warning. Blocks on file I/O.
     pub fn open_to_read(dir: &Path) -> Answer<Embedded> {
-        let files = Arc::new(Files::scan_to_read(dir)?);
+        Embedded::open_unchanged(Files::scan_to_read(dir)?)
+    }
+
+    /// The same while a server may be writing to it: each question sees what was stored before it. Blocks on file I/O.
+    pub fn open_to_look(dir: &Path) -> Answer<Embedded> {
+        Embedded::open_unchanged(Files::scan_to_look(dir)?)
+    }
+
+    fn open_unchanged(files: Files) -> Answer<Embedded> {
+        let files = Arc::new(files);
         if files.path(FileKey::Meta).exists() {
             match files.open_reader(FileKey::Meta) {
                 Ok(_) => files.add(FileKey::Meta),
@@ -103,7 +112,11 @@ impl Embedded {
             }
         }
         for key in files.all() {
-            files.open_reader(key)?;
+            match files.open_reader(key) {
+                // Its time came between the two looks.
+                Err(_) if !files.path(key).exists() => files.remove(key),
+                opened => opened.map(drop)?,
+            }
         }
         Ok(Embedded::with(Writer::new(Arc::clone(&files)), files))
     }

@@ -94,8 +94,18 @@ impl FileKey {
     }
 }
 
-/// The directory and which day files it has. No other process uses it meanwhile: rows are written whole, so two would
-/// undo each other's.
+/// What a directory is opened for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Access {
+    Write,
+    /// Nothing is changed, by nobody.
+    Read,
+    /// Nothing is changed here; a server may go on writing.
+    Look,
+}
+
+/// The directory and which day files it has. No other process writes to it meanwhile, but where one only looks: rows are written
+/// whole, so two would undo each other's.
 #[derive(Debug)]
 pub(super) struct Files {
     dir: PathBuf,
@@ -105,12 +115,12 @@ pub(super) struct Files {
     /// Found damaged, with what was wrong.
     damaged: Mutex<BTreeMap<FileKey, String>>,
     pub(super) unclean: Unclean,
-    /// Locked as long as it is open.
-    _lock: File,
+    /// Locked as long as it is open; `None` if a server has it.
+    lock: Option<File>,
 }
 
-/// Waits a moment for a process that is about to end.
-fn lock(dir: &Path) -> Result<File, StorageError> {
+/// Waits a moment for a process that is about to end; who only looks goes on without the lock.
+fn lock(dir: &Path, access: Access) -> Result<Option<File>, StorageError> {
     let path = dir.join(LOCK_FILE);
     let failed = |e: std::io::Error| StorageError::Unavailable(format!("{}: {e}", path.display()));
     let mut options = File::options();
@@ -119,8 +129,9 @@ fn lock(dir: &Path) -> Result<File, StorageError> {
     let mut waited = Duration::ZERO;
     loop {
         match file.try_lock() {
-            Ok(()) => return Ok(file),
+            Ok(()) => return Ok(Some(file)),
             Err(TryLockError::Error(e)) => return Err(failed(e)),
+            Err(TryLockError::WouldBlock) if access == Access::Look => return Ok(None),
             Err(TryLockError::WouldBlock) if waited >= LOCK_WAIT => {
                 return Err(StorageError::Unavailable(format!(
                     "{} is in use by another process; stop that one, or choose another folder with --data",
@@ -139,17 +150,22 @@ impl Files {
     /// Creates the directory if needed and lists its files. Files with other names are left alone.
     pub(super) fn scan(dir: &Path) -> Result<Files, StorageError> {
         std::fs::create_dir_all(dir).map_err(|e| unavailable(dir, &e))?;
-        Files::list(dir, false)
+        Files::list(dir, Access::Write)
     }
 
     /// Lists the files of a directory, none of which is changed: not even write-ahead logs are folded in.
     pub(super) fn scan_to_read(dir: &Path) -> Result<Files, StorageError> {
-        Files::list(dir, true)
+        Files::list(dir, Access::Read)
     }
 
-    fn list(dir: &Path, is_read_only: bool) -> Result<Files, StorageError> {
+    /// The same while a server may be writing.
+    pub(super) fn scan_to_look(dir: &Path) -> Result<Files, StorageError> {
+        Files::list(dir, Access::Look)
+    }
+
+    fn list(dir: &Path, access: Access) -> Result<Files, StorageError> {
         let failed = |e: std::io::Error| unavailable(dir, &e);
-        let lock = lock(dir)?;
+        let lock = lock(dir, access)?;
         let mut known = BTreeSet::new();
         for entry in std::fs::read_dir(dir).map_err(failed)? {
             let name = entry.map_err(failed)?.file_name();
@@ -157,11 +173,11 @@ impl Files {
         }
         Ok(Files {
             dir: dir.to_owned(),
-            is_read_only,
+            is_read_only: access != Access::Write,
             known: RwLock::new(known),
             damaged: Mutex::default(),
             unclean: Unclean::read(dir),
-            _lock: lock,
+            lock,
         })
     }
 
@@ -260,13 +276,14 @@ impl Files {
     }
 
     /// Readers open for writing too: the last one to close a file then folds its write-ahead log in. Where nothing may be
-    /// changed, a file without such a log is opened so that SQLite makes no files beside it.
+    /// changed, a file without such a log is opened so that SQLite makes no files beside it, unless a server could begin to
+    /// write to it.
     fn open_to_read(&self, path: &Path) -> rusqlite::Result<Connection> {
         if !self.is_read_only {
             return open(path, OpenFlags::SQLITE_OPEN_READ_WRITE);
         }
         let log = std::fs::metadata(with_suffix(path, LOG_SUFFIX));
-        if log.is_ok_and(|log| log.len() > 0) {
+        if self.lock.is_none() || log.is_ok_and(|log| log.len() > 0) {
             return open(path, OpenFlags::SQLITE_OPEN_READ_ONLY);
         }
         let mut uri = "file:".to_owned();

@@ -89,15 +89,37 @@ async fn explained(namespace: Option<&str>) -> Result<()> {
         ensure_writable(&graphql).await
     })
     .await?;
+    // While the server runs, as soon as it has stored what it was sent.
+    wait_until("what is stored is explained", DEADLINE, async || {
+        let slow = explain(command.clone(), "--rule slow_rule --from 2020-09-15").await?;
+        ensure!(slow.status.success(), "{slow:?}");
+        ensure!(slow.stdout.starts_with(WANT), "{}", slow.stdout);
+        Ok(())
+    })
+    .await?;
+    // It was left in peace: it writes on, and another look sees it.
+    let at_ms = START_MS + 30 * MINUTE_MS;
+    let later = Served::new("later", "desk", at_ms, 5000).bytes();
+    let sent = sender
+        .call(COLLECT, Calling::ClientStream, vec![later])
+        .await?;
+    ensure!(sent.is_ok(), "{sent:?}");
+    wait_until("what came later is explained", DEADLINE, async || {
+        let found = explain(command.clone(), "--rule slow_rule").await?;
+        ensure!(found.stdout.contains("8 values of 3 entities"), "{found:?}");
+        Ok(())
+    })
+    .await?;
+    ensure!(!process.log().contains("damaged"), "{}", process.log());
     process.stop().await?;
 
     let slow = explain(command.clone(), "--rule slow_rule --from 2020-09-15").await?;
     ensure!(slow.status.success(), "{slow:?}");
-    ensure!(slow.stdout.starts_with(WANT), "{}", slow.stdout);
+    ensure!(slow.stdout.contains("8 values of 3 entities"), "{}", slow.stdout);
     let all = explain(command.clone(), "").await?;
     ensure!(all.stdout.starts_with(&slow.stdout), "{}", all.stdout);
     let never = "never_rule: service_percentile > -,-,-,-,9000 in 1 of 1 minutes, found by 1 checks; 0 checks silent after an \
-                 alarm\n  7 values of 2 entities, 0 of which its names leave out; 0 values match\n";
+                 alarm\n  8 values of 3 entities, 0 of which its names leave out; 0 values match\n";
     ensure!(all.stdout.ends_with(never), "{}", all.stdout);
     let later = explain(command.clone(), "--rule slow_rule --from 2020-09-16").await?;
     ensure!(
