@@ -23,6 +23,7 @@ mod repair;
 mod secrets;
 mod stages;
 pub mod storage_tool;
+mod store;
 mod task;
 
 use std::net::SocketAddr;
@@ -42,7 +43,8 @@ use crate::receiver::Receivers;
 use crate::storage::{Backend, Store};
 use crate::telemetry::{Ledger, Registry};
 use crate::util::clock::Clock;
-use stages::{Program, Purpose, Stages};
+use stages::{Program, Stages};
+use store::Purpose;
 use task::Tasks;
 
 /// How long a shutdown may take in all; the chart gives a pod 30 s.
@@ -91,7 +93,7 @@ pub async fn start_with(configuration: Configuration, clock: Clock) -> anyhow::R
     let files = files::read(&configuration)?;
     let (host, port) = cluster::instance(&settings);
     let registry = Registry::new(host, port);
-    let storage = Arc::new(stages::store(&settings, &zone, &clock, Purpose::ToWrite).await?);
+    let storage = Arc::new(store::open(&settings, &zone, &clock, Purpose::Write).await?);
     storage.register(&registry)?;
     repair::hours_and_days(&storage, &program, &program.schema(&settings)).await;
     let started = clock.now_ms() as f64 / 1000.0;
@@ -194,7 +196,7 @@ pub async fn init(configuration: Configuration) -> anyhow::Result<()> {
     let zone = zone(&settings)?;
     let program = Program::compile(&configuration)?;
     let schema = program.schema(&settings);
-    let storage = stages::store(&settings, &zone, &clock, Purpose::ToWrite).await?;
+    let storage = store::open(&settings, &zone, &clock, Purpose::Write).await?;
     keeper::create(&storage, &schema, &answers::templates(&configuration)?).await?;
     tracing::info!("the structures of the store exist, which is all that -Dmode=init asks for");
     Ok(())

@@ -12,8 +12,9 @@ use std::sync::Arc;
 use anyhow::{Context, bail, ensure};
 use jiff::ToSpan;
 
-use super::stages::{self, Program, Purpose};
+use super::stages::Program;
 use super::storage_tool::existing_folder;
+use super::store::{self, Purpose};
 use super::zone;
 use crate::alarm::entity::{AlarmEntity, EntityKind};
 use crate::alarm::running::limits;
@@ -76,7 +77,7 @@ pub async fn explain(
     let rules = selected(&program.alarms.rules, selection)?;
     let (schema, zone) = (program.schema(settings), zone(settings)?);
     existing_folder(settings)?;
-    let store = stages::store(settings, &zone, &Clock::System, Purpose::ToLook).await?;
+    let store = store::open(settings, &zone, &Clock::System, Purpose::Look).await?;
     store.refresh().await?;
     for note in &program.alarms.notes {
         writeln!(out, "alarm-settings.yml, {note}")?;

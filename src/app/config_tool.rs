@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use anyhow::bail;
 
-use super::stages::{self, Program};
-use super::{answers, files};
+use super::stages::Program;
+use super::{answers, files, store};
 use crate::config::{Arguments, ConfigError, Configuration, Environment};
 use crate::receiver::grpc::check_tls;
 
@@ -56,7 +56,7 @@ fn mistakes_of(configuration: &Configuration) -> Vec<anyhow::Error> {
     mistakes.extend(Program::compile(configuration).err());
     mistakes.extend(files::read(configuration).err().map(Into::into));
     mistakes.extend(answers::templates(configuration).err());
-    mistakes.extend(stages::check_store(settings).err());
+    mistakes.extend(store::check(settings).err());
     let sharing = settings.receiver_sharing.as_ref();
     let sharing = sharing.filter(|sharing| sharing.grpc_port != 0);
     let certificates = [

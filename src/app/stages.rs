@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -21,8 +21,7 @@ use crate::analyzer::pods::PodMap;
 use crate::analyzer::prometheus::PrometheusRules;
 use crate::analyzer::{Analyzer, AnalyzerSettings, Known};
 use crate::config::{
-    Configuration, DEFAULT_BUDGET, EsSettings, FETCHER_RULES, METER_RULES, RunMode, Settings,
-    StorageSettings,
+    Configuration, DEFAULT_BUDGET, FETCHER_RULES, METER_RULES, Settings, StorageSettings,
 };
 use crate::dsl::alarm::{self, AlarmSettings};
 use crate::dsl::meter::{self, MeterRule};
@@ -32,18 +31,14 @@ use crate::journal::{Intake, Limits};
 use crate::model::metrics::{Function, MeterDefinition};
 use crate::model::schema::{Model, Schema};
 use crate::model::scope::Scope;
-use crate::model::time_bucket::Zone;
 use crate::receiver::ReceiverMetrics;
-use crate::storage::elasticsearch::{Elasticsearch, ElasticsearchOptions};
-use crate::storage::embedded::Embedded;
+use crate::storage::DeadLetters;
 use crate::storage::writer::{Lane, WriterMetrics, lane};
-use crate::storage::{DeadLetters, Store, StoreKind};
 use crate::stream::shard::Dependencies;
 use crate::stream::{
     AddressBook, BYTES_PER_METADATA, BYTES_PER_ROW, Earlier, Partitions, Plan, Route, Shard,
     ShardMetrics, StreamOptions, TaskBook,
 };
-use crate::util::clock::Clock;
 
 /// Lots of facts that may wait for one shard; some megabytes.
 const SHARD_INBOX: usize = 8;
@@ -191,84 +186,6 @@ impl Program {
 /// metrics on their way 1/32, bulk requests 1/16 and SQLite in their place 1/6.
 pub(super) fn budget(settings: &Settings) -> u64 {
     settings.memory_budget.unwrap_or(DEFAULT_BUDGET)
-}
-
-/// Lanes that write at the same time.
-const LANES: u64 = 2;
-/// The usual length of a bulk request, and the shortest: shorter ones cost more than they save.
-const BULK_BYTES: u64 = 5 << 20;
-const MIN_BULK_BYTES: u64 = 256 << 10;
-
-/// How long one of so many bulk requests of each lane may be, so that together they take a sixteenth of the budget.
-fn bulk_bytes(budget: u64, concurrent_requests: usize) -> usize {
-    let requests = LANES * (concurrent_requests as u64).max(1);
-    let bytes = (budget / 16 / requests).clamp(MIN_BULK_BYTES, BULK_BYTES);
-    usize::try_from(bytes).unwrap_or(usize::MAX)
-}
-
-/// What a store is opened for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Purpose {
-    ToWrite,
-    /// Nothing in an embedded store is changed then.
-    ToRead,
-    /// The same, and a server may go on writing.
-    ToLook,
-}
-
-/// Opens the selected store; an Elasticsearch need not be there yet.
-pub(super) async fn store(
-    settings: &Settings,
-    zone: &Zone,
-    clock: &Clock,
-    purpose: Purpose,
-) -> anyhow::Result<Store> {
-    let kind = match &settings.storage {
-        StorageSettings::Embedded(embedded) => {
-            let dir = embedded.dir.clone();
-            let open = match purpose {
-                Purpose::ToWrite => Embedded::open,
-                Purpose::ToRead => Embedded::open_to_read,
-                Purpose::ToLook => Embedded::open_to_look,
-            };
-            let opened = tokio::task::spawn_blocking(move || open(&dir)).await?;
-            let opened = opened.context("failed to open the embedded store")?;
-            if purpose == Purpose::ToWrite {
-                opened.limit_memory(budget(settings) / 6).await?;
-            }
-            StoreKind::Embedded(opened)
-        }
-        StorageSettings::Elasticsearch(es) => {
-            StoreKind::Elasticsearch(Box::new(elasticsearch(settings, es, zone, clock)?))
-        }
-    };
-    Ok(Store::new(kind))
-}
-
-fn elasticsearch(
-    settings: &Settings,
-    es: &EsSettings,
-    zone: &Zone,
-    clock: &Clock,
-) -> anyhow::Result<Elasticsearch> {
-    let options = ElasticsearchOptions {
-        creates_templates: settings.mode != RunMode::NoInit,
-        bulk_bytes: bulk_bytes(budget(settings), es.concurrent_requests),
-        ..es.into()
-    };
-    Elasticsearch::new(options, zone.clone(), clock.clone())
-        .context("storage.elasticsearch cannot be used")
-}
-
-/// Whether [`store`] can be called; looks at files that the settings name, asks nobody.
-pub(super) fn check_store(settings: &Settings) -> anyhow::Result<()> {
-    let zone = super::zone(settings)?;
-    match &settings.storage {
-        StorageSettings::Embedded(_) => Ok(()),
-        StorageSettings::Elasticsearch(es) => {
-            elasticsearch(settings, es, &zone, &Clock::System).map(drop)
-        }
-    }
 }
 
 /// Starts writers, shards and analyzers, in this order, and returns the way in.
@@ -477,25 +394,5 @@ pub(super) fn waiting<T: Send + 'static>(
         sender.map_or(0, |sender| {
             (sender.max_capacity() - sender.capacity()) as u64
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn bulk_requests_take_their_part_of_the_budget_together() {
-        let mib = |n: u64| n << 20;
-        for (budget, concurrent_requests, want) in [
-            (mib(256), 2, 4 << 20),
-            (mib(256), 16, 512 << 10),
-            (mib(256), 0, 5 << 20),
-            (mib(2048), 2, 5 << 20),
-            (mib(16), 100, 256 << 10),
-        ] {
-            let bytes = bulk_bytes(budget, concurrent_requests);
-            assert_eq!(bytes, want, "{budget} {concurrent_requests}");
-        }
     }
 }

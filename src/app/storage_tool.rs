@@ -10,7 +10,8 @@ use std::time::Duration;
 use anyhow::{Context, bail, ensure};
 use tokio::time::Instant;
 
-use super::stages::{self, Program, Purpose};
+use super::stages::Program;
+use super::store::{self, Purpose};
 use super::zone;
 use crate::config::{Configuration, Selection, Settings, StorageCommand, StorageSettings};
 use crate::model::row::Row;
@@ -57,11 +58,11 @@ pub async fn run(
         StorageCommand::Check => check(settings, &schema).await,
         StorageCommand::Export(selection) => {
             existing_folder(settings)?;
-            let store = open(settings, Purpose::ToRead).await?;
+            let store = open(settings, Purpose::Read).await?;
             export(&store, &schema, selection, std::io::stdout().lock()).await
         }
         StorageCommand::Import => {
-            let store = open(settings, Purpose::ToWrite).await?;
+            let store = open(settings, Purpose::Write).await?;
             store.install(&schema).await?;
             let latest = zone(settings)?.day(Clock::System.now_ms() + MAX_AHEAD_MS);
             let latest = latest.context("the clock is outside the years 1970 to 9999")?;
@@ -74,7 +75,7 @@ pub async fn run(
 }
 
 async fn open(settings: &Settings, purpose: Purpose) -> anyhow::Result<Store> {
-    stages::store(settings, &zone(settings)?, &Clock::System, purpose).await
+    store::open(settings, &zone(settings)?, &Clock::System, purpose).await
 }
 
 /// A wrong `--data` shall not look like an empty store.

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use super::*;
-use crate::app::stages::{self, Purpose};
+use crate::app::store::{self, Purpose};
 use crate::config::{Arguments, ConfigDirs, Environment};
 use crate::model::row::{Cell, Row};
 use crate::model::time_bucket::Zone;
@@ -28,7 +28,7 @@ async fn keeper(environment: &[(&str, &str)], data: &std::path::Path, clock: Clo
     let configuration = Configuration::load_from(&dirs, &arguments, &environment).unwrap();
     let settings = Arc::new(configuration.settings);
     let zone = Zone::utc();
-    let storage = stages::store(&settings, &zone, &clock, Purpose::ToWrite)
+    let storage = store::open(&settings, &zone, &clock, Purpose::Write)
         .await
         .unwrap();
     Keeper {

@@ -115,7 +115,11 @@ async fn explained(namespace: Option<&str>) -> Result<()> {
 
     let slow = explain(command.clone(), "--rule slow_rule --from 2020-09-15").await?;
     ensure!(slow.status.success(), "{slow:?}");
-    ensure!(slow.stdout.contains("8 values of 3 entities"), "{}", slow.stdout);
+    ensure!(
+        slow.stdout.contains("8 values of 3 entities"),
+        "{}",
+        slow.stdout
+    );
     let all = explain(command.clone(), "").await?;
     ensure!(all.stdout.starts_with(&slow.stdout), "{}", all.stdout);
     let never = "never_rule: service_percentile > -,-,-,-,9000 in 1 of 1 minutes, found by 1 checks; 0 checks silent after an \
