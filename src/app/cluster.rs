@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::Duration;
 
 use anyhow::{Context, bail};
 use prometheus::IntGauge;
@@ -32,9 +31,6 @@ use crate::telemetry::Throttle;
 
 /// Lots of facts that may wait for the relay.
 const INBOX: usize = 32;
-/// How long answers have to arrive that are on their way at the end. Another node that leaves as well, and gets none, would wait
-/// until it takes this one for dead.
-const LAST_WORD: Duration = Duration::from_millis(250);
 
 /// How this node is connected to others.
 #[derive(Debug)]
@@ -184,7 +180,6 @@ pub(super) fn start(
     tasks.spawn("cluster", async move {
         let _over = over.drop_guard();
         relay.run().await;
-        tokio::time::sleep(LAST_WORD).await;
         Ok(())
     });
     let (port, handed_over) = oneshot::channel::<Port>();

@@ -84,10 +84,20 @@ pub struct Port {
 }
 
 impl Port {
-    /// Serves these until `end`; connections break then.
+    /// Serves these until `end`. Connections are told to go away then, and break a second later: whoever waits for an answer
+    /// that comes at the end still gets it.
     pub async fn serve(self, routes: Routes, end: CancellationToken) {
-        let severed = end.clone();
-        self.server.serve(self.listener, routes, end, severed).await;
+        let severed = CancellationToken::new();
+        let ending = async {
+            end.cancelled().await;
+            tokio::time::sleep(CLOSING).await;
+            severed.cancel();
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            () = self.server.serve(self.listener, routes, end.clone(), severed.clone()) => {}
+            () = ending => {}
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The server over a real socket, asked by generated clients.
 
 mod lines;
+mod port;
 mod profile;
 
 use std::future::pending;
