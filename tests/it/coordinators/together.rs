@@ -109,8 +109,12 @@ async fn finds_everyone(mut peer: Peer) -> Result<()> {
     until_listed(&peer, &[first, second]).await?;
     for process in [&one, &two] {
         has_logged(process, "the coordinator does what it is asked again").await?;
-        let again = gauge(process, "cluster_registrations_total").await?;
-        ensure!(again >= 2, "announced {again} times");
+        wait_until("announced again", DEADLINE, async || {
+            let again = gauge(process, "cluster_registrations_total").await?;
+            ensure!(again >= 2, "announced {again} times");
+            Ok(())
+        })
+        .await?;
     }
     until_both(&one, &two).await?;
     ensure!(gauge(&two, "cluster_lost_members_total").await? == 0);
