@@ -33,6 +33,7 @@ mod trust_store;
 mod ui_template;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 pub use names::NameSpaceError;
 pub use options::{ElasticsearchOptions, OptionsError};
@@ -79,6 +80,8 @@ pub struct Elasticsearch {
     refreshing: Gather<String, ()>,
     /// Documents that are asked for at the same moment.
     getting: Gather<Vec<Value>, Vec<Doc>>,
+    /// Little time is left.
+    is_hasty: AtomicBool,
 }
 
 impl Elasticsearch {
@@ -96,12 +99,18 @@ impl Elasticsearch {
             freshened: Freshened::default(),
             refreshing: Gather::new(REFRESHED_AT_ONCE),
             getting: Gather::new(load::MAX_IDS),
+            is_hasty: AtomicBool::new(false),
             zone,
             started_ms: clock.now_ms(),
             clock,
             reported: Reported::default(),
             shadows: Shadows::default(),
         })
+    }
+
+    /// From now on more bulk requests go at a time than the settings say: seconds are left to write everything.
+    pub fn hasten(&self) {
+        self.is_hasty.store(true, Ordering::Relaxed);
     }
 
     /// From now on takes addresses, passwords and certificates of these options; all else stays.

@@ -164,6 +164,13 @@ impl Store {
         }
     }
 
+    /// Seconds are left to write everything.
+    pub fn hasten(&self) {
+        if let StoreKind::Elasticsearch(backend) = &self.kind {
+            backend.hasten();
+        }
+    }
+
     /// Everything is written, of every bucket: the days that were written to are no [`Store::unclean_days`] of the next process.
     pub fn completed(&self) {
         if let StoreKind::Embedded(backend) = &self.kind {

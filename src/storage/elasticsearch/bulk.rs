@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io::Write as _;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
@@ -22,6 +23,9 @@ use crate::storage::{StorageError, WriteOutcome};
 const TIMEOUT: &str = "timeout=10s";
 /// Below the 100 MB that the server takes at most by default.
 const MAX_DOCUMENT_BYTES: usize = 64 * 1024 * 1024;
+
+/// So many times as many requests go at a time when the server stops: nothing comes in any more that would need the memory.
+const SLOTS_IN_HASTE: usize = 4;
 
 /// One request: which rows, and their lines.
 #[derive(Debug)]
@@ -64,10 +68,9 @@ impl Elasticsearch {
         let batches = self
             .batches(rows, records, false)
             .chain(self.batches(rows, settings, true));
-        let slots = self.options.concurrent_requests.max(1);
         let mut results = stream::iter(batches)
             .map(|batch| self.send_batch(rows, batch))
-            .buffer_unordered(slots);
+            .buffer_unordered(self.slots());
         let mut first_failure = None;
         let mut has_answer = false;
         while let Some((known, failure)) = results.next().await {
@@ -96,6 +99,15 @@ impl Elasticsearch {
                 let outcomes = outcomes.into_iter();
                 Ok(outcomes.map(|o| o.unwrap_or_else(unknown)).collect())
             }
+        }
+    }
+
+    /// Requests at a time.
+    pub(super) fn slots(&self) -> usize {
+        let slots = self.options.concurrent_requests.max(1);
+        match self.is_hasty.load(Ordering::Relaxed) {
+            true => slots * SLOTS_IN_HASTE,
+            false => slots,
         }
     }
 

@@ -91,6 +91,14 @@ fn requests_are_bounded_by_count_and_by_bytes() {
 }
 
 #[test]
+fn more_requests_go_at_a_time_when_little_time_is_left() {
+    let store = store(ElasticsearchOptions::default());
+    assert_eq!(store.slots(), 2);
+    store.hasten();
+    assert_eq!(store.slots(), 8);
+}
+
+#[test]
 fn rows_that_would_spoil_a_request_are_kept_out() {
     assert_eq!(unfit(&endpoint(&"x".repeat(512), 202_009_151_059)), None);
     assert_eq!(unfit(&endpoint(&"x".repeat(513), 202_009_151_059)), None);
