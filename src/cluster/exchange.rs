@@ -62,6 +62,7 @@ async fn ask<T>(
     answered: oneshot::Receiver<T>,
 ) -> Result<Response<T>, Status> {
     let gone = |_| Status::unavailable("the server is shutting down");
-    orders.send(order).await.map_err(|_| gone(()))?;
-    answered.await.map(Response::new).map_err(|_| gone(()))
+    orders.send(order).await.map_err(gone)?;
+    let busy = |_| Status::unavailable("the server has no room now, or is shutting down");
+    answered.await.map(Response::new).map_err(busy)
 }

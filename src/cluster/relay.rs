@@ -5,6 +5,8 @@
 //! here. A batch goes to one process until that process says what became of it, so that nothing is lost or counted twice.
 
 mod delivery;
+mod ending;
+mod feed;
 mod figures;
 mod tenure;
 
@@ -31,14 +33,14 @@ use super::view::View;
 use crate::model::fact::Fact;
 use crate::stream::{AddressBook, Ground, Held, Increments, Partitions, Plan, Portion};
 use crate::telemetry::Throttle;
+use ending::Ending;
+use feed::{Fed, Feed};
 
 const TICK: Duration = Duration::from_millis(200);
 /// Between two times that increments are sent.
 const HAND_OUT: Duration = Duration::from_secs(1);
 /// How long the coordinator may say nothing after the start, until this node works alone.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// How long handing over may take once nothing comes in any more.
-const FAREWELL: Duration = Duration::from_secs(14);
 
 /// What another node, or one of the original, wants.
 #[derive(Debug)]
@@ -114,6 +116,7 @@ enum Done {
         sequence: u64,
         taken: Result<proto::Taken, Status>,
     },
+    Fed(Fed),
     Released(Partitions),
 }
 
@@ -138,6 +141,7 @@ pub struct Relay {
     view_number: u64,
     /// Since when this view holds.
     changed: Instant,
+    /// What this node writes, as the shards will know when all jobs are done.
     held: Partitions,
     releasing: Partitions,
     /// Since when something is wanted that others do not give.
@@ -148,6 +152,7 @@ pub struct Relay {
     /// The last batch taken of each process, and when.
     taken: HashMap<u64, (u64, Instant)>,
     running: FuturesUnordered<Running>,
+    feed: Feed,
     next_hand_out: Instant,
     /// Address and state of the members that metrics name.
     named: BTreeSet<[String; 2]>,
@@ -181,6 +186,7 @@ impl Relay {
             is_through: false,
             taken: HashMap::new(),
             running: FuturesUnordered::new(),
+            feed: Feed::default(),
             next_hand_out: now,
             named: BTreeSet::new(),
         }
@@ -191,7 +197,7 @@ impl Relay {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut is_fed, mut is_ordered, mut is_coordinated) = (true, true, true);
-        let mut ending: Option<Instant> = None;
+        let mut ending: Option<Ending> = None;
         loop {
             tokio::select! {
                 facts = self.deps.facts.recv(), if is_fed => match facts {
@@ -199,48 +205,60 @@ impl Relay {
                     None => is_fed = false,
                 },
                 order = self.orders.recv(), if is_ordered => match order {
-                    Some(order) => self.obey(order).await,
+                    Some(order) => self.obey(order),
                     None => is_ordered = false,
                 },
                 changed = self.deps.membership.changed(), if is_coordinated => match changed {
-                    Ok(()) => self.look().await,
+                    Ok(()) => self.look(),
                     Err(_) => is_coordinated = false,
                 },
                 Some(done) = self.running.next(), if !self.running.is_empty() => {
-                    self.finish(done).await;
+                    self.finish(done);
                 }
                 () = self.deps.stop.cancelled(), if !self.is_leaving => {
                     self.is_leaving = true;
-                    self.look().await;
+                    self.look();
                     self.sync_all();
                 }
-                _ = tick.tick() => self.tick().await,
+                _ = tick.tick() => self.tick(),
             }
             if is_fed {
                 continue;
             }
             // It may have come to its end without the signal.
             self.is_leaving = true;
-            let since = *ending.get_or_insert_with(Instant::now);
-            if self.is_over().await {
+            if self.is_over() {
                 break;
             }
-            if since.elapsed() > FAREWELL {
-                let increments = self.waiting.len();
-                tracing::error!(
-                    increments,
-                    "other nodes did not take everything in time, the rest is lost"
-                );
-                self.shed("no_owner", increments as u64);
+            let now = Instant::now();
+            let is_stored = !self.releasing.is_empty() || !self.feed.is_idle();
+            let ending = ending.get_or_insert_with(|| Ending::new(now));
+            if ending.is_over(is_stored, now) {
+                self.give_up();
                 break;
             }
         }
     }
 
+    /// Nobody has taken what is left.
+    fn give_up(&mut self) {
+        let rest = self.waiting.take(usize::MAX, |_| true).len();
+        let flights = self.peers.values_mut().filter_map(|p| p.in_flight.take());
+        let increments = rest + flights.map(|flight| flight.count).sum::<usize>();
+        if increments > 0 {
+            tracing::error!(
+                increments,
+                "other nodes did not take everything in time, the rest is lost"
+            );
+            self.shed("no_owner", increments as u64);
+        }
+    }
+
     /// Whether nothing is left to do, once no more facts can come. If there are others, they are told.
-    async fn is_over(&mut self) -> bool {
+    fn is_over(&mut self) -> bool {
         let now = Instant::now();
         let is_busy = !self.waiting.is_empty()
+            || !self.feed.is_idle()
             || !self.releasing.is_empty()
             || self.peers.values().any(|peer| peer.in_flight.is_some());
         if is_busy {
@@ -257,19 +275,19 @@ impl Relay {
             return true;
         }
         self.is_through = true;
-        self.look().await;
+        self.look();
         self.sync_all();
         false
     }
 
-    async fn tick(&mut self) {
+    fn tick(&mut self) {
         let now = Instant::now();
-        self.look().await;
-        self.acquire().await;
+        self.look();
+        self.acquire();
         self.sync_due(now);
         if now >= self.next_hand_out || self.waiting.len() > self.options.capacity / 2 {
             self.next_hand_out = now + HAND_OUT;
-            self.hand_out().await;
+            self.hand_out();
         }
         self.send_again(now);
         self.count();
@@ -291,51 +309,53 @@ impl Relay {
         self.waiting.absorb(&self.deps.plan, facts);
     }
 
-    async fn obey(&mut self, order: Order) {
+    fn obey(&mut self, order: Order) {
         // Whoever asked may have given up, which is as good as an answer that was lost.
         match order {
             Order::Sync(status, answer) => {
-                let given = self.answer(status).await;
+                let given = self.answer(status);
                 answer.send(given).ok();
             }
             Order::Push(batch, answer) => {
-                let outcome = self.take(batch).await;
-                let taken = proto::Taken {
-                    outcome: outcome.into(),
-                    epoch: self.epoch,
-                };
-                answer.send(taken).ok();
+                // Without an answer it is sent again.
+                if let Some(outcome) = self.take(batch) {
+                    let taken = proto::Taken {
+                        outcome: outcome.into(),
+                        epoch: self.epoch,
+                    };
+                    answer.send(taken).ok();
+                }
             }
             Order::Merge(portion, done) => {
                 let count = portion.len() as u64;
                 let of_java = &self.deps.metrics.exchanged;
                 of_java.with_label_values(&["of_java"]).inc_by(count);
-                self.receive(portion).await;
-                done.send(()).ok();
+                self.receive(portion, Some(done));
             }
         }
     }
 
-    async fn finish(&mut self, done: Done) {
+    fn finish(&mut self, done: Done) {
         match done {
             Done::Synced {
                 address,
                 view,
                 was_through,
                 answer,
-            } => self.synced(&address, view, was_through, answer).await,
+            } => self.synced(&address, view, was_through, answer),
             Done::Pushed {
                 address,
                 sequence,
                 taken,
-            } => self.pushed(&address, sequence, taken).await,
+            } => self.pushed(&address, sequence, taken),
+            Done::Fed(fed) => self.fed(fed),
             Done::Released(partitions) => {
                 self.releasing = self.releasing.without(partitions);
                 tracing::info!(
                     partitions = partitions.len(),
                     "handed over, everything of it is stored"
                 );
-                self.acquire().await;
+                self.acquire();
                 self.sync_all();
             }
         }
@@ -357,3 +377,6 @@ impl Relay {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -144,6 +144,16 @@ impl Ground {
         Ground { watcher, ..self }
     }
 
+    /// With nothing to refresh.
+    #[cfg(test)]
+    pub(crate) fn without_store(shards: Vec<mpsc::Sender<Input>>) -> Ground {
+        Ground {
+            shards,
+            refresh: Arc::new(|| Box::pin(async { true })),
+            watcher: None,
+        }
+    }
+
     /// Hands over what belongs to partitions that this node writes; waits for room.
     pub async fn take_in(&self, portion: Portion) -> Result<(), Gone> {
         let count = self.shards.len();

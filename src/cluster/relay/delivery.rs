@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use oap_proto::cluster as proto;
 use proto::taken::Outcome;
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tonic::Status;
 
 use super::super::codec;
 use super::super::peer::{Fate, InFlight};
+use super::feed::{Arrival, Job};
 use super::{Done, Relay};
 use crate::stream::Portion;
 
@@ -21,13 +23,15 @@ const MAX_SENDERS: usize = 1000;
 
 impl Relay {
     /// Brings what waits to whoever writes it: the own shards, or another node that has no batch to answer.
-    pub(super) async fn hand_out(&mut self) {
+    pub(super) fn hand_out(&mut self) {
         if self.waiting.is_empty() {
             return;
         }
         let held = self.held;
-        let own = self.waiting.take(usize::MAX, |p| held.contains(p));
-        self.give_to_shards(own).await;
+        if !self.feed.is_full() {
+            let own = self.waiting.take(usize::MAX, |p| held.contains(p));
+            self.give_to_shards(own, None);
+        }
         let owners = self.view.owners().to_vec();
         for address in owners {
             self.send_to(&address);
@@ -104,7 +108,7 @@ impl Relay {
         }
     }
 
-    pub(super) async fn pushed(
+    pub(super) fn pushed(
         &mut self,
         address: &str,
         sequence: u64,
@@ -144,9 +148,9 @@ impl Relay {
             }
         };
         let is_more_waiting = matches!(fate, Fate::Taken(_)) && self.waiting.len() >= MAX_BATCH;
-        self.meet(fate).await;
+        self.meet(fate);
         if is_more_waiting || self.is_leaving {
-            self.hand_out().await;
+            self.hand_out();
         }
     }
 
@@ -161,19 +165,22 @@ impl Relay {
         self.waiting.merge(&self.deps.plan, portion);
     }
 
-    /// Another node sends a batch.
-    pub(super) async fn take(&mut self, batch: proto::Batch) -> Outcome {
+    /// Another node sends a batch; `None` if there is no room for it now.
+    pub(super) fn take(&mut self, batch: proto::Batch) -> Option<Outcome> {
         if batch.to != self.epoch {
-            return Outcome::Ended;
+            return Some(Outcome::Ended);
         }
         let now = Instant::now();
         let (from, sequence) = (batch.from, batch.sequence);
         let before = self.taken.get(&from).map_or(0, |taken| taken.0);
         if sequence <= before {
-            return Outcome::Taken;
+            return Some(Outcome::Taken);
         }
         if self.is_leaving {
-            return Outcome::Leaving;
+            return Some(Outcome::Leaving);
+        }
+        if self.feed.is_full() {
+            return None;
         }
         let (portion, foreign) = codec::decode(&self.deps.plan, batch);
         self.shed("unknown_here", foreign);
@@ -187,33 +194,34 @@ impl Relay {
             oldest.and_then(|epoch| self.taken.remove(&epoch));
         }
         self.taken.insert(from, (sequence, now));
-        self.receive(portion).await;
-        Outcome::Taken
+        self.receive(portion, None);
+        Some(Outcome::Taken)
     }
 
     /// Takes in what others sent.
-    pub(super) async fn receive(&mut self, portion: Portion) {
-        let began = Instant::now();
-        let count = portion.len() as u64;
-        self.take_in(portion).await;
-        let remote = &self.deps.metrics.remote;
-        remote.received.inc_by(count);
-        remote.latency.observe(began.elapsed().as_secs_f64());
+    pub(super) fn receive(&mut self, portion: Portion, done: Option<oneshot::Sender<()>>) {
+        self.deps
+            .metrics
+            .remote
+            .received
+            .inc_by(portion.len() as u64);
+        let at = Instant::now();
+        self.take_in(portion, Some(Arrival { at, done }));
     }
 
     /// Takes increments in: those that this node writes go to its shards, the others wait.
-    async fn take_in(&mut self, portion: Portion) {
+    fn take_in(&mut self, portion: Portion, arrival: Option<Arrival>) {
         let held = self.held;
         let mut parts = portion.divide(2, |p| usize::from(!held.contains(p)));
         let others = parts.pop().unwrap_or_default();
         let own = parts.pop().unwrap_or_default();
-        self.give_to_shards(own).await;
+        self.give_to_shards(own, arrival);
         self.waiting.merge(&self.deps.plan, others);
     }
 
-    async fn give_to_shards(&mut self, portion: Portion) {
-        if !portion.is_empty() && self.deps.ground.take_in(portion).await.is_err() {
-            tracing::error!("aggregation is gone, increments are lost");
+    fn give_to_shards(&mut self, portion: Portion, arrival: Option<Arrival>) {
+        if !portion.is_empty() || arrival.is_some() {
+            self.feed(Job::TakeIn(portion, arrival));
         }
     }
 }

@@ -16,7 +16,8 @@ impl Relay {
         let metrics = &self.deps.metrics;
         metrics.members.set(self.view.participants().len() as i64);
         metrics.partitions.set(self.held.len() as i64);
-        metrics.waiting.set(self.waiting.len() as i64);
+        let waiting = self.waiting.len() + self.feed.len();
+        metrics.waiting.set(waiting as i64);
         let kept = self.deps.kept.swap(0, Ordering::Relaxed);
         if kept > 0 {
             let stays = metrics.remote.sent.with_label_values(&[&*self.own, "Y"]);

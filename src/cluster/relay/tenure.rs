@@ -9,6 +9,7 @@ use tonic::Status;
 
 use super::super::peer::{FailureKind, Fate, Peer, Word};
 use super::super::view::View;
+use super::feed::Job;
 use super::{Done, PATIENCE, Relay};
 use crate::stream::Partitions;
 
@@ -26,7 +27,7 @@ const SETTLING: Duration = Duration::from_secs(20);
 
 impl Relay {
     /// Looks at who is there; draws the consequences of what changed.
-    pub(super) async fn look(&mut self) {
+    pub(super) fn look(&mut self) {
         let now = Instant::now();
         let listed = self.deps.membership.borrow_and_update().clone();
         let is_known = listed.is_some();
@@ -52,7 +53,7 @@ impl Relay {
                 }
             }
         }
-        self.bury(now).await;
+        self.bury(now);
         let mut participants = BTreeSet::new();
         let mut receives_only = BTreeSet::new();
         for (address, peer) in &self.peers {
@@ -75,8 +76,7 @@ impl Relay {
         let is_same = self.view.participants().iter().eq(&participants)
             && self.receives_only == receives_only;
         if !is_same {
-            self.change(View::new(participants, &receives_only), now)
-                .await;
+            self.change(View::new(participants, &receives_only), now);
             self.receives_only = receives_only;
         }
         self.peers.retain(|address, peer| {
@@ -93,7 +93,7 @@ impl Relay {
     }
 
     /// Gives up on nodes that are gone.
-    async fn bury(&mut self, now: Instant) {
+    fn bury(&mut self, now: Instant) {
         let mut fates = Vec::new();
         for (address, peer) in &mut self.peers {
             let has_left = peer.limbo.is_some() && peer.has_handed_over(now);
@@ -118,11 +118,11 @@ impl Relay {
             }
         }
         for fate in fates {
-            self.meet(fate).await;
+            self.meet(fate);
         }
     }
 
-    async fn change(&mut self, view: View, now: Instant) {
+    fn change(&mut self, view: View, now: Instant) {
         self.view = view;
         self.view_number += 1;
         self.changed = now;
@@ -146,26 +146,20 @@ impl Relay {
         let is_first = participants.first() == Some(&self.own);
         self.deps.is_first.send_replace(is_first);
         let lost = self.held.without(self.view.share(&self.own));
-        self.release(lost).await;
-        self.acquire().await;
+        self.release(lost);
+        self.acquire();
         self.sync_due(now);
     }
 
-    async fn release(&mut self, partitions: Partitions) {
-        if partitions.is_empty() {
+    fn release(&mut self, lost: Partitions) {
+        if lost.is_empty() {
             return;
         }
-        self.held = self.held.without(partitions);
+        self.held = self.held.without(lost);
         self.deps.owned.send_replace(self.held);
-        // Waits until what was let in before has arrived in the shards.
-        *self.deps.held.write().await = self.held;
-        self.releasing = self.releasing.or(partitions);
-        let ground = self.deps.ground.clone();
-        self.running.push(Box::pin(async move {
-            // If aggregation has ended, there is nothing to hand over either.
-            ground.release(partitions).await.ok();
-            Done::Released(partitions)
-        }));
+        self.releasing = self.releasing.or(lost);
+        let held = self.held;
+        self.feed(Job::Release { held, lost });
     }
 
     /// What this node should write and does not.
@@ -175,7 +169,7 @@ impl Relay {
     }
 
     /// Begins to write what all others agree to.
-    pub(super) async fn acquire(&mut self) {
+    pub(super) fn acquire(&mut self) {
         let wanted = self.wanted();
         if wanted.is_empty() {
             self.wanting = None;
@@ -197,12 +191,12 @@ impl Relay {
             );
             ready = wanted;
         }
-        if ready.is_empty() || self.deps.ground.acquire().await.is_err() {
+        if ready.is_empty() {
             return;
         }
         self.held = self.held.or(ready);
         self.deps.owned.send_replace(self.held);
-        *self.deps.held.write().await = self.held;
+        self.feed(Job::Acquire { held: self.held });
         tracing::info!(
             partitions = ready.len(),
             all = self.held.len(),
@@ -270,7 +264,7 @@ impl Relay {
         }
     }
 
-    pub(super) async fn synced(
+    pub(super) fn synced(
         &mut self,
         address: &str,
         view: u64,
@@ -324,13 +318,13 @@ impl Relay {
         if view == self.view_number {
             peer.agreed = Partitions::from_bytes(&answer.agreed);
         }
-        self.meet(fate).await;
-        self.look().await;
-        self.acquire().await;
+        self.meet(fate);
+        self.look();
+        self.acquire();
     }
 
     /// Another node says what it is and wants.
-    pub(super) async fn answer(&mut self, status: proto::Status) -> proto::Answer {
+    pub(super) fn answer(&mut self, status: proto::Status) -> proto::Answer {
         let now = Instant::now();
         if let Some(peer) = self.peers.get_mut(&status.address) {
             let is_about_us = status.your_epoch == self.epoch;
@@ -346,8 +340,8 @@ impl Relay {
                 },
                 now,
             );
-            self.meet(fate).await;
-            self.look().await;
+            self.meet(fate);
+            self.look();
         }
         let limbo = self.peers.iter().filter(|(_, peer)| peer.limbo.is_some());
         let is_settled = limbo
@@ -384,7 +378,7 @@ impl Relay {
     }
 
     /// Acts on what became of a batch.
-    pub(super) async fn meet(&mut self, fate: Fate) {
+    pub(super) fn meet(&mut self, fate: Fate) {
         match fate {
             Fate::Open => {}
             Fate::Taken(count) => self.delivered(count),

@@ -1,0 +1,115 @@
+//! What others hear while the own shards are slow.
+
+use proto::taken::Outcome;
+
+use super::super::codec::tests::{MINUTE, plan};
+use super::super::peer::PeerOptions;
+use super::*;
+use crate::stream::Input;
+use crate::telemetry::Registry;
+use crate::util::clock::Clock;
+
+const OWN: &str = "10.0.0.1:11800";
+const EPOCH: u64 = 7;
+const OTHER: u64 = 8;
+
+/// A relay that writes everything, with a shard that takes one message.
+fn relay(orders: mpsc::Receiver<Order>) -> (Relay, mpsc::Receiver<Input>) {
+    let (shard, inbox) = mpsc::channel(1);
+    let members = Membership::fixed(&[OWN.to_owned()], Some(OWN));
+    let deps = Dependencies {
+        plan: Arc::new(plan(&["cpm"])),
+        addresses: Arc::new(AddressBook::new(10)),
+        ground: Ground::without_store(vec![shard]),
+        held: Held::default(),
+        owned: watch::channel(Partitions::default()).0,
+        kept: Arc::default(),
+        facts: mpsc::channel(1).1,
+        membership: watch::channel(Some(members)).1,
+        stop: CancellationToken::new(),
+        metrics: ClusterMetrics::new(&Registry::new("127.0.0.1", 11800)).unwrap(),
+        is_first: watch::channel(false).0,
+        connections: Connections::default(),
+        log: Throttle::new(Clock::System),
+    };
+    let options = RelayOptions {
+        receives_only: false,
+        capacity: 100_000,
+        peers: PeerOptions::default(),
+    };
+    (Relay::new(deps, options, orders, EPOCH), inbox)
+}
+
+/// Addresses that are nothing but many.
+fn batch(sequence: u64) -> proto::Batch {
+    let known = (0..5000).map(|n| proto::Known {
+        minute: MINUTE,
+        what: Some(proto::known::What::Address(proto::Address {
+            address: format!("10.1.{sequence}.{n}:80"),
+            service_id: "c2hvcA==.1".to_owned(),
+            instance_id: "c2hvcA==.1_YQ==".to_owned(),
+            last_update: 0,
+        })),
+    });
+    proto::Batch {
+        from: OTHER,
+        to: EPOCH,
+        sequence,
+        known: known.collect(),
+        ..proto::Batch::default()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn others_are_answered_and_held_back_while_a_shard_waits() -> anyhow::Result<()> {
+    let (orders, received) = mpsc::channel(4);
+    let (mut relay, mut inbox) = relay(received);
+    let (facts, fed) = mpsc::channel(1);
+    relay.deps.facts = fed;
+    relay.look();
+    let running = tokio::spawn(relay.run());
+    let push = async |sequence| {
+        let (answer, answered) = oneshot::channel();
+        orders.send(Order::Push(batch(sequence), answer)).await?;
+        anyhow::Ok(answered.await.ok().map(|taken| taken.outcome()))
+    };
+    let pushing = async {
+        // The first is on its way, the shard has no room for the second, and the third stays with its sender.
+        for (sequence, outcome) in [
+            (1, Some(Outcome::Taken)),
+            (2, Some(Outcome::Taken)),
+            (3, None),
+        ] {
+            assert_eq!(push(sequence).await?, outcome, "{sequence}");
+        }
+        let (answer, answered) = oneshot::channel();
+        let status = proto::Status {
+            address: "10.0.0.2:11800".to_owned(),
+            epoch: OTHER,
+            ..proto::Status::default()
+        };
+        orders.send(Order::Sync(status, answer)).await?;
+        anyhow::Ok(answered.await?)
+    };
+    let answer = tokio::time::timeout(Duration::from_secs(1), pushing).await??;
+    assert_eq!((answer.epoch, answer.taken), (EPOCH, 2));
+
+    // Once the shard goes on, the third is taken when it is sent again.
+    let shard = tokio::spawn(async move {
+        let mut taken = 0;
+        while let Some(input) = inbox.recv().await {
+            if let Input::Portion(portion) = input {
+                taken += portion.len();
+            }
+        }
+        taken
+    });
+    while push(3).await? != Some(Outcome::Taken) {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(push(3).await?, Some(Outcome::Taken));
+    drop(facts);
+    running.await?;
+    assert_eq!(shard.await?, 15_000);
+    Ok(())
+}
