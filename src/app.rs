@@ -47,8 +47,8 @@ use stages::{Program, Stages};
 use store::Purpose;
 use task::Tasks;
 
-/// How long a shutdown may take in all; the chart gives a pod 30 s.
-const SHUTDOWN: Duration = Duration::from_secs(20);
+/// How long a shutdown may take in all. Kubernetes gives a pod 30 s, of which some pass around it.
+const SHUTDOWN: Duration = Duration::from_secs(27);
 /// How long open calls may go on after the shutdown began.
 const GRACE: Duration = Duration::from_secs(3);
 /// How long whoever takes data in may take to end; those that are late are cut off, so that the stages have their time.
@@ -251,6 +251,7 @@ impl Running {
             ..
         } = self;
         stop.cancel();
+        storage.hasten();
         let end = Instant::now() + SHUTDOWN;
         let late = doors.ended_within(DOORS).await;
         if !late.is_empty() {

@@ -36,6 +36,7 @@ mod freshness;
 mod gate;
 mod golden;
 mod graphql;
+mod hand_over;
 mod image;
 mod kubernetes;
 mod lanes;
