@@ -17,5 +17,5 @@ pub use hook::{Hook, HookMetrics};
 pub use hooks::{Hooks, NamedTarget};
 pub use message::AlarmMessage;
 pub use running::{Alarms, Minute};
-pub use stage::{AlarmMetrics, AlarmProgram, AlarmStage};
+pub use stage::{AlarmMetrics, AlarmProgram, AlarmStage, BYTES_PER_WINDOW};
 pub use target::Target;

@@ -19,6 +19,8 @@ use crate::telemetry::ledger::End;
 #[derive(Debug)]
 pub struct Batch {
     pub messages: Vec<Message>,
+    /// When it was queued.
+    pub since: Instant,
     _bytes: OwnedSemaphorePermit,
 }
 
@@ -134,6 +136,7 @@ impl Intake {
                 .map_err(|_| Refused::Closed)?;
             let batch = Batch {
                 messages,
+                since: Instant::now(),
                 _bytes: permit,
             };
             let turn = self.next.fetch_add(1, Ordering::Relaxed) % self.analyzers.len();

@@ -8,9 +8,11 @@ mod probes;
 mod process;
 pub mod registry;
 pub mod server;
+mod stay;
 pub mod throttle;
 
 pub use ledger::Ledger;
 pub use log::{LogFormat, LogSettings};
 pub use registry::{Registers, Registry};
+pub use stay::Stay;
 pub use throttle::Throttle;

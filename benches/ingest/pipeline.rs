@@ -18,6 +18,7 @@ use oap::stream::shard::Dependencies;
 use oap::stream::{
     AddressBook, ApdexThresholds, Earlier, Input, Plan, Shard, ShardMetrics, StreamOptions,
 };
+use oap::telemetry::Stay;
 use oap::util::clock::Clock;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -152,7 +153,7 @@ impl Pipeline {
     /// Hands each shard its facts.
     pub(crate) async fn aggregate(&self, facts: Vec<Vec<Fact>>) -> anyhow::Result<()> {
         for (shard, facts) in self.shards.iter().zip(facts) {
-            shard.send(Input::Facts(facts)).await?;
+            shard.send(Input::Facts(facts, Stay::begin(None))).await?;
         }
         Ok(())
     }

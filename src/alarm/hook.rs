@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use prometheus::{IntCounterVec, IntGaugeVec};
+use prometheus::core::Collector;
+use prometheus::{Histogram, IntCounterVec, IntGaugeVec};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::message::AlarmMessage;
 use super::target::Target;
-use crate::telemetry::{Registry, Throttle};
+use crate::telemetry::{Registry, Stay, Throttle};
 use crate::util::clock::Clock;
 
 /// Alarms that may wait for a hook.
@@ -34,13 +35,15 @@ pub struct HookMetrics {
     failures: IntCounterVec,
     dropped: IntCounterVec,
     queued: IntGaugeVec,
+    stay: Histogram,
 }
 
 impl HookMetrics {
     /// Fails if the names are taken.
     pub fn new(registry: &Registry) -> prometheus::Result<HookMetrics> {
         let hook = &["hook"];
-        Ok(HookMetrics {
+        let metrics = HookMetrics {
+            stay: registry.queue_stay("alarm-hooks")?,
             sent: registry.counters("alarm_hook_sent_total", "Alarms that a hook took", hook)?,
             failures: registry.counters(
                 "alarm_hook_failures_total",
@@ -57,8 +60,21 @@ impl HookMetrics {
                 "Alarms that wait for a hook or are being sent",
                 hook,
             )?,
-        })
+        };
+        let queued = metrics.queued.clone();
+        registry.queue("alarm-hooks", "alarms", MAX_QUEUED as u64, move || {
+            fullest(&queued)
+        });
+        Ok(metrics)
     }
+}
+
+/// What waits for the hook for which most does: each has a queue of its own.
+fn fullest(queued: &IntGaugeVec) -> u64 {
+    let families = queued.collect();
+    let gauges = families.iter().flat_map(|family| family.get_metric());
+    let waiting = gauges.map(|metric| metric.get_gauge().get_value());
+    waiting.fold(0.0, f64::max) as u64
 }
 
 /// Alarms, and the room that they take in the queue.
@@ -66,6 +82,7 @@ impl HookMetrics {
 struct Order {
     messages: Arc<[AlarmMessage]>,
     _room: OwnedSemaphorePermit,
+    _stay: Stay,
 }
 
 /// The way into a hook.
@@ -141,6 +158,7 @@ impl Hook {
                 let order = Order {
                     messages: messages.into(),
                     _room: room,
+                    _stay: Stay::begin(Some(&self.metrics.stay)),
                 };
                 self.orders.try_send(order).is_ok()
             });

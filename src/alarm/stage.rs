@@ -34,6 +34,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// How long storing it for another node may take in all.
 const HAND_OVER: Duration = Duration::from_secs(6);
 
+/// Rough bytes that a rule needs to remember an entity.
+pub const BYTES_PER_WINDOW: u64 = 1024;
+
 /// Counters of the rules.
 #[derive(Debug, Clone)]
 pub struct AlarmMetrics {
@@ -47,7 +50,7 @@ pub struct AlarmMetrics {
 impl AlarmMetrics {
     /// Fails if the names are taken.
     pub fn new(registry: &Registry) -> prometheus::Result<AlarmMetrics> {
-        Ok(AlarmMetrics {
+        let metrics = AlarmMetrics {
             fired: registry.counters("alarm_fired_total", "Alarms, by rule", &["rule"])?,
             unfit: registry.counters(
                 "alarm_values_dropped_total",
@@ -64,7 +67,12 @@ impl AlarmMetrics {
                 &["action"],
             )?,
             ledger: registry.ledger().clone(),
-        })
+        };
+        let windows = metrics.windows.clone();
+        registry.memory("alarm-windows", move || {
+            windows.get() as u64 * BYTES_PER_WINDOW
+        });
+        Ok(metrics)
     }
 }
 

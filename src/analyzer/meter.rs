@@ -3,6 +3,7 @@
 mod evaluate;
 mod windows;
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -26,6 +27,8 @@ use windows::Windows;
 pub struct MeterMetrics {
     skipped: IntCounterVec,
     windows: IntGauge,
+    /// Bytes of the windows, about.
+    window_bytes: Arc<AtomicU64>,
     /// By reason: `idle`, or no room for a window (`full`) or its samples (`samples`).
     forgotten: IntCounterVec,
 }
@@ -44,6 +47,7 @@ impl MeterMetrics {
                 "meter_windows",
                 "Samples of meters with an earlier value to compare with",
             )?,
+            window_bytes: Arc::default(),
             forgotten: IntCounterVec::new(
                 Opts::new(
                     "meter_windows_forgotten_total",
@@ -56,6 +60,12 @@ impl MeterMetrics {
         registry.register(Box::new(metrics.windows.clone()))?;
         registry.register(Box::new(metrics.forgotten.clone()))?;
         Ok(metrics)
+    }
+
+    /// Bytes that windows take, read when asked.
+    pub fn window_bytes(&self) -> impl Fn() -> u64 + Send + Sync + use<> {
+        let bytes = Arc::clone(&self.window_bytes);
+        move || bytes.load(Ordering::Relaxed)
     }
 }
 

@@ -9,7 +9,8 @@ use tokio_util::sync::CancellationToken;
 use super::Shared;
 use super::task::Tasks;
 use crate::alarm::{
-    AlarmMetrics, AlarmProgram, AlarmStage, Alarms, HookMetrics, Hooks, NamedTarget, Target,
+    AlarmMetrics, AlarmProgram, AlarmStage, Alarms, BYTES_PER_WINDOW, HookMetrics, Hooks,
+    NamedTarget, Target,
 };
 use crate::config::ClusterSettings;
 use crate::dsl::alarm::AlarmSettings;
@@ -20,8 +21,6 @@ use crate::telemetry::Throttle;
 
 /// Lots of values that may wait for the rules.
 const INBOX: usize = 64;
-/// Rough bytes that a rule needs to remember an entity.
-const BYTES_PER_WINDOW: u64 = 1024;
 
 /// The ways into the stage.
 #[derive(Debug)]

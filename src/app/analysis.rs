@@ -38,6 +38,8 @@ pub(super) struct AnalysisMetrics {
     busy: Counter,
     /// Seconds that analyzers waited for room in the shards.
     wait: Histogram,
+    /// Seconds that a batch was in the queue of an analyzer.
+    stay: Histogram,
     ledger: Ledger,
 }
 
@@ -77,6 +79,7 @@ impl AnalysisMetrics {
                 "Seconds that all analyzers together worked, without waiting",
             )?,
             wait: registry.queue_wait("shards")?,
+            stay: registry.queue_stay("analyzers")?,
             ledger: registry.ledger().clone(),
         };
         registry.register(Box::new(metrics.analyzed.clone()))?;
@@ -139,7 +142,11 @@ impl Analysis {
         let mut facts = Facts::new(self.route.shards());
         while let Some(work) = inbox.recv().await {
             match work {
-                Work::Batch(batch) => self.analyze(batch, &mut facts).await,
+                Work::Batch(batch) => {
+                    let stay = batch.since.elapsed().as_secs_f64();
+                    self.metrics.stay.observe(stay);
+                    self.analyze(batch, &mut facts).await;
+                }
                 // Whoever asked may have given up.
                 Work::Barrier(done) => done.send(()).unwrap_or_default(),
             }

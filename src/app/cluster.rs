@@ -89,7 +89,8 @@ pub(super) fn start(
 ) -> anyhow::Result<Connection> {
     let settings = &shared.settings;
     let core = &settings.core;
-    let route = Route::new(parts.shards.clone());
+    let stay = shared.registry.queue_stay("shards")?;
+    let route = Route::new(parts.shards.clone()).measuring(stay);
     if settings.cluster == ClusterSettings::Standalone {
         let (_, is_first) = watch::channel(true);
         return Ok(Connection {

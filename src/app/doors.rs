@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use anyhow::Context;
 use axum::Router;
@@ -54,7 +55,7 @@ pub(super) async fn open(
         stop,
     };
     let grpc = opening.grpc_ports().await?;
-    let http = opening.http_ports(context, status).await?;
+    let http = opening.http_ports(shared, context, status).await?;
     opening.telemetry_port(shared).await?;
     tracing::info!(address = %grpc, "agents report here (gRPC)");
     tracing::info!(address = %http, "the UI asks and HTTP agents report here (HTTP)");
@@ -112,6 +113,7 @@ impl Opening<'_> {
 
     async fn http_ports(
         &mut self,
+        shared: &Shared,
         context: Arc<QueryContext<Store>>,
         status: &Arc<Status>,
     ) -> anyhow::Result<SocketAddr> {
@@ -127,8 +129,12 @@ impl Opening<'_> {
             let http = HttpSettings {
                 context_path: core.rest_context_path.clone(),
                 path: query.path.clone(),
+                stay: Some(shared.registry.queue_stay("questions")?),
                 ..HttpSettings::default()
             };
+            let (room, depth) = (http.max_concurrent as u64, Arc::clone(&http.under_way));
+            let depth = move || depth.load(Ordering::Relaxed);
+            shared.registry.queue("questions", "questions", room, depth);
             routes = routes.merge(query_http::router(api, context, http));
         }
         match own {

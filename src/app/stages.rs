@@ -229,7 +229,7 @@ pub(super) fn start(
         let bytes = usize::try_from(capacity).unwrap_or(usize::MAX);
         let storage = Arc::clone(&shared.storage);
         let (lane, writer) = lane(name, storage, bytes, linger, writer_metrics.clone());
-        let lane = lane.measuring(registry.queue_wait(name)?);
+        let lane = lane.measuring(registry.queue_wait(name)?, registry.queue_stay(name)?);
         registry.queue(name, "bytes", capacity, lane.depth());
         registry.memory(name, lane.depth());
         let writer = writer.with_dead_letters(Arc::clone(&dead_letters));
@@ -315,9 +315,12 @@ pub(super) fn start(
     registry.memory("analyzers", intake.queued_bytes());
     let analysis_metrics = AnalysisMetrics::new(registry, &receiver_metrics.trace_analysis_errors)?;
     let reject_log = Arc::new(RejectLog::new(shared.clock.clone()));
+    let meter_metrics = MeterMetrics::new(registry)?;
+    let window_bytes = meter_metrics.window_bytes();
+    registry.memory("meter-windows", window_bytes);
     let meters = Arc::new(Meters::new(
         program.meter_rules.clone(),
-        MeterMetrics::new(registry)?,
+        meter_metrics,
         shared.clock.clone(),
     ));
     let envoy = settings.receivers.envoy.as_ref();

@@ -4,6 +4,7 @@
 //! of HTTP.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -12,6 +13,7 @@ use axum::extract::{Request, State};
 use axum::http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::{HeaderName, HeaderValue, Method, Response, StatusCode};
 use axum::routing::any;
+use prometheus::Histogram;
 use serde_json::{Map, Value, json};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
@@ -21,6 +23,7 @@ use tower_http::compression::{CompressionLayer, CompressionLevel};
 use super::graphql::{Api, GraphqlRequest};
 use super::{Cuts, QueryContext, Share};
 use crate::storage::Backend;
+use crate::telemetry::Stay;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json;charset=utf-8");
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain;charset=utf-8");
@@ -42,6 +45,26 @@ pub struct HttpSettings {
     pub max_concurrent: usize,
     /// From the first byte of the body to the answer, waiting included.
     pub timeout: Duration,
+    /// Seconds until a question has its turn.
+    pub stay: Option<Histogram>,
+    /// Counts the questions that wait or are being answered.
+    pub under_way: Arc<AtomicU64>,
+}
+
+/// A question that is counted until it is dropped.
+struct UnderWay<'a>(&'a AtomicU64);
+
+impl<'a> UnderWay<'a> {
+    fn begin(all: &'a AtomicU64) -> UnderWay<'a> {
+        all.fetch_add(1, Ordering::Relaxed);
+        UnderWay(all)
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Default for HttpSettings {
@@ -52,6 +75,8 @@ impl Default for HttpSettings {
             max_body_bytes: 4 << 20,
             max_concurrent: 64,
             timeout: Duration::from_secs(30),
+            stay: None,
+            under_way: Arc::default(),
         }
     }
 }
@@ -135,7 +160,10 @@ async fn handle<S: Backend + 'static>(
 impl<S: Backend> Endpoint<S> {
     async fn answer(&self, body: Body) -> Response<Body> {
         // The semaphore is never closed; if it were, there would be no limit to keep.
+        let _counted = UnderWay::begin(&self.settings.under_way);
+        let stay = Stay::begin(self.settings.stay.as_ref());
         let _permit = self.permits.acquire().await;
+        drop(stay);
         let Ok(body) = to_bytes(body, self.settings.max_body_bytes).await else {
             return plain(
                 StatusCode::PAYLOAD_TOO_LARGE,

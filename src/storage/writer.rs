@@ -24,8 +24,8 @@ use super::{Backend, StorageError, WriteOutcome};
 use crate::model::row::{Cell, Row};
 use crate::model::schema::Model;
 use crate::model::time_bucket::day_of;
-use crate::telemetry::Throttle;
 use crate::telemetry::ledger::End;
+use crate::telemetry::{Stay, Throttle};
 use crate::util::clock::Clock;
 pub use lane::Lane;
 pub use metrics::WriterMetrics;
@@ -33,7 +33,7 @@ use patience::Patience;
 use put_off::{PutOff, Refusal, Sent};
 
 enum Order {
-    Write(Vec<Row>, usize),
+    Write(Vec<Row>, usize, Stay),
     Notify(oneshot::Sender<()>, Until),
 }
 
@@ -118,6 +118,7 @@ pub fn lane<S: Backend>(
         metrics: metrics.clone(),
         shed_log: Arc::new(Throttle::new(Clock::System)),
         wait: None,
+        stay: None,
     };
     let writer = LaneWriter {
         name,
@@ -175,7 +176,7 @@ impl<S: Backend + 'static> LaneWriter<S> {
             };
             match order {
                 Some(Order::Notify(done, until)) => self.notify(done, until),
-                Some(Order::Write(rows, bytes)) => {
+                Some(Order::Write(rows, bytes, _stay)) => {
                     let (rows, bytes, waiting) = self.gather(rows, bytes).await;
                     self.write_batch(rows, bytes).await;
                     if let Some((done, until)) = waiting {
@@ -318,7 +319,7 @@ impl<S: Backend + 'static> LaneWriter<S> {
         let deadline = Instant::now() + self.linger;
         while rows.len() < MAX_ROWS_PER_WRITE {
             match tokio::time::timeout_at(deadline, self.orders.recv()).await {
-                Ok(Some(Order::Write(more, more_bytes))) => {
+                Ok(Some(Order::Write(more, more_bytes, _))) => {
                     rows.extend(more);
                     bytes += more_bytes;
                 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use prometheus::Histogram;
 use tokio::sync::{RwLock, mpsc, oneshot};
 
 use super::Input;
@@ -17,6 +18,7 @@ use super::partitions::{Partitions, of_fact};
 use super::watched::Watched;
 use crate::model::fact::Fact;
 use crate::storage::Backend;
+use crate::telemetry::Stay;
 
 /// The partitions that this node writes now. Who reads it keeps them from changing.
 pub type Held = Arc<RwLock<Partitions>>;
@@ -31,6 +33,7 @@ pub struct Gone;
 pub struct Route {
     shards: Vec<mpsc::Sender<Input>>,
     elsewhere: Option<Elsewhere>,
+    stay: Option<Histogram>,
 }
 
 #[derive(Debug, Clone)]
@@ -46,6 +49,15 @@ impl Route {
         Route {
             shards,
             elsewhere: None,
+            stay: None,
+        }
+    }
+
+    /// Measures how long facts are in the queue of a shard.
+    pub fn measuring(self, stay: Histogram) -> Route {
+        Route {
+            stay: Some(stay),
+            ..self
         }
     }
 
@@ -91,7 +103,8 @@ impl Route {
 
     async fn to_shard(&self, shard: usize, facts: Vec<Fact>) -> Result<(), Gone> {
         let shard = self.shards.get(shard).ok_or(Gone)?;
-        shard.send(Input::Facts(facts)).await.map_err(|_| Gone)
+        let facts = Input::Facts(facts, Stay::begin(self.stay.as_ref()));
+        shard.send(facts).await.map_err(|_| Gone)
     }
 
     /// Writes everything that was handed to the shards before, and waits for it.

@@ -32,14 +32,14 @@ use crate::model::source::Source;
 use crate::model::time_bucket::Zone;
 use crate::storage::Backend;
 use crate::storage::writer::Lane;
-use crate::telemetry::Throttle;
 use crate::telemetry::ledger::METRICS;
+use crate::telemetry::{Stay, Throttle};
 use crate::util::clock::Clock;
 
 /// What comes into a shard.
 #[derive(Debug)]
 pub enum Input {
-    Facts(Vec<Fact>),
+    Facts(Vec<Fact>, Stay),
     /// What was collected elsewhere.
     Portion(Portion),
     /// Write everything that was taken in before, then answer.
@@ -161,7 +161,10 @@ impl<S: Backend + 'static> Shard<S> {
         loop {
             tokio::select! {
                 input = inbox.recv() => match input {
-                    Some(Input::Facts(facts)) => self.absorb(facts),
+                    Some(Input::Facts(facts, stay)) => {
+                        drop(stay);
+                        self.absorb(facts);
+                    }
                     Some(Input::Portion(portion)) => self.take_in(portion),
                     Some(Input::Acquire) => self.acquire(),
                     Some(Input::Forget(partitions, done)) => {

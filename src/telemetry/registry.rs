@@ -24,6 +24,8 @@ pub struct Registry {
     probes: Probes,
     /// `queue_wait_seconds`, once the first queue is measured.
     waits: Arc<Mutex<Option<HistogramVec>>>,
+    /// `queue_stay_seconds`, likewise.
+    stays: Arc<Mutex<Option<HistogramVec>>>,
     parts: Arc<Mutex<Vec<(&'static str, Gauge)>>>,
     /// Value of the first label of every series, `<gRPC host>_<gRPC port>`.
     instance: Arc<str>,
@@ -65,6 +67,7 @@ impl Registry {
             ledger: Ledger::default(),
             probes: Probes::default(),
             waits: Arc::default(),
+            stays: Arc::default(),
             parts: Arc::default(),
             instance: format!("{grpc_host}_{grpc_port}").into(),
         }
@@ -89,14 +92,26 @@ impl Registry {
 
     /// For seconds that whoever fills a queue waits for room. Fails if the name of the metric is taken.
     pub fn queue_wait(&self, queue: &str) -> prometheus::Result<Histogram> {
-        let mut waits = self.waits.lock().unwrap_or_else(PoisonError::into_inner);
-        let all = match &*waits {
+        let help = "Seconds that whoever fills a queue waited for room";
+        self.of_queue(&self.waits, ("queue_wait_seconds", help), queue)
+    }
+
+    /// For seconds that what is in a queue stays there. Fails if the name of the metric is taken.
+    pub fn queue_stay(&self, queue: &str) -> prometheus::Result<Histogram> {
+        let help = "Seconds that what is in a queue stayed there";
+        self.of_queue(&self.stays, ("queue_stay_seconds", help), queue)
+    }
+
+    fn of_queue(
+        &self,
+        known: &Mutex<Option<HistogramVec>>,
+        (name, help): (&str, &str),
+        queue: &str,
+    ) -> prometheus::Result<Histogram> {
+        let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = match &*known {
             Some(all) => all,
-            None => waits.insert(self.latencies(
-                "queue_wait_seconds",
-                "Seconds that whoever fills a queue waited for room",
-                &["queue"],
-            )?),
+            None => known.insert(self.latencies(name, help, &["queue"])?),
         };
         Ok(all.with_label_values(&[queue]))
     }

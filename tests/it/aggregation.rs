@@ -11,6 +11,7 @@ use oap::model::time_bucket::Zone;
 use oap::storage::writer::{Lane, WriterMetrics, lane};
 use oap::stream::shard::Dependencies;
 use oap::stream::{AddressBook, Earlier, Input, Shard, ShardMetrics, StreamOptions};
+use oap::telemetry::Stay;
 use oap::util::clock::Clock;
 use prometheus::Registry;
 use tokio::sync::{mpsc, oneshot};
@@ -89,7 +90,7 @@ impl Aggregation {
 
     pub async fn send(&self, mut facts: Facts) -> Result<()> {
         for (shard, facts) in self.shards.iter().zip(facts.take_shards()) {
-            shard.send(Input::Facts(facts)).await?;
+            shard.send(Input::Facts(facts, Stay::begin(None))).await?;
         }
         Ok(())
     }

@@ -364,7 +364,7 @@ async fn the_queue_of_a_hook_has_a_bound() -> Result<()> {
     let registry = Registry::new("h", 1);
     let target = Target::webhook(&dead_url().await?)?;
     let metrics = HookMetrics::new(&registry)?;
-    let (hook, _task) = Hook::new("full".into(), target, metrics, Clock::System);
+    let (hook, task) = Hook::new("full".into(), target, metrics, Clock::System);
     let messages = (0..10_500).map(message).collect::<Result<Vec<_>>>()?;
     hook.queue(&messages);
     let labels = "{sw_backend_instance=\"h_1\",hook=\"full\"";
@@ -374,6 +374,13 @@ async fn the_queue_of_a_hook_has_a_bound() -> Result<()> {
         &format!("alarm_hook_dropped_total{labels},reason=\"queue_full\""),
     )?;
     ensure!((queued, dropped) == (10_000, 500), "{queued} {dropped}");
+    let of_all = "{sw_backend_instance=\"h_1\",queue=\"alarm-hooks\",unit=\"alarms\"}";
+    ensure!(metric(&registry, &format!("queue_depth{of_all}"))? == 10_000);
+    let stays = "queue_stay_seconds_count{sw_backend_instance=\"h_1\",queue=\"alarm-hooks\"}";
+    ensure!(metric(&registry, stays)? == 0);
+    // They leave it with the hook.
+    drop((hook, task));
+    ensure!(metric(&registry, stays)? == 10);
     Ok(())
 }
 

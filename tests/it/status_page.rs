@@ -77,6 +77,10 @@ async fn a_browser_shows_the_state() -> Result<()> {
         "id=\"diagnosis\"",
         "<td>segment</td><td class=\"n\">500</td><td class=\"n\">500</td>",
         "metrics-writer",
+        "<td>alarm-hooks</td>",
+        "<td>questions</td>",
+        "<td>alarm-windows</td>",
+        "<td>meter-windows</td>",
         "embedded, in ",
         "one server (standalone)",
     ] {

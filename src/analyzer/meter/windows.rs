@@ -1,6 +1,7 @@
 //! What samples were before: for each sample of an instance a queue of times and values (8.1.0 spec, A.10).
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::Ordering;
 
 use super::MeterMetrics;
 use crate::dsl::meter::WindowFunction;
@@ -108,6 +109,7 @@ impl Windows {
         }
         let after = self.windows.get(key).map_or(0, |w| w.samples.len());
         self.bytes = (self.bytes + after * SAMPLE_BYTES).saturating_sub(before * SAMPLE_BYTES);
+        self.count();
         earlier
     }
 
@@ -126,7 +128,7 @@ impl Windows {
         };
         self.windows.insert(key.into(), window);
         self.bytes += WINDOW_BYTES + key.len();
-        self.metrics.windows.set(self.windows.len() as i64);
+        self.count();
         Some(())
     }
 
@@ -145,7 +147,13 @@ impl Windows {
             .map(|(key, window)| WINDOW_BYTES + key.len() + window.samples.len() * SAMPLE_BYTES)
             .sum();
         self.forgotten("idle", (before - self.windows.len()) as u64);
+        self.count();
+    }
+
+    fn count(&self) {
         self.metrics.windows.set(self.windows.len() as i64);
+        let bytes = &self.metrics.window_bytes;
+        bytes.store(self.bytes as u64, Ordering::Relaxed);
     }
 
     fn no_room(&self, reason: &str) {

@@ -12,8 +12,8 @@ use tokio::time::Instant;
 use super::put_off::PutOff;
 use super::{Order, Until, WriterMetrics, locked, row_bytes};
 use crate::model::row::{Row, RowKey};
-use crate::telemetry::Throttle;
 use crate::telemetry::ledger::End;
+use crate::telemetry::{Stay, Throttle};
 
 /// Room kept so that those who saw it at the same time can all use it.
 const SPARE_ORDERS: usize = 256;
@@ -36,6 +36,7 @@ pub struct Lane {
     pub(super) metrics: WriterMetrics,
     pub(super) shed_log: Arc<Throttle>,
     pub(super) wait: Option<Histogram>,
+    pub(super) stay: Option<Histogram>,
 }
 
 impl std::fmt::Debug for Lane {
@@ -74,8 +75,9 @@ impl Lane {
         self.queued.fetch_add(bytes, Ordering::Relaxed);
         let gauge = self.metrics.queued.with_label_values(&[self.name]);
         gauge.set(self.queued.load(Ordering::Relaxed) as i64);
-        let order = self.orders.send(Order::Write(rows, bytes)).await;
-        if let Err(SendError(Order::Write(rows, _))) = order {
+        let stay = Stay::begin(self.stay.as_ref());
+        let order = self.orders.send(Order::Write(rows, bytes, stay)).await;
+        if let Err(SendError(Order::Write(rows, ..))) = order {
             for row in &rows {
                 self.metrics.end(&row.model, 1, End::Dropped("writer_gone"));
             }
@@ -134,10 +136,12 @@ impl Lane {
         (!put_off.is_empty()).then(|| put_off.find(key)).flatten()
     }
 
-    /// Measures how long those who fill the lane wait for room.
-    pub fn measuring(self, wait: Histogram) -> Lane {
+    /// Measures how long those who fill the lane wait for room, and rows until the lane writes them, the first of each batch
+    /// until it has.
+    pub fn measuring(self, wait: Histogram, stay: Histogram) -> Lane {
         Lane {
             wait: Some(wait),
+            stay: Some(stay),
             ..self
         }
     }
