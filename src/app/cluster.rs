@@ -167,7 +167,12 @@ pub(super) fn start(
         connections,
         log: Throttle::new(shared.clock.clone()),
     };
+    let own = match &settings.cluster {
+        ClusterSettings::Announced { own, .. } => own.as_ref().map(|own| own.member()),
+        _ => None,
+    };
     let options = RelayOptions {
+        own,
         receives_only: core.role == Role::Receiver,
         capacity: usize::try_from(parts.budget / 16).unwrap_or(usize::MAX) / BYTES_PER_ROW,
         peers: PeerOptions {

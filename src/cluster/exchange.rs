@@ -19,10 +19,7 @@ const ORDERS: usize = 64;
 /// The relay and the services that other nodes call.
 pub fn connect(deps: Dependencies, options: RelayOptions) -> (Relay, Routes) {
     let (sender, orders) = mpsc::channel(ORDERS);
-    let mut random = RandomState::new().build_hasher();
-    random.write_u8(0);
-    // 0 stands for no process.
-    let epoch = random.finish().max(1);
+    let epoch = new_epoch();
     let remote = Remote {
         orders: sender.clone(),
         plan: deps.plan.clone(),
@@ -32,6 +29,13 @@ pub fn connect(deps: Dependencies, options: RelayOptions) -> (Relay, Routes) {
         .add_service(ExchangeServer::new(Door(sender)).max_decoding_message_size(MAX_MESSAGE_BYTES))
         .add_service(RemoteServiceServer::new(remote).max_decoding_message_size(MAX_MESSAGE_BYTES));
     (Relay::new(deps, options, orders, epoch), routes)
+}
+
+/// A number for a process; 0 stands for none.
+pub(super) fn new_epoch() -> u64 {
+    let mut random = RandomState::new().build_hasher();
+    random.write_u8(0);
+    random.finish().max(1)
 }
 
 #[derive(Debug)]

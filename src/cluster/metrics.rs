@@ -24,6 +24,8 @@ pub struct ClusterMetrics {
     pub(super) uncertain: IntCounter,
     /// Members that went without handing over.
     pub(super) lost_members: IntCounter,
+    /// Times that others took this node for gone.
+    pub(super) begun_anew: IntCounter,
     /// Calls that failed.
     pub(super) failures: IntCounterVec,
     /// Whether the coordinator has this node.
@@ -120,6 +122,10 @@ impl ClusterMetrics {
                 "cluster_uncertain_batches_total",
                 "Batches sent again that the process which ended may have stored",
             )?,
+            begun_anew: IntCounter::new(
+                "cluster_begun_anew_total",
+                "Times that others took this node for gone, so that it took its share over anew",
+            )?,
             lost_members: IntCounter::new(
                 "cluster_lost_members_total",
                 "Members that went without handing over what they held",
@@ -167,6 +173,7 @@ impl ClusterMetrics {
         registry.register(Box::new(metrics.shed.clone()))?;
         registry.register(Box::new(metrics.uncertain.clone()))?;
         registry.register(Box::new(metrics.lost_members.clone()))?;
+        registry.register(Box::new(metrics.begun_anew.clone()))?;
         registry.register(Box::new(metrics.failures.clone()))?;
         registry.register(Box::new(metrics.registered.clone()))?;
         registry.register(Box::new(metrics.registrations.clone()))?;

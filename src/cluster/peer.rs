@@ -13,13 +13,15 @@ use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
 use crate::stream::Partitions;
 
 /// After so much silence a node counts as dead.
-const SILENCE: Duration = Duration::from_secs(15);
+pub(super) const SILENCE: Duration = Duration::from_secs(15);
 /// The same if its machine says that nobody listens.
 const REFUSAL: Duration = Duration::from_secs(3);
 /// How long a node that left the list, or says that it leaves, may take to hand over.
 const HANDING_OVER: Duration = Duration::from_secs(30);
 /// Between two times that the same reason of a failure is said.
 const SAID_AGAIN: Duration = Duration::from_secs(600);
+/// Before another reason is said.
+const OTHER_REASON: Duration = Duration::from_secs(60);
 /// Nodes tell each other their numbers each second.
 const FRESH: Duration = Duration::from_secs(4);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -97,8 +99,6 @@ pub(super) struct Peer {
     pub next_sync: Instant,
     /// It was told that this node is through.
     pub knows_through: bool,
-    /// Of the last batch to this process.
-    pub sequence: u64,
     pub in_flight: Option<InFlight>,
 }
 
@@ -140,7 +140,6 @@ impl Peer {
             is_syncing: false,
             next_sync: now,
             knows_through: false,
-            sequence: 0,
             in_flight: None,
         })
     }
@@ -200,7 +199,6 @@ impl Peer {
         self.limbo = None;
         self.knows_through = false;
         self.agreed = Partitions::default();
-        self.sequence = 0;
         self.connections = None;
         match self.in_flight.take() {
             Some(flight) => Fate::Uncertain(flight.batch),
@@ -224,19 +222,33 @@ impl Peer {
                 self.refused.get_or_insert(now);
             }
             FailureKind::Tls => {
-                self.heard = now;
+                // Who was leaving has gone: this is another process.
+                if !self.is_leaving {
+                    self.heard = now;
+                }
                 self.refused = None;
             }
             FailureKind::Other => self.refused = None,
         }
+        // Reasons may take turns.
         let is_known = |(reason, said): &(String, Instant)| {
-            *reason == failure.reason && now - *said < SAID_AGAIN
+            let pause = match *reason == failure.reason {
+                true => SAID_AGAIN,
+                false => OTHER_REASON,
+            };
+            now - *said < pause
         };
         if self.failure.as_ref().is_some_and(is_known) {
             return None;
         }
         self.failure = Some((failure.reason.clone(), now));
         Some(failure)
+    }
+
+    /// This node heard nobody for so long, which says nothing about the others.
+    pub(super) fn excuse(&mut self, lapse: Duration, now: Instant) {
+        self.heard = now.min(self.heard + lapse);
+        self.refused = None;
     }
 
     /// Why the last call failed; empty if it did not.
@@ -280,7 +292,8 @@ impl Failure {
                     kind = FailureKind::Tls;
                 }
             }
-            if error.is::<rustls::Error>() {
+            // What a node that wants TLS answers to one that does not, read as HTTP/2.
+            if error.is::<rustls::Error>() || reason == "frame with invalid size" {
                 kind = FailureKind::Tls;
             }
             cause = error.source();

@@ -4,6 +4,7 @@
 //! all others before, and they agree only if they know of the same members and do not write it. In between, increments wait
 //! here. A batch goes to one process until that process says what became of it, so that nothing is lost or counted twice.
 
+mod absence;
 mod delivery;
 mod ending;
 mod feed;
@@ -99,6 +100,8 @@ pub struct RelayOptions {
     pub receives_only: bool,
     /// Entities and minutes that may wait.
     pub capacity: usize,
+    /// Address of this node if that is known without the coordinator.
+    pub own: Option<String>,
     pub peers: PeerOptions,
 }
 
@@ -109,6 +112,8 @@ enum Done {
         address: String,
         view: u64,
         was_through: bool,
+        /// Number of this process then.
+        asked_as: u64,
         answer: Result<proto::Answer, Status>,
     },
     Pushed {
@@ -118,6 +123,11 @@ enum Done {
     },
     Fed(Fed),
     Released(Partitions),
+    /// Which process answered at the own address, if any, and the number of this one when it asked.
+    Answered {
+        asked_as: u64,
+        by: Option<u64>,
+    },
 }
 
 type Running = Pin<Box<dyn Future<Output = Done> + Send>>;
@@ -151,6 +161,15 @@ pub struct Relay {
     is_through: bool,
     /// The last batch taken of each process, and when.
     taken: HashMap<u64, (u64, Instant)>,
+    /// Number of the last batch sent.
+    sequence: u64,
+    /// Processes that counted as gone, and since when.
+    buried: HashMap<u64, Instant>,
+    /// Who called, and when, while the coordinator says nothing.
+    callers: BTreeMap<String, Instant>,
+    /// When this node last looked at the others.
+    looked: Instant,
+    next_self_check: Instant,
     running: FuturesUnordered<Running>,
     feed: Feed,
     next_hand_out: Instant,
@@ -185,6 +204,11 @@ impl Relay {
             is_leaving: false,
             is_through: false,
             taken: HashMap::new(),
+            sequence: 0,
+            buried: HashMap::new(),
+            callers: BTreeMap::new(),
+            looked: now,
+            next_self_check: now,
             running: FuturesUnordered::new(),
             feed: Feed::default(),
             next_hand_out: now,
@@ -194,6 +218,7 @@ impl Relay {
 
     /// Works until no more facts can come and everything is handed over. Others can call until then.
     pub async fn run(mut self) {
+        self.looked = Instant::now();
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut is_fed, mut is_ordered, mut is_coordinated) = (true, true, true);
@@ -290,6 +315,7 @@ impl Relay {
             self.hand_out();
         }
         self.send_again(now);
+        self.check_own_address(now);
         self.count();
         let compared = self.compared(now);
         let others = &self.deps.connections.others;
@@ -341,14 +367,16 @@ impl Relay {
                 address,
                 view,
                 was_through,
+                asked_as,
                 answer,
-            } => self.synced(&address, view, was_through, answer),
+            } => self.synced(&address, view, was_through, asked_as, answer),
             Done::Pushed {
                 address,
                 sequence,
                 taken,
             } => self.pushed(&address, sequence, taken),
             Done::Fed(fed) => self.fed(fed),
+            Done::Answered { asked_as, by } => self.own_address_answered(asked_as, by),
             Done::Released(partitions) => {
                 self.releasing = self.releasing.without(partitions);
                 tracing::info!(

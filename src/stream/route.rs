@@ -206,13 +206,30 @@ impl Ground {
         if !(self.refresh)().await {
             tracing::debug!("the store could not be refreshed, others see metadata later");
         }
+        self.forget(partitions).await?;
+        self.release_watched(partitions).await;
+        Ok(())
+    }
+
+    /// Forgets what there is of these partitions without storing it: another node has written them meanwhile.
+    pub async fn abandon(self, partitions: Partitions) -> Result<(), Gone> {
+        self.forget(partitions).await?;
+        if let Some(watcher) = &self.watcher {
+            // Nobody waits for it, so that it stores nothing either. It ends after the shards.
+            let (done, _) = oneshot::channel();
+            let release = Watched::Release(partitions, done);
+            watcher.send(release).await.unwrap_or_default();
+        }
+        Ok(())
+    }
+
+    async fn forget(&self, partitions: Partitions) -> Result<(), Gone> {
         for shard in &self.shards {
             let (done, is_done) = oneshot::channel();
             let forget = Input::Forget(partitions, done);
             shard.send(forget).await.map_err(|_| Gone)?;
             is_done.await.map_err(|_| Gone)?;
         }
-        self.release_watched(partitions).await;
         Ok(())
     }
 

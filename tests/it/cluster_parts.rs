@@ -112,6 +112,70 @@ async fn a_killed_member_loses_what_was_in_its_memory_and_nothing_is_counted_twi
     console.clean().await
 }
 
+/// Two agents, each at another member, until so many segments more are sent.
+async fn send(load: &Arc<Load>, members: &[String], count: usize) -> Result<()> {
+    load.is_over.store(false, Ordering::SeqCst);
+    let mut agents = tokio::task::JoinSet::new();
+    for start in 0..2 {
+        let mut addresses = members.to_vec();
+        addresses.rotate_left(start);
+        agents.spawn(Arc::clone(load).agent(addresses, Duration::from_millis(20)));
+    }
+    load.until(count).await?;
+    load.is_over.store(true, Ordering::SeqCst);
+    while let Some(agent) = agents.join_next().await {
+        agent??;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_that_stood_still_begins_anew_and_loses_nothing_from_then_on() -> Result<()> {
+    const NAME: &str = "cluster_still";
+    let folder = scripts()?;
+    let members = free(&["127.0.0.1", "127.0.0.2"])?;
+    let console = EsConsole::new(NAME)?;
+    let commands = (
+        member(folder.path(), NAME, &members, 0)?,
+        member(folder.path(), NAME, &members, 1)?,
+    );
+    let (first, second) = tokio::try_join!(commands.0.start(), commands.1.start())?;
+    has_logged(&first, "taken over").await?;
+    has_logged(&second, "taken over").await?;
+    let load = Load::new();
+    send(&load, &members, 600).await?;
+    first.stand_still()?;
+    has(&second, "cluster_partitions_held", 1024).await?;
+    first.go_on()?;
+    has(&first, "cluster_begun_anew_total", 1).await?;
+    wait_until("shared again", DEADLINE, async || {
+        let held = [&first, &second].map(|process| gauge(process, "cluster_partitions_held"));
+        let held = futures_util::future::try_join_all(held).await?;
+        ensure!(held.iter().sum::<i64>() == 1024 && held[0] > 0, "{held:?}");
+        Ok(())
+    })
+    .await?;
+    let before = load.sent();
+    send(&load, &members, 600).await?;
+    ensure!(gauge(&second, "cluster_begun_anew_total").await? == 0);
+    first.stop().await?;
+    second.stop().await?;
+    let got = stored(&console).await?;
+    let want = alone("cluster_moving", folder.path(), &load).await?;
+    for (key, row) in got.iter().filter(|((index, _), _)| index.contains("_cpm-")) {
+        let sent = want
+            .get(key)
+            .with_context(|| format!("{key:?} was never sent"))?;
+        let (got, sent) = (row["total"].as_i64(), sent["total"].as_i64());
+        ensure!(got <= sent, "{key:?}: {got:?} of {sent:?}");
+    }
+    let (got, want) = (requests(&got)?, requests(&want)?);
+    let after = (load.sent() - before) as i64 * 3 / 4 - 20;
+    ensure!(got >= after, "{got} stored of {want}, {after} afterwards");
+    eprintln!("{got} of {want} requests are in minutes, {after} of them came afterwards");
+    console.clean().await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_receiver_writes_nothing_and_rows_of_java_nodes_are_merged() -> Result<()> {
     const NAME: &str = "cluster_roles";

@@ -244,6 +244,16 @@ impl OapProcess {
         self.signal("HUP")
     }
 
+    /// Stands still until [`OapProcess::go_on`].
+    pub fn stand_still(&self) -> Result<()> {
+        self.signal("STOP")
+    }
+
+    /// After [`OapProcess::stand_still`].
+    pub fn go_on(&self) -> Result<()> {
+        self.signal("CONT")
+    }
+
     fn signal(&self, name: &str) -> Result<()> {
         let kill = format!("kill -{name} {}", self.child.id());
         let status = Command::new("sh").args(["-c", &kill]).status()?;

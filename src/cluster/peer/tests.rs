@@ -57,6 +57,10 @@ async fn who_cannot_be_trusted_is_not_dead_and_is_told_of_now_and_then() -> anyh
     assert!(peer.is_dead(now + REFUSAL + Duration::from_millis(1)));
     peer.succeed();
     assert!(peer.fail(&refused, now).is_some());
+    // Who was leaving is gone, whoever is there now.
+    peer.is_leaving = true;
+    peer.fail(&untrusted(), now + SILENCE + Duration::from_secs(1));
+    assert!(peer.is_dead(now + SILENCE + Duration::from_secs(1)));
     Ok(())
 }
 

@@ -55,11 +55,12 @@ impl Relay {
         let sent = &self.deps.metrics.remote.sent;
         sent.with_label_values(&[address, "N"])
             .inc_by(portion.len() as u64);
-        peer.sequence += 1;
+        // One number is never used twice: a node that counted as gone and comes back knows the last one.
+        self.sequence += 1;
         let batch = proto::Batch {
             from: self.epoch,
             to: peer.epoch,
-            sequence: peer.sequence,
+            sequence: self.sequence,
             ..codec::encode(&self.deps.plan, &portion)
         };
         peer.in_flight = Some(InFlight {

@@ -22,6 +22,8 @@ pub(super) enum Job {
     Acquire { held: Partitions },
     /// It writes no more than `held`; what there is of `lost` is stored.
     Release { held: Partitions, lost: Partitions },
+    /// It writes nothing any more, others did so meanwhile: what there is of `lost` is forgotten.
+    Abandon { lost: Partitions },
 }
 
 /// Of what others sent.
@@ -39,6 +41,8 @@ pub(super) struct Fed {
     /// When it arrived, if others sent it.
     arrived: Option<Instant>,
     lost: Option<Partitions>,
+    /// What is lost was written by others meanwhile.
+    is_abandoned: bool,
 }
 
 /// Jobs in the order in which they came; one is under way.
@@ -88,6 +92,7 @@ impl Relay {
         let shared = Arc::clone(&self.deps.held);
         self.running.push(Box::pin(async move {
             let (mut increments, mut arrived, mut released) = (0, None, None);
+            let is_abandoned = matches!(job, Job::Abandon { .. });
             let outcome = match job {
                 Job::TakeIn(portion, arrival) => {
                     increments = portion.len();
@@ -110,6 +115,11 @@ impl Relay {
                     released = Some(lost);
                     Ok(())
                 }
+                Job::Abandon { lost } => {
+                    *shared.write().await = Partitions::default();
+                    released = Some(lost);
+                    Ok(())
+                }
             };
             if outcome.is_err() {
                 tracing::error!(increments, "aggregation is gone, increments are lost");
@@ -118,6 +128,7 @@ impl Relay {
                 increments,
                 arrived,
                 lost: released,
+                is_abandoned,
             })
         }));
     }
@@ -133,7 +144,10 @@ impl Relay {
             let ground = self.deps.ground.clone();
             self.running.push(Box::pin(async move {
                 // If aggregation has ended, there is nothing to hand over either.
-                ground.release(partitions).await.ok();
+                match fed.is_abandoned {
+                    true => ground.abandon(partitions).await.ok(),
+                    false => ground.release(partitions).await.ok(),
+                };
                 Done::Released(partitions)
             }));
         }

@@ -29,7 +29,9 @@ impl Relay {
     /// Looks at who is there; draws the consequences of what changed.
     pub(super) fn look(&mut self) {
         let now = Instant::now();
+        self.excuse_others(now);
         let listed = self.deps.membership.borrow_and_update().clone();
+        let listed = listed.or_else(|| self.hearsay(now));
         let is_known = listed.is_some();
         let listed = listed.unwrap_or_default();
         if let Some(own) = &listed.own
@@ -67,7 +69,9 @@ impl Relay {
         let is_alone = participants.is_empty();
         if self.is_leaving {
             participants.extend(self.last_one(now).filter(|_| is_alone));
-        } else if listed.own.is_some() || is_alone && (is_known || now - self.began > PATIENCE) {
+        } else if listed.own.is_some()
+            || is_alone && (is_known || self.callers.is_empty() && now - self.began > PATIENCE)
+        {
             participants.insert(self.own.clone());
             if self.options.receives_only {
                 receives_only.insert(self.own.clone());
@@ -95,6 +99,7 @@ impl Relay {
     /// Gives up on nodes that are gone.
     fn bury(&mut self, now: Instant) {
         let mut fates = Vec::new();
+        let mut buried = Vec::new();
         for (address, peer) in &mut self.peers {
             let has_left = peer.limbo.is_some() && peer.has_handed_over(now);
             if has_left && !peer.is_empty {
@@ -114,8 +119,20 @@ impl Relay {
                     );
                     self.deps.metrics.lost_members.inc();
                 }
+                buried.push(peer.epoch);
                 fates.push(peer.forget_process());
+            } else if peer.is_dead(now) && peer.is_participant {
+                let reason = peer.reason();
+                tracing::warn!(
+                    address,
+                    reason,
+                    "a member that is listed has never answered and is passed over until it does: is the address right, does \
+                     it run?"
+                );
             }
+        }
+        for epoch in buried {
+            self.remember_buried(epoch, now);
         }
         for fate in fates {
             self.meet(fate);
@@ -251,6 +268,7 @@ impl Relay {
             };
             let mut client = peer.client.clone();
             let address = address.clone();
+            let asked_as = self.epoch;
             self.running.push(Box::pin(async move {
                 let answer = tokio::time::timeout(SYNC_TIMEOUT, client.sync(status)).await;
                 let late = |_| Err(Status::deadline_exceeded("no answer in time"));
@@ -258,6 +276,7 @@ impl Relay {
                     address,
                     view,
                     was_through,
+                    asked_as,
                     answer: answer.unwrap_or_else(late).map(tonic::Response::into_inner),
                 }
             }));
@@ -269,6 +288,7 @@ impl Relay {
         address: &str,
         view: u64,
         was_through: bool,
+        asked_as: u64,
         answer: Result<proto::Answer, Status>,
     ) {
         let now = Instant::now();
@@ -315,10 +335,15 @@ impl Relay {
         );
         peer.succeed();
         peer.knows_through |= was_through;
+        // Unless it has begun anew since it asked.
+        let is_buried = answer.buried && asked_as == self.epoch;
         if view == self.view_number {
             peer.agreed = Partitions::from_bytes(&answer.agreed);
         }
         self.meet(fate);
+        if is_buried {
+            self.begin_anew(answer.epoch);
+        }
         self.look();
         self.acquire();
     }
@@ -326,6 +351,9 @@ impl Relay {
     /// Another node says what it is and wants.
     pub(super) fn answer(&mut self, status: proto::Status) -> proto::Answer {
         let now = Instant::now();
+        if self.deps.membership.borrow().is_none() {
+            self.remember_caller(&status.address, now);
+        }
         if let Some(peer) = self.peers.get_mut(&status.address) {
             let is_about_us = status.your_epoch == self.epoch;
             let fate = peer.hear(
@@ -362,6 +390,7 @@ impl Relay {
             agreed: agreed.to_bytes(),
             taken: self.taken.get(&status.epoch).map_or(0, |taken| taken.0),
             connections: self.deps.connections.count(),
+            buried: self.buried.contains_key(&status.epoch),
         }
     }
 

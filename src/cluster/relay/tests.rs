@@ -35,9 +35,81 @@ fn relay(orders: mpsc::Receiver<Order>) -> (Relay, mpsc::Receiver<Input>) {
     let options = RelayOptions {
         receives_only: false,
         capacity: 100_000,
+        own: None,
         peers: PeerOptions::default(),
     };
     (Relay::new(deps, options, orders, EPOCH), inbox)
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_coordinator_a_node_goes_by_who_calls_it() {
+    const CALLER: &str = "10.0.0.2:11800";
+    let all = Partitions::ALL.len();
+    // Whether it knows its own address, whether another node calls, whom it takes for members after 61 s, and what it writes.
+    for (own, is_called, members, held) in [
+        (None, false, vec![""], all),
+        (Some(OWN), false, vec![""], all),
+        (None, true, vec![CALLER], 0),
+        (Some(OWN), true, vec![OWN, CALLER], 0),
+    ] {
+        let (mut relay, _inbox) = relay(mpsc::channel(1).1);
+        relay.deps.membership = watch::channel(None).1;
+        relay.options.own = own.map(str::to_owned);
+        for _ in 0..62 {
+            if is_called {
+                relay.answer(proto::Status {
+                    address: CALLER.to_owned(),
+                    epoch: OTHER,
+                    ..proto::Status::default()
+                });
+            }
+            relay.look();
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
+        assert_eq!(relay.view.participants(), members, "{own:?} {is_called}");
+        assert_eq!(relay.held.len(), held, "{own:?} {is_called}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_stood_still_takes_nobody_for_gone_and_begins_anew_when_told() {
+    const PEER: &str = "10.0.0.2:11800";
+    let (mut relay, _inbox) = relay(mpsc::channel(1).1);
+    let members = [OWN, PEER].map(str::to_owned);
+    let members = Membership::fixed(&members, Some(OWN));
+    relay.deps.membership = watch::channel(Some(members)).1;
+    relay.look();
+    let answer = |agreed: Partitions, buried| proto::Answer {
+        epoch: OTHER,
+        agreed: agreed.to_bytes(),
+        buried,
+        ..proto::Answer::default()
+    };
+    let view = relay.view_number;
+    relay.synced(PEER, view, false, EPOCH, Ok(answer(Partitions::ALL, false)));
+    let held = relay.held;
+    assert_eq!(held, relay.view.share(OWN));
+    tokio::time::advance(Duration::from_secs(60)).await;
+    relay.look();
+    assert_eq!(relay.view_number, view, "the other one stays a member");
+    // An answer to what it asked as another process says nothing.
+    relay.synced(
+        PEER,
+        view,
+        false,
+        3,
+        Ok(answer(Partitions::default(), true)),
+    );
+    assert_eq!((relay.epoch, relay.held), (EPOCH, held));
+    relay.synced(
+        PEER,
+        view,
+        false,
+        EPOCH,
+        Ok(answer(Partitions::default(), true)),
+    );
+    assert_ne!(relay.epoch, EPOCH);
+    assert_eq!((relay.held.len(), relay.releasing), (0, held));
 }
 
 /// Addresses that are nothing but many.

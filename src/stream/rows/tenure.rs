@@ -11,16 +11,19 @@ impl Rows {
         }
     }
 
-    /// Forgets the rows of some entities, stored or not.
-    pub(in crate::stream) fn forget(&mut self, is_gone: impl Fn(&Entity) -> bool) {
+    /// Forgets the rows of some entities, stored or not; how many values were changed and not handed over to be stored.
+    pub(in crate::stream) fn forget(&mut self, is_gone: impl Fn(&Entity) -> bool) -> u64 {
         let Rows { rows, room, .. } = self;
-        rows.retain(|key, _| {
+        let mut unsaved = 0;
+        rows.retain(|key, row| {
             let is_gone = is_gone(&key.entity);
             if is_gone {
                 room.give_back(&key.entity);
+                unsaved += row.slots.iter().filter(|slot| slot.is_dirty).count() as u64;
             }
             !is_gone
         });
         self.news.retain(|key| !is_gone(&key.entity));
+        unsaved
     }
 }

@@ -65,7 +65,9 @@ impl<S: Backend + 'static> Shard<S> {
         self.hand_on_last(partitions).await;
         let is_gone = |entity: &Entity| partitions.contains(of_entity(entity));
         self.pending.retain(|key, _| !is_gone(&key.entity));
-        self.rows.forget(is_gone);
+        let unsaved = self.rows.forget(is_gone);
+        let shed = &self.deps.metrics.shed;
+        shed.with_label_values(&["gone", ""]).inc_by(unsaved);
         self.metadata.forget(partitions);
         self.count();
     }
