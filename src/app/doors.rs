@@ -130,9 +130,10 @@ impl Opening<'_> {
                 context_path: core.rest_context_path.clone(),
                 path: query.path.clone(),
                 stay: Some(shared.registry.queue_stay("questions")?),
+                stop: self.stop.clone(),
                 ..HttpSettings::default()
             };
-            let (room, depth) = (http.max_concurrent as u64, Arc::clone(&http.under_way));
+            let (room, depth) = (http.max_waiting, Arc::clone(&http.waiting));
             let depth = move || depth.load(Ordering::Relaxed);
             shared.registry.queue("questions", "questions", room, depth);
             routes = routes.merge(query_http::router(api, context, http));

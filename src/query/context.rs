@@ -61,6 +61,8 @@ pub struct QueryMetrics {
     pub cut_answers: IntCounterVec,
     /// Requests whose answer found no room beside the others.
     pub refused_answers: IntCounter,
+    /// Requests that were refused before they were looked at, by reason.
+    pub refused_questions: IntCounterVec,
     /// For stored data that cannot be read.
     pub damage_log: Arc<Throttle>,
 }
@@ -114,6 +116,13 @@ impl QueryMetrics {
                 "query_refused_answer_count",
                 "Requests that got no answer because those under way held too much",
             )?,
+            refused_questions: {
+                let help = "Requests that were refused before they were looked at, by reason";
+                let name = "query_refused_question_count";
+                let counters = IntCounterVec::new(Opts::new(name, help), &["reason"])?;
+                registry.register(Box::new(counters.clone()))?;
+                counters
+            },
             damage_log: Arc::new(Throttle::new(Clock::System)),
         })
     }

@@ -3,23 +3,27 @@
 //! Errors of a question are part of the answer, with status 200. Only a request that carries no question is an error
 //! of HTTP.
 
+mod bodies;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::{Body, Bytes, to_bytes};
+use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
 use axum::http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::{HeaderName, HeaderValue, Method, Response, StatusCode};
 use axum::routing::any;
 use prometheus::Histogram;
 use serde_json::{Map, Value, json};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 use tower_http::compression::predicate::SizeAbove;
 use tower_http::compression::{CompressionLayer, CompressionLevel};
 
+use self::bodies::{Bodies, Bounds, NoBody};
 use super::graphql::{Api, GraphqlRequest};
 use super::{Cuts, QueryContext, Share};
 use crate::storage::Backend;
@@ -41,27 +45,39 @@ pub struct HttpSettings {
     /// `path` of the query module.
     pub path: String,
     pub max_body_bytes: usize,
+    /// Bytes of all larger bodies that are there at the same time.
+    pub max_bodies_bytes: usize,
+    /// Bodies that come in at the same time; of more the oldest gives way.
+    pub max_bodies: usize,
     /// Questions that are answered at the same time; more wait.
     pub max_concurrent: usize,
+    /// Questions that wait for their turn; more are refused.
+    pub max_waiting: u64,
     /// From the first byte of the body to the answer, waiting included.
     pub timeout: Duration,
-    /// Seconds until a question has its turn.
+    /// Seconds that questions wait for their turn.
     pub stay: Option<Histogram>,
-    /// Counts the questions that wait or are being answered.
-    pub under_way: Arc<AtomicU64>,
+    /// Counts the questions that wait for their turn.
+    pub waiting: Arc<AtomicU64>,
+    /// Cancelled when the server leaves: questions that wait are refused then.
+    pub stop: CancellationToken,
 }
 
-/// A question that is counted until it is dropped.
-struct UnderWay<'a>(&'a AtomicU64);
+/// A question that is counted while it waits.
+struct Waiting<'a>(&'a AtomicU64);
 
-impl<'a> UnderWay<'a> {
-    fn begin(all: &'a AtomicU64) -> UnderWay<'a> {
-        all.fetch_add(1, Ordering::Relaxed);
-        UnderWay(all)
+impl<'a> Waiting<'a> {
+    /// `None` if as many wait as may.
+    fn begin(all: &'a AtomicU64, bound: u64) -> Option<Waiting<'a>> {
+        all.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |waiting| {
+            (waiting < bound).then_some(waiting + 1)
+        })
+        .is_ok()
+        .then(|| Waiting(all))
     }
 }
 
-impl Drop for UnderWay<'_> {
+impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
@@ -73,10 +89,14 @@ impl Default for HttpSettings {
             context_path: "/".to_owned(),
             path: "/graphql".to_owned(),
             max_body_bytes: 4 << 20,
+            max_bodies_bytes: 16 << 20,
+            max_bodies: 1024,
             max_concurrent: 64,
+            max_waiting: 256,
             timeout: Duration::from_secs(30),
             stay: None,
-            under_way: Arc::default(),
+            waiting: Arc::default(),
+            stop: CancellationToken::new(),
         }
     }
 }
@@ -95,7 +115,34 @@ struct Endpoint<S> {
     api: Api,
     cx: Arc<QueryContext<S>>,
     settings: HttpSettings,
+    bodies: Arc<Bodies>,
     permits: Semaphore,
+}
+
+/// Why a question gets no answer for want of room, or of time: the label of the counter, and what the client reads.
+#[derive(Debug, Clone, Copy)]
+enum Refusal {
+    Bodies,
+    Waiting,
+    Leaving,
+}
+
+impl Refusal {
+    fn reason(self) -> &'static str {
+        match self {
+            Refusal::Bodies => "bodies",
+            Refusal::Waiting => "waiting",
+            Refusal::Leaving => "leaving",
+        }
+    }
+
+    fn text(self) -> &'static str {
+        match self {
+            Refusal::Bodies => "too many questions are being sent, ask again",
+            Refusal::Waiting => "too many questions wait for an answer, ask again",
+            Refusal::Leaving => "the server is shutting down, ask again",
+        }
+    }
 }
 
 /// The routes of the query protocol.
@@ -112,6 +159,11 @@ pub fn router<S: Backend + 'static>(
         api,
         cx,
         permits: Semaphore::new(settings.max_concurrent),
+        bodies: Bodies::new(Bounds {
+            one_bytes: settings.max_body_bytes,
+            all_bytes: settings.max_bodies_bytes,
+            bodies: settings.max_bodies,
+        }),
         settings,
     };
     Router::new()
@@ -158,19 +210,50 @@ async fn handle<S: Backend + 'static>(
 }
 
 impl<S: Backend> Endpoint<S> {
-    async fn answer(&self, body: Body) -> Response<Body> {
-        // The semaphore is never closed; if it were, there would be no limit to keep.
-        let _counted = UnderWay::begin(&self.settings.under_way);
-        let stay = Stay::begin(self.settings.stay.as_ref());
-        let _permit = self.permits.acquire().await;
-        drop(stay);
-        let Ok(body) = to_bytes(body, self.settings.max_body_bytes).await else {
-            return plain(
-                StatusCode::PAYLOAD_TOO_LARGE,
-                "the body is too large or was cut off",
-            );
+    /// Waits until fewer questions are being answered than may be.
+    async fn turn(&self) -> Result<SemaphorePermit<'_>, Refusal> {
+        let settings = &self.settings;
+        let stay = Stay::begin(settings.stay.as_ref());
+        if let Ok(permit) = self.permits.try_acquire() {
+            return Ok(permit);
+        }
+        let waiting = Waiting::begin(&settings.waiting, settings.max_waiting);
+        let Some(_waiting) = waiting else {
+            return Err(Refusal::Waiting);
         };
-        match parse(&body) {
+        let _stay = stay;
+        tokio::select! {
+            biased;
+            () = settings.stop.cancelled() => Err(Refusal::Leaving),
+            // The semaphore is never closed before the server has left.
+            permit = self.permits.acquire() => permit.map_err(|_| Refusal::Leaving),
+        }
+    }
+
+    fn refuse(&self, refusal: Refusal) -> Response<Body> {
+        let refused = &self.cx.metrics.refused_questions;
+        refused.with_label_values(&[refusal.reason()]).inc();
+        plain(StatusCode::SERVICE_UNAVAILABLE, refusal.text())
+    }
+
+    async fn answer(&self, body: Body) -> Response<Body> {
+        let body = match self.bodies.read(body).await {
+            Ok(body) => body,
+            Err(NoBody::TooLargeOrCutOff) => {
+                return plain(
+                    StatusCode::PAYLOAD_TOO_LARGE,
+                    "the body is too large or was cut off",
+                );
+            }
+            Err(NoBody::NoRoom | NoBody::GaveWay) => return self.refuse(Refusal::Bodies),
+        };
+        let _permit = match self.turn().await {
+            Ok(permit) => permit,
+            Err(refusal) => return self.refuse(refusal),
+        };
+        let request = parse(&body.bytes);
+        drop(body);
+        match request {
             Some(request) => {
                 let cuts = Cuts::default();
                 let share = self.cx.answers.begin();

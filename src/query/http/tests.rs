@@ -2,6 +2,8 @@
 
 use std::io::Read;
 
+use axum::body::to_bytes;
+use futures_util::{StreamExt as _, stream};
 use oap_proto::agent::{SegmentObject, SpanObject};
 use prost::Message;
 use tower::ServiceExt;
@@ -310,6 +312,109 @@ async fn an_answer_holds_its_room_until_it_is_sent() {
     assert!(text(held).await.contains("service-999"));
     assert_eq!(cx.answers.bytes(), 0);
     assert!(text(ask().await).await.contains("service-999"));
+}
+
+/// A body of which some bytes come and no more.
+fn half(bytes: usize) -> Body {
+    let begun = stream::iter([Ok::<_, std::io::Error>(Bytes::from(vec![b' '; bytes]))]);
+    Body::from_stream(begun.chain(stream::pending()))
+}
+
+fn post(body: impl Into<Body>) -> Request {
+    Request::post("/graphql").body(body.into()).unwrap()
+}
+
+const QUESTION: &str = r#"{"query":"{ checkHealth { score } }"}"#;
+
+/// Lets all tasks go on until they wait for something else.
+async fn settle() {
+    tokio::time::sleep(Duration::from_millis(1)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_sends_half_a_question_keeps_nobody_from_asking() {
+    let settings = HttpSettings {
+        max_body_bytes: 100_000,
+        max_bodies_bytes: 150_000,
+        max_bodies: 5,
+        max_concurrent: 2,
+        ..HttpSettings::default()
+    };
+    let cx = Arc::new(context(FakeStore::default()));
+    let app = router(Api::build().unwrap(), cx.clone(), settings);
+    let ask = |body: Body| tokio::spawn(app.clone().oneshot(post(body)));
+    let refused = || {
+        let refused = &cx.metrics.refused_questions;
+        refused.with_label_values(&["bodies"]).get()
+    };
+    let mut halves: Vec<_> = (0..3).map(|_| ask(half(60_000))).collect();
+    settle().await;
+    // Three do not fit.
+    assert_eq!(refused(), 1);
+    // As many as may be, and one more: the oldest gives way.
+    halves.extend((0..4).map(|_| ask(half(1000))));
+    settle().await;
+    assert_eq!(refused(), 2);
+    let answer = ask(QUESTION.into()).await.unwrap().unwrap();
+    assert_eq!(answer.status(), 200);
+    let mut statuses = Vec::new();
+    for half in halves {
+        statuses.push(half.await.unwrap().unwrap().status().as_u16());
+    }
+    // Those that are left have no answer after 30 s.
+    assert_eq!(statuses.iter().filter(|status| **status == 503).count(), 3);
+    assert_eq!(cx.metrics.timeouts.get(), 4);
+    let large = format!("{QUESTION}{}", " ".repeat(90_000));
+    for _ in 0..4 {
+        let answer = ask(large.clone().into()).await.unwrap().unwrap();
+        assert_eq!(answer.status(), 200, "room is given back");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn questions_that_wait_are_bounded_and_hear_when_the_server_leaves() {
+    let stop = CancellationToken::new();
+    let settings = HttpSettings {
+        max_concurrent: 1,
+        max_waiting: 2,
+        stop: stop.clone(),
+        ..HttpSettings::default()
+    };
+    let waiting = Arc::clone(&settings.waiting);
+    let store = FakeStore {
+        is_stuck: true,
+        ..FakeStore::default()
+    };
+    let cx = Arc::new(context(store));
+    let app = router(Api::build().unwrap(), cx.clone(), settings);
+    let ask = || tokio::spawn(app.clone().oneshot(post(QUESTION)));
+    let all: Vec<_> = (0..4).map(|_| ask()).collect();
+    settle().await;
+    assert_eq!(waiting.load(Ordering::Relaxed), 2);
+    stop.cancel();
+    let mut texts = Vec::new();
+    for asked in all {
+        let answer = asked.await.unwrap().unwrap();
+        let status = answer.status().as_u16();
+        let body = to_bytes(answer.into_body(), usize::MAX).await.unwrap();
+        texts.push((status, String::from_utf8(body.to_vec()).unwrap()));
+    }
+    texts.sort();
+    let texts: Vec<(u16, &str)> = texts.iter().map(|(s, t)| (*s, t.as_str())).collect();
+    assert_eq!(
+        texts,
+        [
+            (200, r#"{"errors":[{"message":"no answer within 30 s"}]}"#),
+            (503, "the server is shutting down, ask again"),
+            (503, "the server is shutting down, ask again"),
+            (503, "too many questions wait for an answer, ask again"),
+        ]
+    );
+    assert_eq!(waiting.load(Ordering::Relaxed), 0);
+    for (reason, want) in [("waiting", 1), ("leaving", 2)] {
+        let refused = &cx.metrics.refused_questions;
+        assert_eq!(refused.with_label_values(&[reason]).get(), want, "{reason}");
+    }
 }
 
 #[test]
