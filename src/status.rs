@@ -7,6 +7,7 @@ mod figures;
 mod format;
 mod history;
 mod page;
+mod pulse;
 mod readiness;
 
 use std::sync::Arc;
@@ -24,13 +25,10 @@ use crate::telemetry::Registry;
 use crate::util::clock::Clock;
 use diagnosis::Situation;
 use history::History;
+use pulse::Pulse;
 
 /// Between two looks at the figures.
 const PERIOD: Duration = Duration::from_secs(5);
-/// How long the store may take to answer.
-const PATIENCE: Duration = Duration::from_secs(3);
-/// The same for probes, which wait a few seconds themselves and should hear the reason.
-const PROBE_PATIENCE: Duration = Duration::from_secs(2);
 
 /// What does not change while the server runs.
 #[derive(Debug, Clone)]
@@ -53,6 +51,7 @@ pub struct Status {
     registry: Registry,
     storage: Arc<Store>,
     history: History,
+    pulse: Pulse,
     clock: Clock,
     /// Cancelled when the server leaves.
     stop: CancellationToken,
@@ -71,6 +70,7 @@ impl Status {
             registry,
             storage,
             history: History::default(),
+            pulse: Pulse::default(),
             clock,
             stop,
         }
@@ -122,15 +122,22 @@ impl Status {
         }
     }
 
+    /// What is wrong with the store; `None` if it answers.
+    async fn store_fault(&self) -> Option<String> {
+        let storage = Arc::clone(&self.storage);
+        let ping = || async move { storage.ping().await };
+        self.pulse.fault(ping).await
+    }
+
     /// Why the server is not ready; empty if it is.
     async fn reasons(&self) -> Vec<String> {
-        let store = readiness::fault(PATIENCE, self.storage.ping()).await;
+        let store = self.store_fault().await;
         readiness::reasons(self.stop.is_cancelled(), self.storage.is_installed(), store)
     }
 
     /// 200 if the store answers, else 503 with the reason.
     async fn health(&self, is_head: bool) -> Response<Body> {
-        let fault = readiness::fault(PROBE_PATIENCE, self.storage.ping()).await;
+        let fault = self.store_fault().await;
         let (status, body) = readiness::health(fault);
         let text = HeaderValue::from_static("text/plain;charset=utf-8");
         respond(status, text, if is_head { String::new() } else { body })
