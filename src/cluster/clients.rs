@@ -4,7 +4,7 @@ mod etcd;
 mod http;
 mod zookeeper;
 
-pub use etcd::{Etcd, Older, text};
+pub use etcd::{Etcd, Older, bytes};
 pub use http::{Answer, Body, Http, Question};
 pub use zookeeper::connect;
 

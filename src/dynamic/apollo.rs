@@ -76,7 +76,7 @@ impl Apollo {
         let mut release: Release = answer.json()?;
         let values = keys.iter().filter_map(|key| {
             let value = release.configurations.remove(key.name())?;
-            Some((*key, value))
+            Some((*key, value.into_bytes()))
         });
         Ok(values.collect())
     }

@@ -17,8 +17,8 @@ use crate::config::CenterSettings;
 /// How long one request may take.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What a centre has. A key that is not there has no value.
-pub type Values = HashMap<Key, String>;
+/// What a centre has, as bytes: who takes a value refuses it alone if it is no text. A key that is not there has no value.
+pub type Values = HashMap<Key, Vec<u8>>;
 
 /// A centre of one of the kinds that there are.
 #[derive(Debug)]

@@ -44,7 +44,7 @@ fn values(mut maps: Vec<ConfigMap>, keys: &[Key]) -> Result<Values, CenterError>
             let Some(value) = map.data.remove(key.name()) else {
                 continue;
             };
-            let before = values.insert(*key, value);
+            let before = values.insert(*key, value.into_bytes());
             if before.is_some_and(|before| values.get(key) != Some(&before)) {
                 let (name, key) = (&map.name, key.name());
                 let message =
@@ -78,9 +78,10 @@ mod tests {
             )
         };
         let read = |maps: Vec<ConfigMap>| {
+            let text = |value| String::from_utf8(value).unwrap();
             let mut values: Vec<(&str, String)> = values(maps, &Key::ALL)?
                 .into_iter()
-                .map(|(key, value)| (key.name(), value))
+                .map(|(key, value)| (key.name(), text(value)))
                 .collect();
             values.sort_unstable();
             Ok::<_, CenterError>(

@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 use super::center::{TIMEOUT, Values};
 use super::key::Key;
-use crate::cluster::clients::{CenterError, Http, Question, text};
+use crate::cluster::clients::{CenterError, Http, Question, bytes};
 use crate::config::Secret;
 
 /// A client of the agents.
@@ -42,7 +42,7 @@ impl Consul {
                     let entries: Vec<Entry> = answer.json()?;
                     let value = entries.into_iter().next().and_then(|entry| entry.value);
                     if let Some(value) = value {
-                        values.insert(*key, text(&value)?);
+                        values.insert(*key, bytes(&value)?);
                     }
                 }
                 404 => {}

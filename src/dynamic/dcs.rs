@@ -58,7 +58,7 @@ impl Dcs {
             CenterError(message + &cause.unwrap_or_default())
         })?;
         let table = answer.into_inner().config_table.into_iter();
-        let known = table.filter_map(|item| Some((Key::of(&item.name)?, item.value)));
+        let known = table.filter_map(|item| Some((Key::of(&item.name)?, item.value.into_bytes())));
         Ok(known.filter(|(key, _)| keys.contains(key)).collect())
     }
 }

@@ -23,25 +23,29 @@ impl Etcd {
     }
 
     pub(super) async fn read(&mut self, keys: &[Key]) -> Result<Values, CenterError> {
-        let entries = match self.api {
-            EtcdApi::V2 => match self.client.v2_folder(&self.group).await? {
-                Older::Found(entries) => entries,
-                Older::NotFound => Vec::new(),
-                Older::NotServed => return Err(clients::Etcd::not_served()),
-            },
-            EtcdApi::V3 => self.v3().await?,
-            EtcdApi::Auto => match self.client.v2_folder(&self.group).await? {
-                Older::Found(entries) => entries,
-                Older::NotFound | Older::NotServed => self.v3().await?,
-            },
+        let older = match self.api {
+            EtcdApi::V3 => return self.v3(keys).await,
+            EtcdApi::V2 | EtcdApi::Auto => self.client.v2_folder(&self.group).await?,
+        };
+        let entries = match older {
+            Older::Found(entries) => entries,
+            _ if self.api == EtcdApi::Auto => return self.v3(keys).await,
+            Older::NotFound => Vec::new(),
+            Older::NotServed => return Err(clients::Etcd::not_served()),
         };
         let known = entries
             .into_iter()
-            .filter_map(|(name, value)| Some((Key::of(&name)?, value)));
+            .filter_map(|(name, value)| Some((Key::of(&name)?, value.into_bytes())));
         Ok(known.filter(|(key, _)| keys.contains(key)).collect())
     }
 
-    async fn v3(&mut self) -> Result<Vec<(String, String)>, CenterError> {
-        self.client.v3_range(&format!("/{}/", self.group)).await
+    async fn v3(&mut self, keys: &[Key]) -> Result<Values, CenterError> {
+        let start = format!("/{}/", self.group);
+        let is_wanted = |name: &str| Key::of(name).is_some_and(|key| keys.contains(&key));
+        let entries = self.client.v3_values(&start, is_wanted).await?;
+        let known = entries.into_iter();
+        Ok(known
+            .filter_map(|(name, value)| Some((Key::of(&name)?, value)))
+            .collect())
     }
 }

@@ -41,8 +41,7 @@ impl Nacos {
             let answer = self.http.ask(&question).await?;
             match answer.status {
                 200 => {
-                    let text = String::from_utf8(answer.body).map_err(CenterError::answer)?;
-                    values.insert(*key, text);
+                    values.insert(*key, answer.body);
                 }
                 404 => {}
                 _ => return Err(answer.refused()),

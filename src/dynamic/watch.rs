@@ -17,6 +17,8 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LOOK_TIMEOUT: Duration = Duration::from_secs(30);
 /// What is said of a value that is refused.
 const MAX_MISTAKES: usize = 10;
+/// Bytes of a value that the log names.
+const MAX_SHOWN: usize = 200;
 /// After so long a failure is said again while it lasts.
 const SAY_AGAIN_MS: i64 = 10 * 60 * 1000;
 
@@ -78,7 +80,7 @@ struct Item {
     /// The value in use; `None` if that of the files is.
     current: Option<String>,
     /// The value that the centre has and that was refused.
-    refused: Option<String>,
+    refused: Option<Vec<u8>>,
 }
 
 /// A failure that was said.
@@ -232,8 +234,8 @@ impl<A: Apply> Watch<A> {
     fn take(&mut self, mut values: Values) {
         for item in &mut self.items {
             let value = values.remove(&item.key);
-            let value = value.filter(|value| !value.trim().is_empty());
-            if value == item.current {
+            let value = value.filter(|value| !value.trim_ascii().is_empty());
+            if value.as_deref() == item.current.as_deref().map(str::as_bytes) {
                 item.refused = None;
             } else if value.is_none() || value != item.refused {
                 self.metrics.take(item, value, &mut self.apply);
@@ -247,14 +249,39 @@ impl<A: Apply> Watch<A> {
     }
 }
 
+/// A value as the log may have it. Addresses of hooks hold secrets, so of such a file only the size is said.
+fn shown(key: Key, value: Option<&str>) -> String {
+    let Some(value) = value else {
+        return "that of the files".to_owned();
+    };
+    let value = value.trim();
+    let lines = value.lines().count();
+    match key {
+        Key::AlarmSettings => format!("{lines} lines, {} bytes", value.len()),
+        _ if value.len() <= MAX_SHOWN => value.to_owned(),
+        _ => {
+            let end = value.floor_char_boundary(MAX_SHOWN);
+            let head = value.get(..end).unwrap_or_default();
+            format!("{head}… ({lines} lines, {} bytes)", value.len())
+        }
+    }
+}
+
 impl DynamicMetrics {
     /// Applies a value that is new and says what came of it.
-    fn take(&self, item: &mut Item, value: Option<String>, apply: &mut impl Apply) {
+    fn take(&self, item: &mut Item, value: Option<Vec<u8>>, apply: &mut impl Apply) {
         let key = item.key.name();
-        let outcome = match (apply.apply(item.key, value.as_deref()), &value) {
+        let text = value.as_deref().map(str::from_utf8).transpose();
+        let applied = match text {
+            Ok(text) => apply.apply(item.key, text),
+            Err(error) => Err(vec![format!("it is not UTF-8: {error}")]),
+        };
+        let outcome = match (applied, &value) {
             (Ok(notes), Some(_)) => {
                 let without_effect = notes.join("; ");
-                tracing::info!(key, without_effect, "a setting is changed");
+                let from = shown(item.key, item.current.as_deref());
+                let to = shown(item.key, text.unwrap_or_default());
+                tracing::info!(key, from, to, without_effect, "a setting is changed");
                 "taken"
             }
             (Ok(_), None) => {
@@ -277,7 +304,7 @@ impl DynamicMetrics {
         if outcome == "refused" {
             item.refused = value;
         } else {
-            item.current = value;
+            item.current = text.unwrap_or_default().map(str::to_owned);
             item.refused = None;
         }
         self.changes.with_label_values(&[key, outcome]).inc();

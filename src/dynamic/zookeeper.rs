@@ -40,8 +40,7 @@ impl ZooKeeper {
             let path = format!("{}/{}", self.path.trim_end_matches('/'), key.name());
             match client.get_data(&path).await {
                 Ok((data, _)) => {
-                    let text = String::from_utf8(data).map_err(CenterError::answer)?;
-                    values.insert(key, text);
+                    values.insert(key, data);
                 }
                 // Deleted since.
                 Err(Error::NoNode) => {}

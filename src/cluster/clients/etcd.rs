@@ -127,6 +127,18 @@ impl Etcd {
 
     /// All keys that begin with a text, without it, and their values, by the newer interface. The text ends with `/`.
     pub async fn v3_range(&mut self, start: &str) -> Result<Vec<(String, String)>, CenterError> {
+        let entries = self.v3_values(start, |_| true).await?;
+        let text =
+            |(name, value)| Ok((name, String::from_utf8(value).map_err(CenterError::answer)?));
+        entries.into_iter().map(text).collect()
+    }
+
+    /// [`Etcd::v3_range`] with values as they are, only those that are wanted. A key that is no text is not looked at.
+    pub async fn v3_values(
+        &mut self,
+        start: &str,
+        is_wanted: impl Fn(&str) -> bool,
+    ) -> Result<Vec<(String, Vec<u8>)>, CenterError> {
         // The first text behind all those that begin so.
         let end = format!("{}0", start.trim_end_matches('/'));
         let range = json!({
@@ -135,9 +147,9 @@ impl Etcd {
         });
         let mut entries = Vec::new();
         for found in self.v3::<Range>(&["kv", "range"], range).await?.kvs {
-            let key = text(&found.key)?;
-            if let Some(name) = key.strip_prefix(start) {
-                entries.push((name.to_owned(), text(&found.value)?));
+            let key = String::from_utf8(bytes(&found.key)?).unwrap_or_default();
+            if let Some(name) = key.strip_prefix(start).filter(|name| is_wanted(name)) {
+                entries.push((name.to_owned(), bytes(&found.value)?));
             }
         }
         Ok(entries)
@@ -164,10 +176,7 @@ impl Etcd {
     }
 }
 
-/// The text that Base64 stands for.
-pub fn text(base64: &str) -> Result<String, CenterError> {
-    let bytes = BASE64_STANDARD
-        .decode(base64)
-        .map_err(CenterError::answer)?;
-    String::from_utf8(bytes).map_err(CenterError::answer)
+/// What Base64 stands for.
+pub fn bytes(base64: &str) -> Result<Vec<u8>, CenterError> {
+    BASE64_STANDARD.decode(base64).map_err(CenterError::answer)
 }

@@ -65,7 +65,7 @@ fn only_what_is_new_is_handed_on() {
     .enumerate()
     {
         watch.take(
-            has.map(|v| (Key::SampleRate, v.to_owned()))
+            has.map(|v| (Key::SampleRate, v.into()))
                 .into_iter()
                 .collect(),
         );
@@ -89,6 +89,46 @@ fn only_what_is_new_is_handed_on() {
         (changes("taken"), changes("removed"), changes("refused")),
         (3, 2, 4)
     );
+}
+
+#[test]
+fn a_value_that_is_no_text_is_refused_alone() {
+    let registry = Registry::new("h", 1);
+    let mut watch = watch(&registry);
+    let apdex = (Key::ApdexThreshold, b"default: 700".to_vec());
+    watch.take(Values::from([(Key::SampleRate, b"7".into())]));
+    watch.apply.0.clear();
+    for _ in 0..2 {
+        let broken = (Key::SampleRate, b"1\xff".to_vec());
+        watch.take(Values::from([broken, apdex.clone()]));
+    }
+    let taken = (Key::ApdexThreshold, Some("default: 700".to_owned()));
+    assert_eq!(watch.apply.0, [taken]);
+    for (key, want) in [(Key::SampleRate, (1, 1)), (Key::ApdexThreshold, (1, 0))] {
+        let name = &[key.name()];
+        let in_use = watch.metrics.in_use.with_label_values(name).get();
+        let refused = watch.metrics.refused.with_label_values(name).get();
+        assert_eq!((in_use, refused), want, "{key:?}");
+    }
+    let changes = &watch.metrics.changes;
+    let refused = changes.with_label_values(&[Key::SampleRate.name(), "refused"]);
+    assert_eq!(refused.get(), 1);
+}
+
+#[test]
+fn the_log_names_a_value_unless_it_may_hold_a_secret() {
+    let hooks = "webhooks:\n  - http://u:secret@h/\n";
+    let long = "ö".repeat(MAX_SHOWN);
+    for (key, value, want) in [
+        (Key::SampleRate, None, "that of the files"),
+        (Key::SampleRate, Some("5000\n"), "5000"),
+        (Key::AlarmSettings, Some(hooks), "2 lines, 32 bytes"),
+        (Key::ApdexThreshold, Some(&*long), "ö… (1 lines, 400 bytes)"),
+    ] {
+        let shown = shown(key, value);
+        assert!(shown.ends_with(want), "{shown}");
+        assert!(shown.len() < MAX_SHOWN + 50 && !shown.contains("secret"));
+    }
 }
 
 #[test]

@@ -108,32 +108,41 @@ impl Peer {
     }
 
     pub async fn put(&self, key: &str, value: &str) -> Result<()> {
+        self.put_bytes(key.as_bytes(), value.as_bytes()).await
+    }
+
+    /// Keys that are no text can be written by etcd's newer interface only; values also to ZooKeeper.
+    async fn put_bytes(&self, key: &[u8], bytes: &[u8]) -> Result<()> {
+        let name = || str::from_utf8(key);
+        let text = || str::from_utf8(bytes);
         match self {
             Peer::Etcd {
                 writes_v2: true, ..
             } => {
+                let key = name()?;
                 let url = format!("http://{}/v2/keys/{GROUP}/{key}", self.address());
-                let put = http()?.put(url).form(&[("value", value)]);
+                let put = http()?.put(url).form(&[("value", text()?)]);
                 put.send().await?.error_for_status()?;
             }
             Peer::Etcd { .. } => {
-                let key = BASE64_STANDARD.encode(format!("/{GROUP}/{key}"));
-                let body = json!({"key": key, "value": BASE64_STANDARD.encode(value)});
+                let key = [format!("/{GROUP}/").as_bytes(), key].concat();
+                let key = BASE64_STANDARD.encode(key);
+                let body = json!({"key": key, "value": BASE64_STANDARD.encode(bytes)});
                 self.post("put", &body).await?;
             }
             Peer::ZooKeeper { address, .. } => {
                 let client = Client::connect(address).await?;
                 let options = CreateMode::Persistent.with_acls(Acls::anyone_all());
                 client.mkdir(NODE, &options).await?;
-                let path = format!("{NODE}/{key}");
+                let path = format!("{NODE}/{}", name()?);
                 match client.check_stat(&path).await? {
-                    Some(_) => drop(client.set_data(&path, value.as_bytes(), None).await?),
-                    None => drop(client.create(&path, value.as_bytes(), &options).await?),
+                    Some(_) => drop(client.set_data(&path, bytes, None).await?),
+                    None => drop(client.create(&path, bytes, &options).await?),
                 }
             }
             Peer::Double(double, _) => {
                 let mut known = double.known();
-                known.values.insert(key.to_owned(), value.to_owned());
+                known.values.insert(name()?.to_owned(), text()?.to_owned());
             }
         }
         Ok(())
@@ -224,7 +233,7 @@ async fn failure(center: &mut Center) -> Result<String> {
 }
 
 fn values<const N: usize>(values: [(Key, &str); N]) -> Values {
-    values.map(|(key, value)| (key, value.to_owned())).into()
+    values.map(|(key, value)| (key, value.into())).into()
 }
 
 /// What every centre has to do.
@@ -290,6 +299,28 @@ async fn etcd_is_asked_by_the_interface_that_knows_the_group() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn zookeeper() -> Result<()> {
     holds_values(Peer::zookeeper()?, EtcdApi::Auto).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_value_that_is_no_text_keeps_no_other() -> Result<()> {
+    let (rate, apdex) = (Key::SampleRate, Key::ApdexThreshold);
+    for (peer, is_etcd) in [
+        (Peer::etcd(false, false)?, true),
+        (Peer::zookeeper()?, false),
+    ] {
+        peer.put(apdex.name(), "default: 700").await?;
+        peer.put_bytes(rate.name().as_bytes(), b"\xff").await?;
+        peer.put_bytes(b"foreign", b"\xff").await?;
+        if is_etcd {
+            peer.put_bytes(b"f\xffreign", b"1").await?;
+        }
+        let mut center = Center::new(&peer.settings(EtcdApi::V3))?;
+        let mut want = values([(apdex, "default: 700")]);
+        want.insert(rate, b"\xff".into());
+        let read = center.read(&Key::ALL).await?;
+        ensure!(read == want, "{read:?}");
+    }
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
