@@ -38,7 +38,7 @@ pub use cli::{
 };
 pub use cluster::{ClusterSettings, CoordinatorSettings, OwnAddress};
 pub use core::{CoreSettings, Role, TlsSettings};
-pub use document::{Place, Report};
+pub use document::{Place, Report, first_line};
 pub use dynamic::{CenterSettings, DynamicSettings, EtcdApi};
 pub use environment::Environment;
 pub use error::{ConfigError, Notice, Problem};
@@ -76,12 +76,15 @@ impl Configuration {
         Configuration::load_from(&dirs, arguments, environment)
     }
 
-    /// The files of the usual places with the settings that are built in: what is left to look at if `application.yml` or
-    /// the environment cannot be used.
-    pub fn of_files(arguments: &Arguments) -> Result<Configuration, ConfigError> {
+    /// The files of the usual places with the settings that are built in and this environment: what is left to look at if
+    /// `application.yml` cannot be used.
+    pub fn of_files(
+        arguments: &Arguments,
+        environment: &Environment,
+    ) -> Result<Configuration, ConfigError> {
         let dirs = ConfigDirs::usual(arguments.config_dir.as_deref())?;
         let application = ConfigDirs::only(Vec::new()).read(|name| name == files::APPLICATION)?;
-        Configuration::with(&dirs, application, arguments, &Environment::default())
+        Configuration::with(&dirs, application, arguments, environment)
     }
 
     /// Loads from given directories.

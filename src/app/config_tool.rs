@@ -18,8 +18,14 @@ pub fn check(arguments: &Arguments, environment: &Environment) -> anyhow::Result
         Ok(configuration) => Some(configuration),
         Err(error) => {
             let is_readable = matches!(error, ConfigError::Invalid(_) | ConfigError::Syntax { .. });
+            let is_syntax = matches!(error, ConfigError::Syntax { .. });
             mistakes.push(anyhow::Error::new(error));
-            match Configuration::of_files(arguments) {
+            // What variables say is as wrong or right whatever the file says.
+            let with_variables = is_syntax.then(|| Configuration::of_files(arguments, environment));
+            if let Some(Err(error @ ConfigError::Invalid(_))) = with_variables {
+                mistakes.push(error.into());
+            }
+            match Configuration::of_files(arguments, &Environment::default()) {
                 Ok(configuration) => Some(configuration),
                 Err(error) if is_readable => {
                     mistakes.push(error.into());

@@ -9,6 +9,8 @@ use super::{ConfigFile, Problem};
 pub struct Report {
     /// The file, for messages.
     origin: String,
+    /// Where what it says begins.
+    first_line: usize,
     problems: Vec<Problem>,
     ignored: Vec<String>,
 }
@@ -25,6 +27,7 @@ impl Report {
     pub fn open(file: &ConfigFile) -> (Report, Value) {
         let mut report = Report {
             origin: format!("{} ({})", file.name, file.source),
+            first_line: first_line(&file.text),
             problems: Vec::new(),
             ignored: Vec::new(),
         };
@@ -98,15 +101,18 @@ impl<'a> Place<'a> {
                 })
                 .collect(),
             _ => {
-                let place = match self.path.as_str() {
-                    "" => "the file",
-                    path => path,
+                let (path, expected) = match self.path.as_str() {
+                    "" => (
+                        "the file",
+                        format!("a map (it begins in line {})", report.first_line),
+                    ),
+                    path => (path, "a map".to_owned()),
                 };
                 let place = Place {
-                    path: place.to_owned(),
+                    path: path.to_owned(),
                     value: self.value,
                 };
-                report.wrong(&place, "a map");
+                report.wrong(&place, expected);
                 vec![]
             }
         }
@@ -180,6 +186,15 @@ impl<'a> Place<'a> {
     }
 }
 
+/// The first line that is neither blank nor a comment nor the mark of a document.
+pub fn first_line(text: &str) -> usize {
+    let is_silent = |line: &&str| {
+        let line = line.trim();
+        line.is_empty() || line.starts_with('#') || line == "---"
+    };
+    1 + text.lines().take_while(is_silent).count()
+}
+
 /// Keys and values may look like numbers or truth values in YAML.
 fn scalar_text(value: &Value) -> Option<String> {
     match value {
@@ -236,11 +251,11 @@ mod tests {
         let message = found[0].to_string();
         assert!(message.contains("gateways.yml (built in)"), "{message}");
         assert!(message.contains("line 2"), "{message}");
-        let (mut report, value) = open("- 1");
+        let (mut report, value) = open("# a\n---\n- 1");
         assert!(Place::root(&value).entries(&mut report).is_empty());
         assert_eq!(
             report.finish(()).unwrap_err()[0].to_string(),
-            "the file is \"a list\" (from gateways.yml (built in)), expected a map"
+            "the file is \"a list\" (from gateways.yml (built in)), expected a map (it begins in line 3)"
         );
     }
 }

@@ -14,6 +14,8 @@ pub enum ConfigError {
     },
     #[error("{path} is larger than {max_bytes} bytes")]
     TooLarge { path: PathBuf, max_bytes: u64 },
+    #[error("{path}:{line} is not UTF-8, save the file in that encoding")]
+    NoText { path: PathBuf, line: usize },
     #[error("{path} is not a directory")]
     NotADirectory { path: PathBuf },
     #[error("{file} is not valid YAML: {message}")]

@@ -326,16 +326,24 @@ fn read(path: &Path) -> Result<Option<String>, ConfigError> {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(failed(e)),
     };
-    let mut text = String::new();
+    let mut bytes = Vec::new();
     file.take(MAX_FILE_BYTES + 1)
-        .read_to_string(&mut text)
+        .read_to_end(&mut bytes)
         .map_err(failed)?;
-    if text.len() as u64 > MAX_FILE_BYTES {
+    if bytes.len() as u64 > MAX_FILE_BYTES {
         return Err(ConfigError::TooLarge {
             path: path.to_owned(),
             max_bytes: MAX_FILE_BYTES,
         });
     }
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let end = error.utf8_error().valid_up_to();
+        let before = error.as_bytes().iter().take(end);
+        ConfigError::NoText {
+            path: path.to_owned(),
+            line: 1 + before.filter(|byte| **byte == b'\n').count(),
+        }
+    })?;
     Ok(Some(text))
 }
 
@@ -363,6 +371,18 @@ mod tests {
         assert_eq!(found("gateways.yml"), (gateways, "1"));
         assert_eq!(found("oal/core.oal"), (core, "3"));
         assert_eq!(found("application.yml").0, FileSource::BuiltIn);
+    }
+
+    #[test]
+    fn a_file_that_is_no_text_is_named_with_the_line() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("gateways.yml"), b"a: 1\nb: \xfc\n").unwrap();
+        let dirs = ConfigDirs::only(vec![dir.path().to_owned()]);
+        let error = dirs.read(|_| true).unwrap_err().to_string();
+        assert!(
+            error.ends_with("gateways.yml:2 is not UTF-8, save the file in that encoding"),
+            "{error}"
+        );
     }
 
     #[test]

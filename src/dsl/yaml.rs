@@ -63,6 +63,7 @@ impl<'t, 'd> Reader<'t, 'd> {
             Err(error) => {
                 let message = error.to_string();
                 let reason = message.split(" at line ").next().unwrap_or_default();
+                let reason = too_large(reason).unwrap_or_else(|| reason.to_owned());
                 diagnostics.add(place(text, &error), format!("no valid YAML: {reason}"));
                 None
             }
@@ -204,6 +205,14 @@ impl<'t, 'd> Reader<'t, 'd> {
             start
         }
     }
+}
+
+/// What to say of an integer that the reader of YAML has no type for.
+fn too_large(reason: &str) -> Option<String> {
+    let (_, rest) = reason.split_once("integer `")?;
+    let (number, rest) = rest.split_once('`')?;
+    let is_wide = rest.starts_with(" as u128") || rest.starts_with(" as i128");
+    is_wide.then(|| format!("{number} is too large for a whole number"))
 }
 
 /// Where the reader stopped. It counts bytes right but knows more ends of lines than editors do.

@@ -24,7 +24,7 @@ async fn every_mistake_of_every_file_comes_at_once() -> Result<()> {
         .env("SW_STORAGE", "mysql")
         .env("SW_TELEMETRY_PROMETHEUS_PORT", "1")
         .env("JAVA_OPTS", "-Dcore.default.role=Chief");
-    let ended = check.run().await?;
+    let ended = check.clone().run().await?;
     ensure!(ended.status.code() == Some(1), "{ended:?}");
     for part in [
         "core.default.recordDataTTL is \"soon\" (from SW_CORE_RECORD_DATA_TTL)",
@@ -39,6 +39,17 @@ async fn every_mistake_of_every_file_comes_at_once() -> Result<()> {
         ensure!(ended.stderr.contains(part), "{part}: {}", ended.stderr);
     }
     ensure!(!folder.path().join("data").exists());
+    write("application.yml", "core: [\n")?;
+    let ended = check.run().await?;
+    for part in [
+        "application.yml",
+        "core.default.recordDataTTL is \"soon\" (from SW_CORE_RECORD_DATA_TTL)",
+        "storage.selector is \"mysql\"",
+        "gateways[0].instances[0].host is missing",
+        "ui-initialized-templates.yml",
+    ] {
+        ensure!(ended.stderr.contains(part), "{part}: {}", ended.stderr);
+    }
     Ok(())
 }
 

@@ -119,23 +119,34 @@ impl File<'_, '_> {
 
     fn grpc_hook(&mut self, node: &Node<'_>) -> Option<GrpcTarget> {
         let (mut host, mut port) = (None, None);
+        let mut has_port = false;
         for (key, node) in self.entries(node) {
             match key {
                 "target_host" => host = self.scalar(&node),
-                "target_port" => port = self.number(&node, 1..=u16::MAX.into()),
+                "target_port" => {
+                    has_port = true;
+                    port = self.number(&node, 1..=u16::MAX.into());
+                }
                 _ => self.note(&node, &format!("gRPCHook.{key} has no effect")),
             }
         }
         let host = host.filter(|host| !host.is_empty())?;
         let Some(port) = port.and_then(|port| u16::try_from(port).ok()) else {
-            self.reader
-                .wrong(node, "`target_port`, a number from 1 to 65535, is missing");
+            if !has_port {
+                self.reader
+                    .wrong(node, "`target_port`, a number from 1 to 65535, is missing");
+            }
             return None;
         };
         Some(GrpcTarget { host, port })
     }
 
     fn rule(&mut self, name: &str, node: &Node<'_>) -> Option<AlarmRule> {
+        if !node.value.is_mapping() {
+            let message = format!("expected a map with what {name} is, metrics-name and others");
+            self.reader.wrong(node, message);
+            return None;
+        }
         let mut fields = RuleFields {
             name: name.to_owned(),
             metric: String::new(),

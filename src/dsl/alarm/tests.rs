@@ -198,6 +198,25 @@ alarm-settings.yml:9:20: expected a list
     assert_eq!(found.lines().count(), 11, "{found}");
     assert!(read("rules: [").unwrap_err().contains("no valid YAML"));
     assert!(read("rules: 5").unwrap_err().contains("expected a map"));
+    let rule = "rules:\n  c_rule: {metrics-name: service_resp_time, op: '>', threshold: 1, ";
+    for (text, want) in [
+        (
+            "rules:\n  c_rule: 5\n".to_owned(),
+            ":2:11: expected a map with what c_rule is",
+        ),
+        (
+            "gRPCHook: {target_host: h, target_port: 99999999}".to_owned(),
+            ":1:41: expected a whole number from 1 to 65535",
+        ),
+        (
+            format!("{rule}silence-period: 99999999999999999999}}\n"),
+            "no valid YAML: 99999999999999999999 is too large for a whole number",
+        ),
+    ] {
+        let found = read(&text).unwrap_err();
+        assert!(found.contains(want), "{found}");
+        assert_eq!(found.lines().count(), 1, "{found}");
+    }
 }
 
 #[test]

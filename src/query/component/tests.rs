@@ -121,5 +121,10 @@ fn every_mistake_names_the_component() {
         ]
     );
     let list = parse("[]").unwrap_err();
-    assert_eq!(list, [format!("the file is \"a list\" {from} a map")]);
+    assert_eq!(
+        list,
+        [format!(
+            "the file is \"a list\" {from} a map (it begins in line 1)"
+        )]
+    );
 }

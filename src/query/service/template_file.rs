@@ -3,7 +3,9 @@
 use std::collections::HashSet;
 
 use serde::Deserialize;
+use serde_norway::Value;
 
+use crate::config::first_line;
 use crate::storage::UiTemplate;
 
 /// Types of dashboards that the protocol has.
@@ -21,6 +23,10 @@ const TYPES: [&str; 6] = [
 pub enum TemplateFileError {
     #[error("templates are not of the expected form")]
     Yaml(#[from] serde_norway::Error),
+    #[error(
+        "line {0}: expected the key templates with a list of dashboards, each with name, type and configuration"
+    )]
+    Form(usize),
     #[error("template {0:?} occurs twice")]
     Twice(String),
     #[error("template {name:?} has the unknown type {ty:?}, expected one of {}", TYPES.join(", "))]
@@ -38,6 +44,7 @@ struct File {
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "a map with name, type and configuration")]
 struct Entry {
     name: String,
     #[serde(rename = "type", default = "dashboard")]
@@ -55,6 +62,15 @@ fn dashboard() -> String {
 
 /// The dashboards of a file, in its order.
 pub fn parse(text: &str) -> Result<Vec<UiTemplate>, TemplateFileError> {
+    let value: Value = serde_norway::from_str(text)?;
+    if value.is_null() {
+        return Ok(Vec::new());
+    }
+    let has_list = value.get("templates").is_some_and(Value::is_sequence);
+    if !has_list {
+        return Err(TemplateFileError::Form(first_line(text)));
+    }
+    // Read from the text once more: only so do mistakes have their line.
     let file: File = serde_norway::from_str(text)?;
     let mut names = HashSet::new();
     let mut templates = Vec::with_capacity(file.templates.len());
@@ -122,5 +138,23 @@ mod tests {
         ] {
             assert_eq!(one(rest).unwrap_err().to_string(), want);
         }
+        assert!(parse("").unwrap().is_empty() && parse("# none\n").unwrap().is_empty());
+        for text in ["\n- name: A\n", "# a\nboards: []\n", "\ntemplates: 5"] {
+            let error = parse(text).unwrap_err().to_string();
+            assert!(
+                error.starts_with("line 2: expected the key templates"),
+                "{error}"
+            );
+        }
+        let TemplateFileError::Yaml(error) = parse("templates:\n- name: A\n- 7\n").unwrap_err()
+        else {
+            panic!("another error")
+        };
+        let error = error.to_string();
+        assert!(
+            error.contains("a map with name") || error.contains("missing field"),
+            "{error}"
+        );
+        assert!(error.contains("line "), "{error}");
     }
 }
