@@ -2,6 +2,7 @@
 //!
 //! Everything shown is read from the metrics of the server, so that the page and a dashboard never disagree.
 
+mod asked;
 mod diagnosis;
 mod figures;
 mod format;
@@ -15,7 +16,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::header::{
-    ACCEPT, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, VARY,
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, VARY,
 };
 use axum::http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use tokio_util::sync::CancellationToken;
@@ -107,14 +108,9 @@ impl Status {
         if !matches!(*method, Method::GET | Method::HEAD) {
             return None;
         }
-        let context = self.about.context_path.trim_matches('/');
-        let path = path.trim_matches('/').strip_prefix(context)?;
-        let accepts = |kind: &str| {
-            let mut all = headers.get_all(ACCEPT).iter();
-            all.any(|accepted| accepted.to_str().is_ok_and(|text| text.contains(kind)))
-        };
+        let accepts = |kind: &str| asked::accepts(headers, kind);
         let is_head = *method == Method::HEAD;
-        match path.trim_start_matches('/') {
+        match asked::below(&self.about.context_path, path)? {
             "" if accepts("text/html") => Some(self.page(is_head).await),
             "healthcheck" => Some(self.health(is_head).await),
             "readiness" => Some(self.readiness(accepts("application/json"), is_head).await),

@@ -50,6 +50,7 @@ impl Situation {
     pub(super) fn new(about: &About, recent: &Recent, reasons: Vec<String>) -> Situation {
         not_ready(about, recent, &reasons)
             .or_else(|| loss(recent))
+            .or_else(|| refused(recent))
             .or_else(|| store(about, recent))
             .or_else(|| stages(about, recent))
             .unwrap_or_else(|| well(about, recent))
@@ -114,6 +115,24 @@ fn loss(recent: &Recent) -> Option<Situation> {
         };
         Situation::bad(format!(
             "Data is being lost: {rate} of kind {kind} per second ({reason}); {remedy}."
+        ))
+    })
+}
+
+/// What does not arrive though it was accepted: rows that the store takes never, alarms that a hook did not take.
+fn refused(recent: &Recent) -> Option<Situation> {
+    let letters = recent.rate(|figures| figures.dead_letters)?;
+    if letters >= NOTABLE_DROPS {
+        return Some(Situation::bad(format!(
+            "The store refuses rows for good: {} per second; the log and the file of dead letters say why.",
+            number(letters)
+        )));
+    }
+    let (hook, reason, rate) = recent.unsent_alarms()?;
+    (rate >= NOTABLE_DROPS).then(|| {
+        Situation::bad(format!(
+            "Alarms do not arrive: {} per second are not sent to {hook} ({reason}); see the log.",
+            number(rate)
         ))
     })
 }
@@ -363,6 +382,25 @@ mod tests {
                 working(dropping("undecodable")),
                 Severity::Busy,
                 "Agents send what makes no sense",
+            ),
+            (
+                working(Figures {
+                    dead_letters: 20.0,
+                    ..Figures::default()
+                }),
+                Severity::Bad,
+                "The store refuses rows for good: 2 per second",
+            ),
+            (
+                working(Figures {
+                    unsent_alarms: BTreeMap::from([
+                        (("webhook-1".to_owned(), "failed".to_owned()), 1.0),
+                        (("webhook-2".to_owned(), "queue_full".to_owned()), 30.0),
+                    ]),
+                    ..Figures::default()
+                }),
+                Severity::Bad,
+                "Alarms do not arrive: 3 per second are not sent to webhook-2 (queue_full)",
             ),
             (
                 working(dropping("replaced")),

@@ -19,6 +19,10 @@ pub(super) struct Figures {
     pub writes: f64,
     pub write_seconds: f64,
     pub write_errors: f64,
+    /// Rows that the store refused for good.
+    pub dead_letters: f64,
+    /// Alarms that were not sent, by hook and reason.
+    pub unsent_alarms: BTreeMap<(String, String), f64>,
     /// Seconds that analyzers worked.
     pub busy_seconds: f64,
     pub cpu_seconds: f64,
@@ -114,6 +118,9 @@ pub(super) fn read(families: &[MetricFamily], ledger: BTreeMap<String, Account>)
         .next()
         .map(|(metric, _)| metric.get_histogram());
     let memory = metrics("memory_bytes");
+    let unsent_alarms = metrics("alarm_hook_dropped_total");
+    let unsent_alarms = unsent_alarms
+        .map(|(metric, value)| ((label(metric, "hook"), label(metric, "reason")), value));
     let members = metrics("cluster_member_partitions");
     let members = members.map(|(metric, partitions)| Member {
         address: label(metric, "member"),
@@ -130,6 +137,8 @@ pub(super) fn read(families: &[MetricFamily], ledger: BTreeMap<String, Account>)
         stored_rows: sum("storage_stored_rows_total"),
         writes: execute.map_or(0.0, |h| h.get_sample_count() as f64),
         write_seconds: execute.map_or(0.0, |h| h.get_sample_sum()),
+        dead_letters: sum("storage_dead_letters_total"),
+        unsent_alarms: unsent_alarms.collect(),
         write_errors: sum("persistence_timer_bulk_error_count"),
         busy_seconds: sum("analyzer_busy_seconds_total"),
         cpu_seconds: sum("process_cpu_seconds_total"),
@@ -177,6 +186,14 @@ mod tests {
         let away = registry.gauges("storage_away", "a", &["lane"]).unwrap();
         away.with_label_values(&["metrics-writer"]).set(1);
         away.with_label_values(&["records-writer"]).set(0);
+        let of_hook = &["hook", "reason"];
+        let unsent = registry.counters("alarm_hook_dropped_total", "u", of_hook);
+        let unsent = unsent.unwrap();
+        unsent.with_label_values(&["h", "failed"]).inc_by(5);
+        let letters = registry.counters("storage_dead_letters_total", "l", &["outcome"]);
+        let letters = letters.unwrap();
+        letters.with_label_values(&["kept"]).inc_by(2);
+        letters.with_label_values(&["lost"]).inc_by(1);
         registry.gauge("uptime", "u").unwrap().set(7.0);
         registry.memory("rows", || 9);
         let of_member = ["member", "state"];
@@ -196,5 +213,8 @@ mod tests {
         assert_eq!(members, [("a:1", "alive", 1000.0), ("b:2", "self", 24.0)]);
         assert_eq!((figures.started, figures.memory["rows"]), (7.0, 9.0));
         assert!(figures.resident_bytes > 0.0);
+        let key = ("h".to_owned(), "failed".to_owned());
+        assert_eq!(figures.unsent_alarms, BTreeMap::from([(key, 5.0)]));
+        assert_eq!(figures.dead_letters, 3.0);
     }
 }

@@ -114,6 +114,16 @@ impl Recent {
         drops
     }
 
+    /// The hook that lost most alarms per second lately, with the reason and how many.
+    pub(super) fn unsent_alarms(&self) -> Option<(&str, &str, f64)> {
+        let rates = self.now.unsent_alarms.keys().filter_map(|key| {
+            let count = |figures: &Figures| figures.unsent_alarms.get(key).copied();
+            let rate = self.rate(|figures| count(figures).unwrap_or_default())?;
+            Some((key.0.as_str(), key.1.as_str(), rate))
+        });
+        rates.max_by(|a, b| a.2.total_cmp(&b.2))
+    }
+
     /// The part of the time that whoever fills a queue waited for room.
     pub(super) fn waiting(&self, queue: &str) -> f64 {
         let waited = |figures: &Figures| {
