@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use anyhow::Context;
 use axum::Router;
@@ -25,6 +26,8 @@ use crate::telemetry;
 
 /// Connections to the telemetry port at a time: a few Prometheus servers, and whoever has a look.
 const SCRAPERS: usize = 64;
+/// How long a connection to the telemetry port may be silent at first.
+const FIRST_SCRAPE: Duration = Duration::from_secs(5);
 
 /// What all ports share while they are opened.
 struct Opening<'a> {
@@ -186,6 +189,7 @@ impl Opening<'_> {
         )?;
         let room = Room {
             connections: SCRAPERS,
+            opening: FIRST_SCRAPE,
             refused: refused.with_label_values::<&str>(&[]),
         };
         let timeouts = Timeouts {

@@ -3,6 +3,7 @@
 //! Answers are the original's, also where they look odd: a bad segment gets 200 with an empty body, a GET gets 500.
 
 mod json;
+mod room;
 mod serve;
 #[cfg(test)]
 mod tests;
@@ -25,7 +26,8 @@ use super::handover::{Handover, Protocol};
 use super::{Enabled, ReceiveError};
 use crate::journal::{Message, Refused};
 use crate::model::message::kind;
-pub use serve::{Room, Timeouts, serve, serve_within};
+pub use room::Room;
+pub use serve::{Timeouts, serve, serve_within};
 
 /// How the HTTP twins behave.
 #[derive(Debug, Clone)]

@@ -9,11 +9,11 @@ use futures_util::StreamExt;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
-use prometheus::IntCounter;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::room::{Room, Seat, Seats};
 use crate::receiver::listen::{self, Connection};
 
 /// How a server treats time.
@@ -35,14 +35,6 @@ impl Default for Timeouts {
     }
 }
 
-/// How many connections may be open at a time. Further ones are closed as they come.
-#[derive(Debug, Clone)]
-pub struct Room {
-    pub connections: usize,
-    /// Counts those that are closed.
-    pub refused: IntCounter,
-}
-
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Serves until `shutdown` is cancelled and the requests in work are answered; those that still run after the
@@ -56,6 +48,9 @@ pub async fn serve(
     serve_within(listener, router, timeouts, None, shutdown).await;
 }
 
+/// How long a connection that makes room may take to send the rest of an answer.
+const LAST_ANSWER: Duration = Duration::from_secs(1);
+
 /// [`serve`] with a bound.
 pub async fn serve_within(
     listener: TcpListener,
@@ -66,6 +61,7 @@ pub async fn serve_within(
 ) {
     let severed = CancellationToken::new();
     let open = TaskTracker::new();
+    let seats = room.map(Seats::new);
     {
         let mut connections = pin!(listen::connections(
             Arc::new(listener),
@@ -78,14 +74,18 @@ pub async fn serve_within(
                 () = shutdown.cancelled() => break,
             };
             if let Some(Ok(connection)) = next {
-                if let Some(room) = room.as_ref().filter(|r| open.len() >= r.connections) {
-                    room.refused.inc();
-                    continue;
-                }
+                let seat = match &seats {
+                    None => None,
+                    Some(seats) => match seats.take() {
+                        None => continue,
+                        seat => seat,
+                    },
+                };
                 let severed = severed.clone();
                 let shutdown = shutdown.clone();
                 open.spawn(serve_one(
                     connection,
+                    seat,
                     router.clone(),
                     timeouts.idle,
                     shutdown,
@@ -106,6 +106,7 @@ pub async fn serve_within(
 
 async fn serve_one(
     connection: Connection,
+    seat: Option<Arc<Seat>>,
     router: Router,
     idle: Duration,
     shutdown: CancellationToken,
@@ -121,9 +122,25 @@ async fn serve_one(
         .timer(TokioTimer::new())
         .keep_alive_interval(idle)
         .keep_alive_timeout(KEEPALIVE_TIMEOUT);
+    let router = match &seat {
+        None => router,
+        Some(seat) => seat.watch(router),
+    };
     let service = TowerToHyperService::new(router);
     let mut serving = pin!(builder.serve_connection(TokioIo::new(connection), service));
     let mut leaving = false;
+    let mut silent = pin!(async {
+        match &seat {
+            None => std::future::pending().await,
+            Some(seat) => seat.is_silent().await,
+        }
+    });
+    let mut gives_way = pin!(async {
+        match &seat {
+            None => std::future::pending().await,
+            Some(seat) => seat.gives_way.cancelled().await,
+        }
+    });
     loop {
         tokio::select! {
             outcome = serving.as_mut() => {
@@ -137,6 +154,12 @@ async fn serve_one(
                 serving.as_mut().graceful_shutdown();
             }
             () = severed.cancelled() => return,
+            () = &mut silent => return,
+            () = &mut gives_way => {
+                serving.as_mut().graceful_shutdown();
+                tokio::time::timeout(LAST_ANSWER, serving).await.ok();
+                return;
+            }
         }
     }
 }
@@ -144,54 +167,131 @@ async fn serve_one(
 #[cfg(test)]
 mod tests {
     use axum::routing::get;
+    use prometheus::IntCounter;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpStream;
+    use tokio::sync::Semaphore;
 
     use super::*;
 
+    /// What is still to come on a connection until it is closed.
+    async fn rest(stream: &mut TcpStream) -> String {
+        let mut bytes = Vec::new();
+        let reading = stream.read_to_end(&mut bytes);
+        let reading = tokio::time::timeout(Duration::from_secs(20), reading);
+        // One that is reset is closed, too.
+        reading.await.unwrap().unwrap_or_default();
+        String::from_utf8(bytes).unwrap()
+    }
+
     /// What comes back on a new connection, which stays open.
-    async fn ask(address: std::net::SocketAddr) -> (TcpStream, String) {
+    async fn ask(address: std::net::SocketAddr, path: &str) -> (TcpStream, String) {
         let mut stream = TcpStream::connect(address).await.unwrap();
         // One that is closed at once may be so before anything is written to it.
-        let request = b"GET / HTTP/1.1\r\nhost: h\r\n\r\n";
-        stream.write_all(request).await.unwrap_or_default();
+        let request = format!("GET {path} HTTP/1.1\r\nhost: h\r\n\r\n");
+        stream
+            .write_all(request.as_bytes())
+            .await
+            .unwrap_or_default();
         let mut text = vec![0; 12];
         let read = stream.read(&mut text).await.unwrap_or(0);
         text.truncate(read);
         (stream, String::from_utf8(text).unwrap())
     }
 
-    #[tokio::test]
-    async fn connections_beyond_the_bound_are_closed_and_counted() {
+    /// A port with room for two, that answers `/` at once and `/slow` when it is allowed to.
+    struct Port {
+        address: std::net::SocketAddr,
+        refused: IntCounter,
+        go_on: CancellationToken,
+        /// As many permits as slow requests have come.
+        begun: Arc<Semaphore>,
+        stop: CancellationToken,
+        serving: tokio::task::JoinHandle<()>,
+    }
+
+    async fn port(opening: Duration) -> Port {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let router = Router::new().route("/", get(async || "here"));
+        let go_on = CancellationToken::new();
+        let allowed = go_on.clone();
+        let begun = Arc::new(Semaphore::new(0));
+        let slow_begun = Arc::clone(&begun);
+        let slow = async move || {
+            slow_begun.add_permits(1);
+            allowed.cancelled().await;
+            "there"
+        };
+        let router = Router::new()
+            .route("/", get(async || "here"))
+            .route("/slow", get(slow));
         let refused = IntCounter::new("refused", "r").unwrap();
         let room = Room {
             connections: 2,
+            opening,
             refused: refused.clone(),
         };
         let stop = CancellationToken::new();
         let timeouts = Timeouts::default();
         let serving = serve_within(listener, router, timeouts, Some(room), stop.clone());
-        let serving = tokio::spawn(serving);
-        let (first, answer) = ask(address).await;
+        Port {
+            address,
+            refused,
+            go_on,
+            begun,
+            stop,
+            serving: tokio::spawn(serving),
+        }
+    }
+
+    impl Port {
+        async fn end(self) {
+            self.stop.cancel();
+            self.serving.await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn who_asks_nothing_makes_room_and_is_counted() {
+        let port = port(Duration::from_secs(600)).await;
+        let (mut asked, answer) = ask(port.address, "/").await;
         assert_eq!(answer, "HTTP/1.1 200");
-        let (_second, answer) = ask(address).await;
-        assert_eq!(answer, "HTTP/1.1 200");
-        let (_, answer) = ask(address).await;
-        assert_eq!((answer.as_str(), refused.get()), ("", 1));
-        // There is room again as soon as the server sees that the first is gone.
-        drop(first);
-        let again = async {
-            while ask(address).await.1.is_empty() {
-                tokio::task::yield_now().await;
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(20), again)
-            .await
-            .unwrap();
-        stop.cancel();
-        serving.await.unwrap();
+        let mut silent = TcpStream::connect(port.address).await.unwrap();
+        silent.write_all(b"GET / HT").await.unwrap();
+        // The silent one is closed first, though the other is older; then the one that has asked.
+        let (_third, answer) = ask(port.address, "/").await;
+        assert_eq!((answer.as_str(), port.refused.get()), ("HTTP/1.1 200", 1));
+        assert_eq!(rest(&mut silent).await, "");
+        let (_fourth, answer) = ask(port.address, "/").await;
+        assert_eq!((answer.as_str(), port.refused.get()), ("HTTP/1.1 200", 2));
+        assert!(rest(&mut asked).await.ends_with("here"));
+        port.end().await;
+    }
+
+    #[tokio::test]
+    async fn who_is_being_answered_stays() {
+        let port = port(Duration::from_secs(600)).await;
+        let (address, go_on) = (port.address, port.go_on.clone());
+        let slow: Vec<_> = (0..2)
+            .map(|_| tokio::spawn(ask(address, "/slow")))
+            .collect();
+        let both = tokio::time::timeout(Duration::from_secs(20), port.begun.acquire_many(2));
+        drop(both.await.unwrap().unwrap());
+        let (_, answer) = ask(address, "/").await;
+        assert_eq!((answer.as_str(), port.refused.get()), ("", 1));
+        go_on.cancel();
+        for slow in slow {
+            assert_eq!(slow.await.unwrap().1, "HTTP/1.1 200");
+        }
+        port.end().await;
+    }
+
+    #[tokio::test]
+    async fn the_first_request_must_come_soon() {
+        let port = port(Duration::from_millis(10)).await;
+        let mut silent = TcpStream::connect(port.address).await.unwrap();
+        assert_eq!(rest(&mut silent).await, "");
+        assert_eq!(port.refused.get(), 0);
+        port.end().await;
     }
 }
