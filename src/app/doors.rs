@@ -8,6 +8,8 @@ use std::time::Duration;
 use anyhow::Context;
 use axum::Router;
 use axum::extract::Request;
+use oap_proto::cluster::exchange_server::SERVICE_NAME as EXCHANGE;
+use oap_proto::cluster::remote::remote_service_server::SERVICE_NAME as REMOTE;
 use tokio_util::sync::CancellationToken;
 
 use super::cluster::Services;
@@ -232,7 +234,7 @@ impl Opening<'_> {
                 });
             }
             Some(Services { routes, port }) => {
-                let server = server.with(routes);
+                let server = server.with(routes, vec![EXCHANGE, REMOTE]);
                 self.tasks.spawn("grpc", async move {
                     let open = server.serve_first(listener, stop).await;
                     // Nobody takes it if the relay has failed, which has been said.

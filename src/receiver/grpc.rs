@@ -15,13 +15,14 @@ use std::time::Duration;
 
 use oap_proto::envoy::access_log::access_log_service_server::AccessLogServiceServer;
 use oap_proto::envoy::metrics::metrics_service_server::MetricsServiceServer;
-use oap_proto::health::health_server::HealthServer;
+use oap_proto::health::health_server::{HealthServer, SERVICE_NAME as HEALTH};
 use oap_proto::istio::metric::handle_metric_service_server::HandleMetricServiceServer;
 use oap_proto::{legacy, v3};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tonic::codec::CompressionEncoding;
+use tonic::server::NamedService;
 use tonic::service::interceptor::InterceptedService;
 use tonic::service::{Routes, RoutesBuilder};
 
@@ -108,8 +109,13 @@ pub struct GrpcServer {
     tasks: Arc<dyn ProfileTasks>,
     options: GrpcOptions,
     server: Server,
-    /// Services of others, without a token.
+    /// Services for other nodes, without the token of agents, and their names.
     also: Routes,
+    also_names: Vec<&'static str>,
+}
+
+fn name_of<S: NamedService>(_: &S) -> &'static str {
+    S::NAME
 }
 
 /// Whether a port can be opened with these files.
@@ -136,12 +142,17 @@ impl GrpcServer {
             options,
             server,
             also: Routes::default(),
+            also_names: Vec::new(),
         })
     }
 
-    /// Also serves these.
-    pub fn with(self, also: Routes) -> Self {
-        Self { also, ..self }
+    /// Also serves these, which have these names.
+    pub fn with(self, also: Routes, names: Vec<&'static str>) -> Self {
+        Self {
+            also,
+            also_names: names,
+            ..self
+        }
     }
 
     /// Serves until `shutdown` is cancelled and the last call is answered. Connections are told to go away at once;
@@ -185,6 +196,8 @@ impl GrpcServer {
         let rejected = &self.handover.metrics.rejected_calls;
         let check = TokenCheck::new(self.options.token.clone(), rejected.clone());
         let mut routes = RoutesBuilder::from(self.also.clone());
+        let mut names = self.also_names.clone();
+        names.push(HEALTH);
 
         macro_rules! add {
             ($service:expr, $($server:path),+) => {
@@ -193,6 +206,7 @@ impl GrpcServer {
                     let server = Server::new($service)
                         .max_decoding_message_size(max_message_bytes)
                         .accept_compressed(CompressionEncoding::Gzip);
+                    names.push(name_of(&server));
                     routes.add_service(InterceptedService::new(server, check.clone()));
                 })+
             };
@@ -268,6 +282,7 @@ impl GrpcServer {
         // Probes carry no token.
         routes.add_service(HealthServer::new(health::Health {
             shutdown: shutdown.clone(),
+            names: names.into(),
         }));
 
         Calls::new(rejected.clone(), cut.clone()).watch(routes.routes())

@@ -1,5 +1,6 @@
 //! The server over a real socket, asked by generated clients.
 
+mod health;
 mod lines;
 mod port;
 mod profile;
