@@ -2,25 +2,27 @@
 //! dead keeps no other.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use prometheus::core::Collector;
 use prometheus::{Histogram, IntCounterVec, IntGaugeVec};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::message::AlarmMessage;
-use super::target::Target;
+use super::target::{NotSent, Target};
 use crate::telemetry::{Registry, Stay, Throttle};
 use crate::util::clock::Clock;
 
-/// Alarms that may wait for a hook.
+/// A check is queued as a whole where fewer alarms wait. It has at most one for each entity that rules remember.
 const MAX_QUEUED: usize = 10_000;
 /// Alarms of one request. A check with more makes several.
 const MAX_PER_REQUEST: usize = 1000;
 /// Attempts to send the same alarms, which take about five minutes if they fail at once.
 const ATTEMPTS: u32 = 11;
+/// Attempts where the answer says that it will stay so: whoever answers may be about to be replaced.
+const ATTEMPTS_REFUSED: u32 = 2;
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// Between attempts once it is to end.
@@ -67,6 +69,11 @@ impl HookMetrics {
         });
         Ok(metrics)
     }
+
+    fn dropped(&self, hook: &str, reason: &str, count: usize) {
+        let dropped = self.dropped.with_label_values(&[hook, reason]);
+        dropped.inc_by(count as u64);
+    }
 }
 
 /// What waits for the hook for which most does: each has a queue of its own.
@@ -77,12 +84,49 @@ fn fullest(queued: &IntGaugeVec) -> u64 {
     waiting.fold(0.0, f64::max) as u64
 }
 
-/// Alarms, and the room that they take in the queue.
+/// The alarms of a check.
 #[derive(Debug)]
 struct Order {
     messages: Arc<[AlarmMessage]>,
-    _room: OwnedSemaphorePermit,
+    /// How many of them, from the first on, are sent or given up.
+    done: usize,
+    /// All alarms that wait for the hook.
+    waiting: Arc<AtomicUsize>,
     _stay: Stay,
+}
+
+impl Order {
+    /// The next ones to send.
+    fn next(&self) -> Option<Vec<AlarmMessage>> {
+        let left = self.messages.get(self.done..)?;
+        let next = left.chunks(MAX_PER_REQUEST).next()?;
+        Some(next.to_vec())
+    }
+
+    fn left(&self) -> usize {
+        self.messages.len().saturating_sub(self.done)
+    }
+
+    /// Says that some more do not wait any longer.
+    fn advance(&mut self, count: usize) {
+        self.done += count;
+        self.waiting.fetch_sub(count, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Order {
+    fn drop(&mut self) {
+        self.advance(self.left());
+    }
+}
+
+/// What came of trying to send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Delivery {
+    Sent,
+    /// Too often.
+    Failed,
+    Refused,
 }
 
 /// The way into a hook.
@@ -90,9 +134,10 @@ struct Order {
 pub struct Hook {
     name: String,
     orders: mpsc::Sender<Order>,
-    room: Arc<Semaphore>,
+    waiting: Arc<AtomicUsize>,
     is_removed: Arc<AtomicBool>,
     metrics: HookMetrics,
+    log: Throttle,
 }
 
 /// The other end: a task.
@@ -122,9 +167,10 @@ impl Hook {
         let hook = Hook {
             name: name.clone(),
             orders: sender,
-            room: Arc::new(Semaphore::new(MAX_QUEUED)),
+            waiting: Arc::default(),
             is_removed: Arc::clone(&is_removed),
             metrics: metrics.clone(),
+            log: Throttle::new(clock.clone()),
         };
         let task = HookTask {
             name,
@@ -149,26 +195,37 @@ impl Hook {
         self.is_removed.store(true, Ordering::Relaxed);
     }
 
-    /// Queues the alarms of a check; what finds no room is dropped and counted. Never waits.
-    pub fn queue(&self, messages: &[AlarmMessage]) {
-        for messages in messages.chunks(MAX_PER_REQUEST) {
-            let count = u32::try_from(messages.len()).unwrap_or(u32::MAX);
-            let room = Arc::clone(&self.room).try_acquire_many_owned(count);
-            let is_queued = room.is_ok_and(|room| {
-                let order = Order {
-                    messages: messages.into(),
-                    _room: room,
-                    _stay: Stay::begin(Some(&self.metrics.stay)),
-                };
-                self.orders.try_send(order).is_ok()
-            });
-            if is_queued {
-                let queued = self.metrics.queued.with_label_values(&[&*self.name]);
-                queued.add(count.into());
-            } else {
-                let dropped = &self.metrics.dropped;
-                let dropped = dropped.with_label_values(&[&*self.name, "queue_full"]);
-                dropped.inc_by(count.into());
+    /// Queues the alarms of a check, all or none: if as many wait as may, they are dropped and counted. Never waits.
+    pub fn queue(&self, messages: &Arc<[AlarmMessage]>) {
+        let count = messages.len();
+        if count == 0 {
+            return;
+        }
+        let before = self.waiting.load(Ordering::Relaxed);
+        let is_queued = before < MAX_QUEUED && {
+            self.waiting.fetch_add(count, Ordering::Relaxed);
+            let order = Order {
+                messages: Arc::clone(messages),
+                done: 0,
+                waiting: Arc::clone(&self.waiting),
+                _stay: Stay::begin(Some(&self.metrics.stay)),
+            };
+            self.orders.try_send(order).is_ok()
+        };
+        if is_queued {
+            let queued = self.metrics.queued.with_label_values(&[&*self.name]);
+            queued.add(i64::try_from(count).unwrap_or(i64::MAX));
+        } else {
+            self.metrics.dropped(&self.name, "queue_full", count);
+            if let Some(held_back) = self.log.admit() {
+                tracing::error!(
+                    hook = self.name,
+                    alarms = count,
+                    waiting = before,
+                    reason = "queue_full",
+                    held_back,
+                    "alarms were not sent"
+                );
             }
         }
     }
@@ -190,43 +247,73 @@ impl HookTask {
             true => "removed",
             false => "shutdown",
         };
+        let mut left = 0;
         if let Some(order) = self.current.take() {
-            self.drop_order(&order, reason);
+            left += order.left();
         }
         while let Some(order) = self.orders.recv().await {
-            self.drop_order(&order, reason);
+            left += order.left();
+        }
+        if left > 0 {
+            self.give_up(left, reason);
+            let hook = self.name.as_str();
+            tracing::error!(hook, alarms = left, reason, "alarms were not sent");
         }
     }
 
     async fn work(&mut self, stop: &CancellationToken) {
         while let Some(order) = self.orders.recv().await {
-            let messages = Arc::clone(&order.messages);
+            let mut next = order.next();
             self.current = Some(order);
-            let is_sent = self.deliver(&messages, stop).await;
-            if let Some(order) = self.current.take()
-                && !is_sent
-            {
-                self.drop_order(&order, "failed");
+            // The rest of a check has waited as long as what failed too often.
+            let mut attempts = ATTEMPTS;
+            while let Some(messages) = next {
+                let delivery = self.deliver(&messages, attempts, stop).await;
+                if delivery == Delivery::Failed {
+                    attempts = 1;
+                }
+                next = self.current.as_mut().and_then(|order| {
+                    order.advance(messages.len());
+                    order.next()
+                });
             }
+            self.current = None;
         }
     }
 
-    /// Sends alarms, with pauses that get longer; says whether they were taken. After `stop` it goes on until it is dropped:
+    /// Sends alarms, with pauses that get longer, and counts what became of them. After `stop` it goes on until it is dropped:
     /// these alarms have not failed too often, their time is over.
-    async fn deliver(&mut self, messages: &[AlarmMessage], stop: &CancellationToken) -> bool {
+    async fn deliver(
+        &mut self,
+        messages: &[AlarmMessage],
+        attempts: u32,
+        stop: &CancellationToken,
+    ) -> Delivery {
         let count = messages.len();
         let mut pause = FIRST_PAUSE;
         let mut attempt: u32 = 0;
         loop {
             attempt += 1;
-            let Err(error) = self.target.send(messages).await else {
-                let sent = self.metrics.sent.with_label_values(&[&*self.name]);
-                sent.inc_by(count as u64);
-                self.left(count);
-                return true;
+            let (error, is_refused) = match self.target.send(messages).await {
+                Ok(()) => {
+                    let sent = self.metrics.sent.with_label_values(&[&*self.name]);
+                    sent.inc_by(count as u64);
+                    self.left(count);
+                    return Delivery::Sent;
+                }
+                Err(NotSent::Failed(error)) => (error, false),
+                Err(NotSent::Refused(error)) => (error, true),
             };
             let failures = self.metrics.failures.with_label_values(&[&*self.name]);
             failures.inc();
+            if is_refused && attempt >= ATTEMPTS_REFUSED.min(attempts) {
+                self.drop_alarms(count, "refused", &error);
+                return Delivery::Refused;
+            }
+            if attempt >= attempts && !stop.is_cancelled() {
+                self.drop_alarms(count, "failed", &error);
+                return Delivery::Failed;
+            }
             if let Some(held_back) = self.log.admit() {
                 let hook = self.name.as_str();
                 tracing::warn!(
@@ -242,9 +329,6 @@ impl HookTask {
                 tokio::time::sleep(LAST_PAUSE).await;
                 continue;
             }
-            if attempt >= ATTEMPTS {
-                return false;
-            }
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 () = stop.cancelled() => {}
@@ -253,22 +337,24 @@ impl HookTask {
         }
     }
 
-    fn drop_order(&self, order: &Order, reason: &str) {
-        let count = order.messages.len();
-        let dropped = &self.metrics.dropped;
-        let dropped = dropped.with_label_values(&[&*self.name, reason]);
-        dropped.inc_by(count as u64);
-        self.left(count);
+    fn drop_alarms(&self, count: usize, reason: &str, error: &str) {
+        self.give_up(count, reason);
         let hook = self.name.as_str();
         if let Some(held_back) = self.drop_log.admit() {
             tracing::error!(
                 hook,
                 alarms = count,
                 reason,
+                error,
                 held_back,
                 "alarms were not sent"
             );
         }
+    }
+
+    fn give_up(&self, count: usize, reason: &str) {
+        self.metrics.dropped(&self.name, reason, count);
+        self.left(count);
     }
 
     fn left(&self, count: usize) {

@@ -96,8 +96,9 @@ impl Hooks {
 
     /// Queues the alarms of a check for everyone. Never waits.
     pub fn queue(&self, messages: &[AlarmMessage]) {
+        let messages: Arc<[AlarmMessage]> = messages.into();
         for active in &self.active {
-            active.hook.queue(messages);
+            active.hook.queue(&messages);
         }
     }
 

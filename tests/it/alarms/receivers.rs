@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Result;
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
 use oap_proto::alarm::alarm_service_server::{AlarmService, AlarmServiceServer};
@@ -61,17 +61,23 @@ pub struct Webhook {
 impl Webhook {
     /// One that refuses the first requests.
     pub async fn refusing(first: usize) -> Result<Webhook> {
+        Webhook::answering(first, StatusCode::SERVICE_UNAVAILABLE).await
+    }
+
+    /// One that answers the first requests with a status.
+    pub async fn answering(first: usize, status: StatusCode) -> Result<Webhook> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
         let came = Came::new();
         let answer = move |State(came): State<Came<Posted>>, headers: HeaderMap, body: String| async move {
             match came.add(Posted { headers, body }) {
-                number if number <= first => StatusCode::SERVICE_UNAVAILABLE,
+                number if number <= first => status,
                 _ => StatusCode::OK,
             }
         };
         let router = Router::new()
             .route("/alarm", post(answer))
+            .layer(DefaultBodyLimit::max(64 << 20))
             .with_state(came.clone());
         let task = tokio::spawn(async move {
             axum::serve(listener, router).await.unwrap_or_default();
