@@ -135,8 +135,8 @@ Usage: oap [--config DIR] [--data DIR]
                  Both end with 2 if something is left out because the scripts do not define its model, or
                  because the store refuses it; they say what. An embedded store must not be in use by a server meanwhile.
   alarm explain  say when the rules of alarm-settings.yml, or those of --rule NAME (repeatable), would have
-                 fired on what is stored of the days from --from DAY to --to DAY, and why not in between;
-                 an embedded store must not be in use by a server meanwhile: stop it, or copy its --data DIR
+                 fired on what is stored of the days from --from DAY to --to DAY, and why not in between; a server
+                 may go on meanwhile, also with an embedded store
   config check   say everything that is wrong with all configuration files and variables; ends with 1 if
                  something is
   config print   print every setting as it is in effect and where its value comes from; secrets are masked
