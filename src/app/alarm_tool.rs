@@ -2,8 +2,8 @@
 //!
 //! A server may go on meanwhile, also on the embedded store: each page that is read sees what is stored by then.
 //!
-//! Every check is given the last value of its minute, which in a running server may still change after the check. What lies
-//! before the first day that is asked for is read as far as it decides how the first checks end, but not told.
+//! Every check is given the last value of its own minute, of which a running server has seen by then what had come by second
+//! 16: the store does not know when a value came. What hangs on that is marked. What lies before the first day that is asked for is read as far as it decides how the first checks end, but not told.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -17,7 +17,7 @@ use super::storage_tool::existing_folder;
 use super::store::{self, Purpose};
 use super::zone;
 use crate::alarm::entity::{AlarmEntity, EntityKind};
-use crate::alarm::running::limits;
+use crate::alarm::running::{last_checked, limits};
 use crate::alarm::window::{Limits, Outcome, Window};
 use crate::config::{AlarmSelection, Configuration};
 use crate::dsl::alarm::AlarmRule;
@@ -32,6 +32,9 @@ use crate::util::clock::Clock;
 const MINUTE_MS: i64 = 60_000;
 /// Minutes with matching values that are held at once, for one rule.
 const MAX_MATCHES: usize = 1_000_000;
+
+/// Follows what a check found with the value of its own minute only.
+const IF_IN_TIME: &str = " if the value came by second 16";
 
 /// What is stored of the metric of a rule, as the rule sees it.
 #[derive(Debug)]
@@ -132,7 +135,7 @@ impl Span {
         let end = selection
             .to
             .and_then(|to| minute(start_of(to)?.checked_add(1.day()).ok()?));
-        let now = now_ms.div_euclid(MINUTE_MS);
+        let now = last_checked(now_ms).0;
         let Limits {
             period,
             count,
@@ -267,6 +270,14 @@ impl Seen {
             left_out.count(),
             matching.sum::<usize>()
         )?;
+        let later = match fields.period > 1 {
+            true => "the next check sees what comes later",
+            false => "with a period of 1 no check sees what comes later",
+        };
+        writeln!(
+            out,
+            "  a check is at second 16 and sees of its own minute what has come by then; {later}"
+        )?;
         if self.undecodable > 0 {
             let values = self.undecodable;
             writeln!(out, "  {values} values are of ids that name no entity")?;
@@ -289,7 +300,7 @@ impl Found {
     ) -> anyhow::Result<()> {
         let limits = limits(rule);
         let mut ahead = self.matching.iter().peekable();
-        let mut fired = 0;
+        let (mut fired, mut doubtful) = (0, 0);
         let mut lines = Vec::new();
         while let Some((first, _)) = ahead.peek().filter(|(first, _)| **first <= span.last) {
             let mut window = Window::new(**first);
@@ -303,12 +314,17 @@ impl Found {
                 }
                 let outcome = window.check(minute, limits);
                 if minute >= span.first {
-                    fired += usize::from(outcome == Outcome::Fires);
+                    let is_alarm = outcome == Outcome::Fires;
+                    // Without the value of this minute too few would match.
+                    let is_doubtful = value.is_some() && window.matching() == limits.count;
+                    fired += usize::from(is_alarm);
+                    doubtful += usize::from(is_alarm && is_doubtful);
                     let value = value.map_or("no match", String::as_str);
                     lines.push(format!(
-                        "    {}  {value}: {}",
+                        "    {}  {value}: {}{}",
                         wall_clock(zone, minute),
-                        words(outcome, rule)
+                        words(outcome, rule),
+                        if is_doubtful { IF_IN_TIME } else { "" }
                     ));
                 }
                 minute += 1;
@@ -318,7 +334,11 @@ impl Found {
             }
         }
         if !lines.is_empty() {
-            writeln!(out, "  {}: {fired} alarms", self.name)?;
+            let doubtful = match doubtful {
+                0 => String::new(),
+                count => format!(", {count} of which only{IF_IN_TIME}"),
+            };
+            writeln!(out, "  {}: {fired} alarms{doubtful}", self.name)?;
             for line in lines {
                 writeln!(out, "{line}")?;
             }

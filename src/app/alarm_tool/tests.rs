@@ -56,12 +56,40 @@ fn a_span_ends_with_now_or_the_last_day_and_reads_what_the_first_checks_need() {
 }
 
 #[test]
+fn a_check_has_been_once_second_16_of_its_minute_is_there() {
+    for (second, last) in [(0, 4), (15, 4), (16, 5), (59, 5)] {
+        let now_ms = (MIDNIGHT + 5) * MINUTE_MS + second * 1000;
+        let selection = AlarmSelection::default();
+        let span = Span::new(&rule(), &selection, &Zone::utc(), now_ms);
+        assert_eq!(span.last, MIDNIGHT + last, "{second}");
+    }
+}
+
+#[test]
+fn an_alarm_that_hangs_on_the_newest_minute_says_so() {
+    // The second and third check find two minutes only with their own; the third fires.
+    let lines = told(span(None, None, MIDNIGHT + 4), &[0, 2, 4]);
+    let want = [
+        "shop: 0 alarms",
+        "2020-09-15 00:00  9: quiet, 1 of 2 minutes match",
+        "2020-09-15 00:01  no match: quiet, 1 of 2 minutes match",
+        "2020-09-15 00:02  9: quiet, found by 1 of 2 checks if the value came by second 16",
+        "2020-09-15 00:03  no match: quiet, 1 of 2 minutes match",
+        "2020-09-15 00:04  9: quiet, found by 1 of 2 checks if the value came by second 16",
+    ];
+    assert_eq!(lines, want);
+    let lines = told(span(None, None, MIDNIGHT + 3), &[0, 2, 3]);
+    let want = "shop: 1 alarms, 1 of which only if the value came by second 16";
+    assert_eq!(lines[0], want, "{lines:?}");
+}
+
+#[test]
 fn no_check_is_told_that_has_not_been() {
     let lines = told(span(None, None, MIDNIGHT + 1), &[0, 1]);
     let want = [
         "shop: 0 alarms",
         "2020-09-15 00:00  9: quiet, 1 of 2 minutes match",
-        "2020-09-15 00:01  9: quiet, found by 1 of 2 checks",
+        "2020-09-15 00:01  9: quiet, found by 1 of 2 checks if the value came by second 16",
     ];
     assert_eq!(lines, want);
 }

@@ -37,11 +37,12 @@ rules:
 const WANT: &str = "\
 slow_rule: service_resp_time > 1000 in 2 of 3 minutes, found by 2 checks; 1 checks silent after an alarm
   7 values of 2 entities, 1 of which its names leave out; 4 values match
+  a check is at second 16 and sees of its own minute what has come by then; the next check sees what comes later
   shop: 1 alarms
     2020-09-15 10:59  2000: quiet, 1 of 2 minutes match
-    2020-09-15 11:00  1500: quiet, found by 1 of 2 checks
+    2020-09-15 11:00  1500: quiet, found by 1 of 2 checks if the value came by second 16
     2020-09-15 11:01  no match: alarm
-    2020-09-15 11:02  1200: silent, for 0 more checks
+    2020-09-15 11:02  1200: silent, for 0 more checks if the value came by second 16
     2020-09-15 11:03  no match: quiet, 1 of 2 minutes match
     2020-09-15 11:04  no match: quiet, 1 of 2 minutes match
     2020-09-15 11:05  no match: quiet, 0 of 2 minutes match
@@ -123,7 +124,8 @@ async fn explained(namespace: Option<&str>) -> Result<()> {
     let all = explain(command.clone(), "").await?;
     ensure!(all.stdout.starts_with(&slow.stdout), "{}", all.stdout);
     let never = "never_rule: service_percentile > -,-,-,-,9000 in 1 of 1 minutes, found by 1 checks; 0 checks silent after an \
-                 alarm\n  8 values of 3 entities, 0 of which its names leave out; 0 values match\n";
+                 alarm\n  8 values of 3 entities, 0 of which its names leave out; 0 values match\n  a check is at second 16 and sees of its own \
+                 minute what has come by then; with a period of 1 no check sees what comes later\n";
     ensure!(all.stdout.ends_with(never), "{}", all.stdout);
     let later = explain(command.clone(), "--rule slow_rule --from 2020-09-16").await?;
     ensure!(
