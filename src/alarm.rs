@@ -10,6 +10,7 @@ pub mod message;
 pub mod running;
 pub mod stage;
 mod state;
+mod take_over;
 mod target;
 pub mod window;
 

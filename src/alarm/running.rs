@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::entity::{AlarmEntity, EntityKind};
 use super::message::AlarmMessage;
-use super::window::{Limits, Outcome, Window};
+use super::window::{AHEAD, Limits, Outcome, Window};
 use crate::dsl::alarm::AlarmRule;
 use crate::model::minute_value::Calculated;
 use crate::model::scope::Scope;
@@ -13,8 +13,7 @@ use crate::stream::partitions::{self, Partitions};
 /// Seconds of a minute that must be over before it is checked: earlier its values are too few.
 const QUIET_SECONDS: i64 = 15;
 const MINUTE_MS: i64 = 60_000;
-/// How far ahead a value may be, in minutes. One that is further ahead would keep its window from taking others until then.
-const AHEAD: i64 = 10;
+const A_MINUTE: u64 = MINUTE_MS.unsigned_abs();
 
 /// Whole minutes since the epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,6 +24,11 @@ impl Minute {
     pub fn of(ms: i64) -> Minute {
         Minute(ms.div_euclid(MINUTE_MS))
     }
+}
+
+/// The last minute of which the check has been by an instant in epoch milliseconds, if a server ran.
+pub fn last_checked(now_ms: i64) -> Minute {
+    Minute::of(now_ms - (QUIET_SECONDS + 1) * 1000)
 }
 
 /// A rule and its windows.
@@ -87,6 +91,8 @@ pub struct Alarms {
     pub(super) changed: Partitions,
     pub(super) windows: usize,
     max_windows: usize,
+    /// Windows of a time far ahead since this was last taken.
+    set_back: u64,
 }
 
 impl Alarms {
@@ -102,6 +108,7 @@ impl Alarms {
             changed: Partitions::default(),
             windows: 0,
             max_windows,
+            set_back: 0,
         };
         alarms.replace(rules);
         alarms
@@ -151,6 +158,24 @@ impl Alarms {
         self.windows
     }
 
+    /// How many windows were set back since this was last asked: they came from a clock that was far ahead.
+    pub(super) fn take_set_back(&mut self) -> u64 {
+        std::mem::take(&mut self.set_back)
+    }
+
+    /// How many may be remembered.
+    pub(super) fn max_windows(&self) -> usize {
+        self.max_windows
+    }
+
+    /// Epoch milliseconds in the minute of the first check that sees what comes now.
+    pub(super) fn next_check_ms(&self, now_ms: i64) -> i64 {
+        match Minute::of(self.checked_ms) == Minute::of(now_ms) {
+            true => (Minute::of(now_ms).0 + 1) * MINUTE_MS,
+            false => now_ms,
+        }
+    }
+
     /// Which entities are looked at here: those of which everything stored is known.
     pub(super) fn here(&self) -> Partitions {
         self.here
@@ -188,6 +213,7 @@ impl Alarms {
             };
             let limits = limits(&running.rule);
             if let Some((_, window)) = running.windows.get_mut(id) {
+                self.set_back += u64::from(window.set_back(now));
                 if !window.add(minute.0, is_match, limits) {
                     continue;
                 }
@@ -207,6 +233,10 @@ impl Alarms {
                 if is_checked {
                     window.set_checked(now);
                 }
+                // It waited for what is stored: checks since then are to be made up for.
+                if window.checked() < Minute::of(self.checked_ms).0 {
+                    self.behind = self.behind.min(Minute(window.checked()));
+                }
                 window.add(minute.0, true, limits);
                 running.windows.insert(id.to_owned(), (watched, window));
                 self.windows += 1;
@@ -223,7 +253,9 @@ impl Alarms {
     /// a window comes from, or a minute after the start.
     pub fn is_due(&self, now_ms: i64) -> bool {
         let second = now_ms.rem_euclid(MINUTE_MS) / 1000;
-        let is_over = now_ms - self.checked_ms >= MINUTE_MS || self.behind < Minute::of(now_ms);
+        // Also if the clock was wrong at the last one, and is a minute or more before it now.
+        let is_over =
+            now_ms.abs_diff(self.checked_ms) >= A_MINUTE || self.behind < Minute::of(now_ms);
         is_over && second > QUIET_SECONDS
     }
 
@@ -239,6 +271,11 @@ impl Alarms {
             let Running { rule, windows, .. } = running;
             let limits = limits(rule);
             windows.retain(|_, (watched, window)| {
+                if window.set_back(minute.0) {
+                    self.set_back += 1;
+                    running.is_changed = true;
+                    self.changed.insert(watched.partition);
+                }
                 if window.checked() >= minute.0 {
                     return true;
                 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use prometheus::{Gauge, IntCounterVec};
+use prometheus::{Gauge, IntCounter, IntCounterVec};
 use tokio::sync::watch::error::RecvError;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior};
@@ -12,6 +12,9 @@ use super::hooks::{Hooks, NamedTarget};
 use super::message::{AlarmMessage, to_rows};
 use super::running::{Alarms, Minute};
 use super::state::{Layout, Taken};
+use super::take_over::{
+    Answer, BYTES_PER_VALUE, FIRST_PAUSE, LONGEST_PAUSE, STORE_TIMEOUT, TakeOver,
+};
 use crate::dsl::alarm::AlarmRule;
 use crate::model::minute_value::MinuteValue;
 use crate::model::row::Row;
@@ -19,6 +22,7 @@ use crate::model::schema::Model;
 use crate::model::time_bucket::{Zone, start_of};
 use crate::storage::writer::Lane;
 use crate::storage::{Backend, StorageError, WriteOutcome};
+use crate::stream::partitions::of_entity;
 use crate::stream::{Partitions, Watched};
 use crate::telemetry::ledger::kind_of;
 use crate::telemetry::{Ledger, Registry, Throttle};
@@ -26,11 +30,6 @@ use crate::util::clock::Clock;
 
 /// Between two looks whether a check is due.
 const TICK: Duration = Duration::from_secs(1);
-/// How long the store may take for the state.
-const STORE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Between two attempts to read the state, or to store it for another node.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// How long storing it for another node may take in all.
 const HAND_OVER: Duration = Duration::from_secs(6);
 
@@ -43,6 +42,8 @@ pub struct AlarmMetrics {
     fired: IntCounterVec,
     unfit: IntCounterVec,
     windows: Gauge,
+    held: Gauge,
+    set_back: IntCounter,
     state_failures: IntCounterVec,
     ledger: Ledger,
 }
@@ -61,6 +62,14 @@ impl AlarmMetrics {
                 "alarm_windows",
                 "Entities that rules remember, counted for each rule",
             )?,
+            held: registry.gauge(
+                "alarm_values_held",
+                "Values that wait until what is stored of their entities is read",
+            )?,
+            set_back: IntCounter::new(
+                "alarm_windows_set_back_total",
+                "Entities that rules remembered checks of far ahead of the clock",
+            )?,
             state_failures: registry.counters(
                 "alarm_state_failures_total",
                 "Attempts to read or write what rules remember that failed",
@@ -68,9 +77,10 @@ impl AlarmMetrics {
             )?,
             ledger: registry.ledger().clone(),
         };
-        let windows = metrics.windows.clone();
+        registry.register(Box::new(metrics.set_back.clone()))?;
+        let (windows, held) = (metrics.windows.clone(), metrics.held.clone());
         registry.memory("alarm-windows", move || {
-            windows.get() as u64 * BYTES_PER_WINDOW
+            windows.get() as u64 * BYTES_PER_WINDOW + held.get() as u64 * BYTES_PER_VALUE
         });
         Ok(metrics)
     }
@@ -106,61 +116,112 @@ pub struct AlarmStage<S> {
     pub log: Throttle,
 }
 
-impl<S: Backend> AlarmStage<S> {
-    /// Works until the inbox closes. Before the first value of an entity it reads what was remembered of it, if need be until
-    /// the store is there: values wait where they come from.
+impl<S: Backend + 'static> AlarmStage<S> {
+    /// Works until the inbox closes. Values of an entity wait until what was remembered of it is read, if need be until the
+    /// store is there; meanwhile the others are checked.
     pub async fn run(mut self, mut inbox: mpsc::Receiver<Watched>) {
-        if !self.take_over(&inbox).await {
-            return;
-        }
+        let mut take_over = TakeOver::default();
+        self.begin(&mut take_over);
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 // A check looks at everything that was handed on before it, and values come after the word whose they are.
                 biased;
-                Ok(()) = self.program.changed() => self.take_program().await,
-                Ok(()) = changed(&mut self.owned) => {
-                    self.take_over(&inbox).await;
+                Ok(()) = self.program.changed() => {
+                    self.take_program().await;
+                    if !take_over.entities().is_empty() {
+                        self.begin(&mut take_over);
+                    }
                 }
+                Ok(()) = changed(&mut self.owned) => self.begin(&mut take_over),
+                answer = take_over.answer() => self.take_answer(answer, &mut take_over),
                 watched = inbox.recv() => match watched {
-                    Some(Watched::Values(values)) => self.add(&values),
-                    Some(Watched::Release(gone, done)) => self.release(gone, done).await,
+                    Some(Watched::Values(values)) => self.add_or_hold(&values, &mut take_over),
+                    Some(Watched::Release(gone, done)) => {
+                        self.release(gone, done).await;
+                        if !take_over.entities().and(gone).is_empty() {
+                            self.begin_with(take_over.entities().without(gone), &mut take_over);
+                        }
+                    }
                     None => break,
                 },
                 _ = tick.tick() => self.check().await,
             }
         }
+        self.pass_over("unread", take_over.held() as u64);
+        self.metrics.held.set(0.0);
         self.save().await;
         self.hooks.ended().await;
     }
 
-    /// Reads what is remembered of entities that are new here. False if the process ends before the store could be read.
-    async fn take_over(&mut self, inbox: &mpsc::Receiver<Watched>) -> bool {
+    /// Begins to read what is remembered of entities that are new here.
+    fn begin(&mut self, take_over: &mut TakeOver) {
         let owned = match &mut self.owned {
             Some(owned) => *owned.borrow_and_update(),
             None => Partitions::ALL,
         };
-        let new = owned.without(self.alarms.here());
-        if new.is_empty() {
-            return true;
+        self.begin_with(owned.without(self.alarms.here()), take_over);
+    }
+
+    fn begin_with(&mut self, entities: Partitions, take_over: &mut TakeOver) {
+        take_over.begin(entities, &self.alarms, &self.state, &self.storage);
+        if entities.is_empty() {
+            self.end(take_over);
         }
-        let places = self.alarms.places();
-        let keys = self.alarms.keys(&places, new, &self.state);
-        let mut pause = FIRST_PAUSE;
-        while !inbox.is_closed() {
-            match tokio::time::timeout(STORE_TIMEOUT, self.storage.load(&keys)).await {
-                Ok(Ok(rows)) => {
-                    self.take_stored(&places, new, rows);
-                    return true;
-                }
-                Ok(Err(error)) => self.state_failed("read", &error.to_string()),
-                Err(_) => self.state_failed("read", "no answer in time"),
+    }
+
+    fn take_answer(&mut self, answer: Answer, take_over: &mut TakeOver) {
+        match answer {
+            Ok(rows) => {
+                let entities = take_over.entities();
+                self.take_stored(take_over.places(), entities, rows);
+                self.end(take_over);
             }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            Err(error) => {
+                self.state_failed("read", &error);
+                if take_over.again(&self.storage) {
+                    let partitions = take_over.entities().len();
+                    tracing::warn!(
+                        partitions,
+                        error,
+                        "the store does not say what alarm rules remember of a part of the entities: until it does they raise \
+                         no alarms, their values wait, and the others are checked"
+                    );
+                }
+            }
         }
-        false
+    }
+
+    /// Nothing more is to be read: takes in what waited for it.
+    fn end(&mut self, take_over: &mut TakeOver) {
+        let (held, had_failed) = take_over.end();
+        if had_failed {
+            let values = held.len();
+            tracing::info!(values, "alarm rules go on with all entities of this node");
+        }
+        for held in held {
+            self.add(&held.value, held.seen_ms);
+        }
+        self.metrics.held.set(0.0);
+        self.metrics.windows.set(self.alarms.windows() as f64);
+    }
+
+    /// Takes values in, those of entities that are being taken over later.
+    fn add_or_hold(&mut self, values: &[MinuteValue], take_over: &mut TakeOver) {
+        let now_ms = self.clock.now_ms();
+        let mut dropped = 0;
+        for value in values {
+            if take_over.entities().contains(of_entity(&value.entity)) {
+                let seen_ms = self.alarms.next_check_ms(now_ms);
+                dropped += take_over.hold(value, seen_ms, self.alarms.max_windows());
+            } else {
+                self.add(value, now_ms);
+            }
+        }
+        self.pass_over("unread", dropped);
+        self.metrics.held.set(take_over.held() as f64);
+        self.metrics.windows.set(self.alarms.windows() as f64);
     }
 
     fn take_stored(&mut self, places: &[usize], entities: Partitions, rows: Vec<Option<Row>>) {
@@ -202,8 +263,9 @@ impl<S: Backend> AlarmStage<S> {
         let program = Arc::clone(&self.program.borrow_and_update());
         self.hooks.replace(&program.targets);
         let new = self.alarms.replace(program.rules.clone());
-        if !new.is_empty() {
-            let here = self.alarms.here();
+        let here = self.alarms.here();
+        // Of entities that are being taken over they are read with the rest.
+        if !new.is_empty() && !here.is_empty() {
             let keys = self.alarms.keys(&new, here, &self.state);
             match tokio::time::timeout(STORE_TIMEOUT, self.storage.load(&keys)).await {
                 Ok(Ok(rows)) => self.take_stored(&new, here, rows),
@@ -215,25 +277,32 @@ impl<S: Backend> AlarmStage<S> {
         self.save().await;
     }
 
-    fn add(&mut self, values: &[MinuteValue]) {
-        let now_ms = self.clock.now_ms();
-        for value in values {
-            let start = start_of(value.minute);
-            let Some(at_ms) = start.and_then(|at| self.zone.epoch_ms_near(at, now_ms)) else {
-                continue;
-            };
-            let entity = (value.entity.scope, &*value.entity.id);
-            let (metric, minute) = (&value.metric.name, Minute::of(at_ms));
-            if let Err(unfit) = self
-                .alarms
-                .add(metric, entity, minute, &value.value, now_ms)
-            {
-                let reason = unfit.reason();
-                self.metrics.unfit.with_label_values(&[reason]).inc();
-                if let Some(held_back) = self.log.admit() {
-                    tracing::warn!(reason, metric, held_back, "alarm rules pass over a value");
-                }
-            }
+    fn add(&mut self, value: &MinuteValue, now_ms: i64) {
+        let start = start_of(value.minute);
+        let Some(at_ms) = start.and_then(|at| self.zone.epoch_ms_near(at, now_ms)) else {
+            return;
+        };
+        let entity = (value.entity.scope, &*value.entity.id);
+        let (metric, minute) = (&value.metric.name, Minute::of(at_ms));
+        if let Err(unfit) = self
+            .alarms
+            .add(metric, entity, minute, &value.value, now_ms)
+        {
+            self.pass_over(unfit.reason(), 1);
+        }
+    }
+
+    /// Counts values that rules do not look at.
+    fn pass_over(&self, reason: &str, values: u64) {
+        if values == 0 {
+            return;
+        }
+        self.metrics
+            .unfit
+            .with_label_values(&[reason])
+            .inc_by(values);
+        if let Some(held_back) = self.log.admit() {
+            tracing::warn!(reason, values, held_back, "alarm rules pass over values");
         }
     }
 
@@ -243,6 +312,14 @@ impl<S: Backend> AlarmStage<S> {
             return;
         }
         let messages = self.alarms.check(now_ms);
+        let set_back = self.alarms.take_set_back();
+        if set_back > 0 {
+            self.metrics.set_back.inc_by(set_back);
+            tracing::warn!(
+                windows = set_back,
+                "alarm rules remembered checks far ahead of the clock, which was or is wrong: they go on from now"
+            );
+        }
         self.metrics.windows.set(self.alarms.windows() as f64);
         if !messages.is_empty() {
             self.tell(&messages, now_ms).await;

@@ -6,6 +6,11 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
+/// How far ahead a value may be, in minutes. One that is further ahead would keep its window from taking others until then.
+pub(super) const AHEAD: i64 = 10;
+/// How far ahead a check may have been, in minutes: clocks of nodes differ a little.
+const CHECKED_AHEAD: i64 = 3;
+
 /// The numbers of a rule that decide when it fires.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
@@ -62,6 +67,17 @@ impl Window {
     /// Says that the check of a minute was before this window, or in the life of another process.
     pub(super) fn set_checked(&mut self, minute: i64) {
         self.checked = minute;
+    }
+
+    /// Ends where time is, if it ends so far ahead that only a clock that was wrong can have brought it there. Whether it did.
+    pub(super) fn set_back(&mut self, now: i64) -> bool {
+        let is_ahead = self.checked > now + CHECKED_AHEAD || self.end > now + AHEAD;
+        if is_ahead {
+            self.checked = self.checked.min(now - 1);
+            self.end = now;
+            self.matching.split_off(&(now + 1));
+        }
+        is_ahead
     }
 
     /// Takes the value of a minute in, in the place of an earlier one. What lies before the window does not count. Whether
@@ -129,6 +145,11 @@ impl Window {
             true => Outcome::TooFewChecks(self.counter),
             false => Outcome::Silent(self.silence),
         }
+    }
+
+    /// How many minutes match.
+    pub fn matching(&self) -> usize {
+        self.matching.len()
     }
 
     /// Whether forgetting it changes nothing.
@@ -294,6 +315,29 @@ mod tests {
         assert_eq!(window.check(9, limits), Outcome::Silent(0));
         window.catch_up(1_000_000_000, limits);
         assert!(window.is_like_new() && window.checked() == 1_000_000_000);
+    }
+
+    #[test]
+    fn a_clock_that_was_wrong_silences_nothing() {
+        let limits = limits(3, 1, 2);
+        const DAY: i64 = 1440;
+        for (what, ahead, is_set_back) in [
+            ("clocks differ a little", CHECKED_AHEAD, false),
+            ("a wrong one", CHECKED_AHEAD + 1, true),
+            ("a day", DAY, true),
+        ] {
+            let mut window = Window::new(0);
+            window.add(0, true, limits);
+            window.check(ahead, limits);
+            assert_eq!(window.set_back(1), ahead > CHECKED_AHEAD + 1, "{what}");
+            assert_eq!(window.set_back(0), ahead == CHECKED_AHEAD + 1, "{what}");
+            assert_eq!(window.checked() < 1, is_set_back, "{what}");
+            assert!(window.add(1, true, limits) || !is_set_back, "{what}");
+        }
+        // A value that is as far ahead as it may be is left alone.
+        let mut window = Window::new(0);
+        window.add(AHEAD, true, limits);
+        assert!(!window.set_back(0));
     }
 
     #[test]

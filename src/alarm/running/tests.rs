@@ -60,6 +60,44 @@ fn a_check_is_due_once_a_minute_after_second_15() {
 }
 
 #[test]
+fn a_clock_that_was_a_day_ahead_silences_nobody() {
+    const DAY_MS: i64 = 1440 * MINUTE_MS;
+    // Whether what is remembered was stored in between.
+    for is_restarted in [false, true] {
+        let mut alarms = alarms(TWO);
+        slow(&mut alarms, SHOP, 0).unwrap();
+        let fired = alarms.check(START_MS + 16_000);
+        assert_eq!(fired.len(), 1);
+        alarms.check(START_MS + DAY_MS + 16_000);
+        slow(&mut alarms, SHOP, 1).unwrap();
+        if is_restarted {
+            let schema = Schema::build(&[], &[], &[], false);
+            let model = schema.model("alarm_state").unwrap();
+            // As such a server stored it.
+            for running in &mut alarms.running {
+                let (watched, _) = running.windows.values().next().cloned().unwrap();
+                let mut window = Window::new(0);
+                window.check(Minute::of(START_MS + DAY_MS).0, limits(&running.rule));
+                running.windows.insert(SHOP.to_owned(), (watched, window));
+                running.is_changed = true;
+            }
+            let rows = alarms.take_changed(Layout::Rules, model, START_MS).unwrap();
+            alarms = super::Alarms::new(rules(TWO), START_MS + 20_000, 3);
+            let rows = rows.into_iter().map(Some).collect();
+            alarms.take_stored(&[0, 1], Partitions::ALL, rows);
+            slow(&mut alarms, SHOP, 1).unwrap();
+        }
+        let now_ms = START_MS + MINUTE_MS + 16_000;
+        assert!(alarms.is_due(now_ms), "{is_restarted}");
+        let fired = alarms.check(now_ms);
+        assert_eq!(fired.len(), 1, "{is_restarted} {fired:?}");
+        // Where all are like new after that day nothing is left to be set back.
+        assert_eq!(alarms.take_set_back() > 0, is_restarted);
+        assert!(!alarms.is_due(now_ms));
+    }
+}
+
+#[test]
 fn rules_about_one_metric_fire_by_themselves() {
     let mut alarms = alarms(TWO);
     let mut fired = vec![];

@@ -13,7 +13,7 @@ use oap::model::row::Cell;
 use oap::model::scope::{NodeType, Scope};
 use oap::model::time_bucket::Zone;
 use oap::storage::writer::{WriterMetrics, lane};
-use oap::stream::{Partitions, Watched};
+use oap::stream::{Partitions, Watched, partitions};
 use oap::telemetry::{Registry, Throttle};
 use oap::util::clock::Clock;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -329,6 +329,78 @@ async fn a_node_goes_on_where_the_one_before_it_ended() -> Result<()> {
     );
     second.stop().await?;
     first.stop().await
+}
+
+/// Half of the entities, which do not have [`SHOP`] among them, or the other half.
+fn half(has_shop: bool) -> Partitions {
+    let shop = partitions::of(Scope::Service, SHOP);
+    Partitions::select(|partition| (partition % 2 == shop % 2) == has_shop)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_is_away_stops_no_checks_of_what_is_in_memory() -> Result<()> {
+    let store = Arc::<MemoryStore>::default();
+    let survivor = Process::node(&store, 0)?;
+    survivor.owned.send_replace(half(true));
+    survivor.slow(0).await?;
+    survivor.slow(1).await?;
+    survivor.check(1).await;
+    // A member goes while the store is away: the survivor takes the other half over, of which it knows nothing.
+    store.set_away(true);
+    survivor.owned.send_replace(Partitions::ALL);
+    survivor.slow(2).await?;
+    survivor.check(2).await;
+    let fired = "rule=\"slow_rule\"";
+    ensure!(counted(&survivor, "alarm_fired_total", fired)? == 1);
+    ensure!(counted(&survivor, "alarm_state_failures_total", "action=\"read\"")? > 1);
+    // Other rules are taken too.
+    let other = RULE.replace("period: 3, count: 2", "period: 9");
+    survivor.change(&other).await?;
+    survivor.slow(2).await?;
+    survivor.check(3).await;
+    ensure!(counted(&survivor, "alarm_fired_total", fired)? == 2);
+    store.set_away(false);
+    survivor.stop().await
+}
+
+#[tokio::test(start_paused = true)]
+async fn values_of_entities_that_are_taken_over_wait_and_count_for_the_checks_they_came_before()
+-> Result<()> {
+    let store = Arc::<MemoryStore>::default();
+    let survivor = Process::node(&store, 0)?;
+    survivor.owned.send_replace(half(false));
+    survivor.check(0).await;
+    store.set_away(true);
+    survivor.owned.send_replace(Partitions::ALL);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    // Nothing is stored of it: the checks of minutes 1 and 2 find two slow minutes.
+    survivor
+        .clock_ms
+        .store(START_MS + MINUTE_MS, Ordering::Relaxed);
+    survivor.slow(0).await?;
+    survivor.slow(1).await?;
+    survivor.check(1).await;
+    survivor.slow(1).await?;
+    let held = "alarm_values_held{sw_backend_instance=\"h_1\"}";
+    ensure!(metric(&survivor.registry, held)? == 2);
+    ensure!(alarms(&store) == 0);
+    store.set_away(false);
+    survivor.check(2).await;
+    let fired = "rule=\"slow_rule\"";
+    ensure!(counted(&survivor, "alarm_fired_total", fired)? == 1);
+    ensure!(metric(&survivor.registry, held)? == 0);
+    // What cannot be read in time is counted.
+    let other = Process::node(&store, 0)?;
+    store.set_away(true);
+    other.owned.send_replace(Partitions::ALL);
+    other.slow(0).await?;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let registry = other.registry.clone();
+    other.stop().await?;
+    let unread = "alarm_values_dropped_total{sw_backend_instance=\"h_1\",reason=\"unread\"}";
+    ensure!(metric(&registry, unread)? == 1);
+    store.set_away(false);
+    survivor.stop().await
 }
 
 #[tokio::test(start_paused = true)]
