@@ -15,6 +15,11 @@ const QUIET_SECONDS: i64 = 15;
 const MINUTE_MS: i64 = 60_000;
 const A_MINUTE: u64 = MINUTE_MS.unsigned_abs();
 
+/// Rough bytes that a rule needs to remember an entity, without its minutes.
+pub const BYTES_PER_WINDOW: u64 = 1024;
+/// As many of the runs of minutes need as much.
+const RUNS_PER_WINDOW: usize = BYTES_PER_WINDOW as usize / Window::BYTES_PER_RUN;
+
 /// Whole minutes since the epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Minute(pub i64);
@@ -91,6 +96,8 @@ pub struct Alarms {
     pub(super) changed: Partitions,
     pub(super) windows: usize,
     max_windows: usize,
+    /// What the minutes of all windows need, see [`Window::runs`].
+    runs: usize,
     /// Windows of a time far ahead since this was last taken.
     set_back: u64,
 }
@@ -108,6 +115,7 @@ impl Alarms {
             changed: Partitions::default(),
             windows: 0,
             max_windows,
+            runs: 0,
             set_back: 0,
         };
         alarms.replace(rules);
@@ -149,8 +157,21 @@ impl Alarms {
         for (watched, _) in gone.iter().flat_map(|running| running.windows.values()) {
             self.changed.insert(watched.partition);
         }
-        self.windows = self.running.iter().map(|r| r.windows.len()).sum();
+        self.count();
         new
+    }
+
+    /// Counts anew what there is.
+    fn count(&mut self) {
+        self.windows = self.running.iter().map(|r| r.windows.len()).sum();
+        let windows = self.running.iter().flat_map(|r| r.windows.values());
+        self.runs = windows.map(|(_, window)| window.runs()).sum();
+    }
+
+    /// Rough bytes of all that is remembered.
+    pub fn bytes(&self) -> u64 {
+        let runs = self.runs as u64 * Window::BYTES_PER_RUN as u64;
+        self.windows as u64 * BYTES_PER_WINDOW + runs
     }
 
     /// Entities that are remembered, counted for each rule.
@@ -202,6 +223,7 @@ impl Alarms {
         }
         let now = Minute::of(now_ms).0;
         let is_checked = Minute::of(self.checked_ms).0 == now && self.behind.0 >= now;
+        let max_runs = self.max_windows.saturating_mul(RUNS_PER_WINDOW);
         let mut outcome = Ok(());
         for at in rules {
             let Some(running) = self.running.get_mut(*at) else {
@@ -213,8 +235,19 @@ impl Alarms {
             };
             let limits = limits(&running.rule);
             if let Some((_, window)) = running.windows.get_mut(id) {
-                self.set_back += u64::from(window.set_back(now));
-                if !window.add(minute.0, is_match, limits) {
+                if window.set_back(now) {
+                    self.set_back += 1;
+                    self.behind = self.behind.min(Minute(window.checked()));
+                }
+                // Minutes of entities may need as much as the entities.
+                if is_match && self.runs >= max_runs && window.would_grow(minute.0) {
+                    outcome = Err(Unfit::Full);
+                    continue;
+                }
+                let before = window.runs();
+                let is_other = window.add(minute.0, is_match, limits);
+                self.runs = (self.runs + window.runs()).saturating_sub(before);
+                if !is_other {
                     continue;
                 }
             } else if is_match {
@@ -240,6 +273,7 @@ impl Alarms {
                 window.add(minute.0, true, limits);
                 running.windows.insert(id.to_owned(), (watched, window));
                 self.windows += 1;
+                self.runs += 1;
             } else {
                 continue;
             }
@@ -266,7 +300,6 @@ impl Alarms {
         self.checked_ms = minute.0 * MINUTE_MS;
         self.behind = Minute(i64::MAX);
         let mut messages = Vec::new();
-        let mut left = 0;
         for running in &mut self.running {
             let Running { rule, windows, .. } = running;
             let limits = limits(rule);
@@ -290,9 +323,8 @@ impl Alarms {
                 }
                 !window.is_like_new()
             });
-            left += windows.len();
         }
-        self.windows = left;
+        self.count();
         messages
     }
 
@@ -307,8 +339,10 @@ impl Alarms {
             return false;
         }
         self.behind = self.behind.min(Minute(window.checked()));
-        if running.windows.insert(id, (watched, window)).is_none() {
-            self.windows += 1;
+        self.runs += window.runs();
+        match running.windows.insert(id, (watched, window)) {
+            None => self.windows += 1,
+            Some((_, window)) => self.runs = self.runs.saturating_sub(window.runs()),
         }
         true
     }
@@ -321,7 +355,7 @@ impl Alarms {
         }
         self.here = self.here.without(gone);
         self.changed = self.changed.without(gone);
-        self.windows = self.running.iter().map(|r| r.windows.len()).sum();
+        self.count();
     }
 }
 

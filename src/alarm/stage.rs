@@ -1,6 +1,7 @@
 //! The task that owns what rules remember: takes values in, checks once a minute, stores and hands on alarms.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use prometheus::{Gauge, IntCounter, IntCounterVec};
@@ -25,7 +26,7 @@ use crate::storage::{Backend, StorageError, WriteOutcome};
 use crate::stream::partitions::of_entity;
 use crate::stream::{Partitions, Watched};
 use crate::telemetry::ledger::kind_of;
-use crate::telemetry::{Ledger, Registry, Throttle};
+use crate::telemetry::{Ledger, Registers, Registry, Throttle};
 use crate::util::clock::Clock;
 
 /// Between two looks whether a check is due.
@@ -33,15 +34,14 @@ const TICK: Duration = Duration::from_secs(1);
 /// How long storing it for another node may take in all.
 const HAND_OVER: Duration = Duration::from_secs(6);
 
-/// Rough bytes that a rule needs to remember an entity.
-pub const BYTES_PER_WINDOW: u64 = 1024;
-
 /// Counters of the rules.
 #[derive(Debug, Clone)]
 pub struct AlarmMetrics {
     fired: IntCounterVec,
     unfit: IntCounterVec,
     windows: Gauge,
+    /// What all windows need.
+    bytes: Arc<AtomicU64>,
     held: Gauge,
     set_back: IntCounter,
     state_failures: IntCounterVec,
@@ -62,6 +62,7 @@ impl AlarmMetrics {
                 "alarm_windows",
                 "Entities that rules remember, counted for each rule",
             )?,
+            bytes: Arc::default(),
             held: registry.gauge(
                 "alarm_values_held",
                 "Values that wait until what is stored of their entities is read",
@@ -78,9 +79,9 @@ impl AlarmMetrics {
             ledger: registry.ledger().clone(),
         };
         registry.register(Box::new(metrics.set_back.clone()))?;
-        let (windows, held) = (metrics.windows.clone(), metrics.held.clone());
+        let (bytes, held) = (Arc::clone(&metrics.bytes), metrics.held.clone());
         registry.memory("alarm-windows", move || {
-            windows.get() as u64 * BYTES_PER_WINDOW + held.get() as u64 * BYTES_PER_VALUE
+            bytes.load(Ordering::Relaxed) + held.get() as u64 * BYTES_PER_VALUE
         });
         Ok(metrics)
     }
@@ -204,7 +205,7 @@ impl<S: Backend + 'static> AlarmStage<S> {
             self.add(&held.value, held.seen_ms);
         }
         self.metrics.held.set(0.0);
-        self.metrics.windows.set(self.alarms.windows() as f64);
+        self.set_gauges();
     }
 
     /// Takes values in, those of entities that are being taken over later.
@@ -221,7 +222,7 @@ impl<S: Backend + 'static> AlarmStage<S> {
         }
         self.pass_over("unread", dropped);
         self.metrics.held.set(take_over.held() as f64);
-        self.metrics.windows.set(self.alarms.windows() as f64);
+        self.set_gauges();
     }
 
     fn take_stored(&mut self, places: &[usize], entities: Partitions, rows: Vec<Option<Row>>) {
@@ -231,7 +232,7 @@ impl<S: Backend + 'static> AlarmStage<S> {
         }
         let full = self.metrics.unfit.with_label_values(&["windows_full"]);
         full.inc_by(left_out);
-        self.metrics.windows.set(self.alarms.windows() as f64);
+        self.set_gauges();
     }
 
     /// Stores what is remembered of entities that another node looks at from now on, and forgets it.
@@ -253,7 +254,7 @@ impl<S: Backend + 'static> AlarmStage<S> {
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
         self.alarms.forget(gone);
-        self.metrics.windows.set(self.alarms.windows() as f64);
+        self.set_gauges();
         done.send(()).unwrap_or_default();
     }
 
@@ -273,7 +274,7 @@ impl<S: Backend + 'static> AlarmStage<S> {
                 Err(_) => self.state_failed("read", "no answer in time"),
             }
         }
-        self.metrics.windows.set(self.alarms.windows() as f64);
+        self.set_gauges();
         self.save().await;
     }
 
@@ -320,11 +321,17 @@ impl<S: Backend + 'static> AlarmStage<S> {
                 "alarm rules remembered checks far ahead of the clock, which was or is wrong: they go on from now"
             );
         }
-        self.metrics.windows.set(self.alarms.windows() as f64);
+        self.set_gauges();
         if !messages.is_empty() {
             self.tell(&messages, now_ms).await;
         }
         self.save().await;
+    }
+
+    fn set_gauges(&self) {
+        self.metrics.windows.set(self.alarms.windows() as f64);
+        let bytes = self.alarms.bytes();
+        self.metrics.bytes.store(bytes, Ordering::Relaxed);
     }
 
     async fn tell(&self, messages: &[AlarmMessage], now_ms: i64) {

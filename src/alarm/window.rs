@@ -2,9 +2,9 @@
 //!
 //! Of a value only whether it matches is kept: a minute without a value and one that does not match count alike.
 
-use std::collections::BTreeSet;
-
 use serde::{Deserialize, Serialize};
+
+use super::minutes::Minutes;
 
 /// How far ahead a value may be, in minutes. One that is further ahead would keep its window from taking others until then.
 pub(super) const AHEAD: i64 = 10;
@@ -38,7 +38,7 @@ pub enum Outcome {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Window {
     end: i64,
-    matching: BTreeSet<i64>,
+    matching: Minutes,
     /// Checks that found enough minutes, less those that did not.
     counter: usize,
     /// Checks that stay quiet; below 1 none.
@@ -49,6 +49,8 @@ pub struct Window {
 }
 
 impl Window {
+    pub(super) const BYTES_PER_RUN: usize = Minutes::BYTES_PER_RUN;
+
     /// One that ends with a minute, the check of which is still to come.
     pub fn new(end: i64) -> Window {
         Window {
@@ -75,7 +77,7 @@ impl Window {
         if is_ahead {
             self.checked = self.checked.min(now - 1);
             self.end = now;
-            self.matching.split_off(&(now + 1));
+            self.matching.keep_until(now);
         }
         is_ahead
     }
@@ -91,7 +93,7 @@ impl Window {
         }
         let is_other = match is_match {
             true => self.matching.insert(minute),
-            false => self.matching.remove(&minute),
+            false => self.matching.remove(minute),
         };
         is_other || is_ahead
     }
@@ -100,7 +102,7 @@ impl Window {
     fn move_to(&mut self, minute: i64, limits: Limits) {
         if minute > self.end {
             self.end = minute;
-            self.matching = self.matching.split_off(&(minute - limits.period + 1));
+            self.matching.keep_from(minute - limits.period + 1);
         }
     }
 
@@ -111,7 +113,7 @@ impl Window {
             self.checked += 1;
             self.move_to(self.checked, limits);
             // Values of later minutes were not there yet.
-            if self.matching.range(..=self.checked).count() < limits.count {
+            if self.matching.until(self.checked) < limits.count {
                 self.silence -= 1;
                 self.counter = self.counter.saturating_sub(1);
                 continue;
@@ -145,6 +147,16 @@ impl Window {
             true => Outcome::TooFewChecks(self.counter),
             false => Outcome::Silent(self.silence),
         }
+    }
+
+    /// What its minutes need beside it, in numbers of [`Window::BYTES_PER_RUN`].
+    pub(super) fn runs(&self) -> usize {
+        self.matching.runs()
+    }
+
+    /// Whether it would need more if this minute matched.
+    pub(super) fn would_grow(&self, minute: i64) -> bool {
+        self.matching.would_grow(minute)
     }
 
     /// How many minutes match.

@@ -179,6 +179,35 @@ fn what_cannot_be_looked_at_is_said() {
 }
 
 #[test]
+fn what_long_windows_hold_is_counted_and_bounded() {
+    let text = "rules: {day_rule: {metrics-name: service_resp_time, op: '>', threshold: 1000, period: 1440}}";
+    let mut alarms = alarms(text);
+    let mut full = 0;
+    // Every other minute, the worst there is for one entity.
+    for minute in (0..1440).step_by(2) {
+        let now_ms = START_MS + minute * MINUTE_MS;
+        let at = Minute::of(now_ms);
+        let value = Calculated::Number(2000.0);
+        let entity = (Scope::Service, SHOP);
+        let added = alarms.add("service_resp_time", entity, at, &value, now_ms);
+        full += usize::from(added == Err(Unfit::Full));
+    }
+    // As much as the three entities that there may be.
+    assert_eq!(alarms.bytes(), BYTES_PER_WINDOW + 3 * BYTES_PER_WINDOW);
+    assert_eq!(full, 720 - 3 * RUNS_PER_WINDOW);
+    // Minutes in between need no more.
+    let now_ms = START_MS + 1440 * MINUTE_MS;
+    let at = Minute(Minute::of(START_MS).0 + 1);
+    let value = Calculated::Number(2000.0);
+    let entity = (Scope::Service, SHOP);
+    let added = alarms.add("service_resp_time", entity, at, &value, now_ms);
+    assert_eq!(added, Ok(()));
+    assert_eq!(alarms.bytes(), 4 * BYTES_PER_WINDOW - 8);
+    alarms.forget(Partitions::ALL);
+    assert_eq!(alarms.bytes(), 0);
+}
+
+#[test]
 fn what_is_remembered_outlives_the_process_unless_the_rule_changes() {
     let schema = Schema::build(&[], &[], &[], false);
     let model = schema.model("alarm_state").unwrap();
