@@ -125,15 +125,8 @@ impl Etcd {
         }
     }
 
-    /// All keys that begin with a text, without it, and their values, by the newer interface. The text ends with `/`.
-    pub async fn v3_range(&mut self, start: &str) -> Result<Vec<(String, String)>, CenterError> {
-        let entries = self.v3_values(start, |_| true).await?;
-        let text =
-            |(name, value)| Ok((name, String::from_utf8(value).map_err(CenterError::answer)?));
-        entries.into_iter().map(text).collect()
-    }
-
-    /// [`Etcd::v3_range`] with values as they are, only those that are wanted. A key that is no text is not looked at.
+    /// All keys that begin with a text, without it, as far as they are wanted, and their values, by the newer interface. The text
+    /// ends with `/`. What is no UTF-8 in a key is replaced.
     pub async fn v3_values(
         &mut self,
         start: &str,
@@ -147,7 +140,8 @@ impl Etcd {
         });
         let mut entries = Vec::new();
         for found in self.v3::<Range>(&["kv", "range"], range).await?.kvs {
-            let key = String::from_utf8(bytes(&found.key)?).unwrap_or_default();
+            let key = bytes(&found.key)?;
+            let key = String::from_utf8_lossy(&key);
             if let Some(name) = key.strip_prefix(start).filter(|name| is_wanted(name)) {
                 entries.push((name.to_owned(), bytes(&found.value)?));
             }

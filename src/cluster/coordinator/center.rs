@@ -24,16 +24,18 @@ pub(super) struct Listing {
 }
 
 impl Listing {
-    pub(super) fn add(&mut self, host: &str, port: u16, is_well: bool) {
+    /// `false` for what is no address, which is passed over.
+    pub(super) fn add(&mut self, host: &str, port: u16, is_well: bool) -> bool {
         let host = host.trim_matches(['[', ']']);
         if host.is_empty() || port == 0 {
-            return;
+            return false;
         }
         let member = OwnAddress::new(host, port).member();
         match is_well {
             true => self.members.insert(member),
             false => self.unwell.insert(member),
         };
+        true
     }
 }
 

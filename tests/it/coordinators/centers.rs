@@ -92,6 +92,25 @@ impl Peer {
         }
     }
 
+    /// Writes what is no node beside the nodes, in etcd.
+    pub async fn put_junk(&self) -> Result<()> {
+        let Peer::Etcd { serves_v2, .. } = self else {
+            anyhow::bail!("no etcd");
+        };
+        let (address, key) = (self.address(), "SkyWalking_OAP_Cluster/junk");
+        let asked = if *serves_v2 {
+            let url = format!("http://{address}/v2/keys/{key}");
+            http()?.put(url).form(&[("value", "hello")])
+        } else {
+            let value = BASE64_STANDARD.encode(b"\xff\x00");
+            let put = json!({"key": BASE64_STANDARD.encode(key), "value": value});
+            let url = format!("http://{address}/v3/kv/put");
+            http()?.post(url).json(&put)
+        };
+        asked.send().await?.error_for_status()?;
+        Ok(())
+    }
+
     /// Ends it. Its data are lost, if it has a choice.
     pub async fn pause(&mut self) -> Result<()> {
         match self {

@@ -131,19 +131,44 @@ async fn answers_that_make_no_sense_are_counted_and_change_nothing() -> Result<(
     for (provider, status, body, failing) in [
         ("consul", 200, &b""[..], "list"),
         ("consul", 200, b"{}", "list"),
-        ("consul", 200, br#"[{"Service": {"Address": "a", "Port": 70000}}]"#, "list"),
+        (
+            "consul",
+            200,
+            br#"[{"Service": {"Address": "a", "Port": 70000}}]"#,
+            "list",
+        ),
         ("consul", 301, b"", "register"),
         ("nacos", 200, b"ok", "list"),
         ("nacos", 200, br#"{"hosts": [{"ip": 7}]}"#, "list"),
         ("nacos", 404, b"no such page", "register"),
         ("nacos", 500, b"", "register"),
-        ("v2", 200, br#"{"node": {"key": "/oap", "dir": true, "nodes": [{"key": "/oap/x", "value": "{}"}]}}"#, "list"),
-        ("v2", 401, br#"{"message": "Insufficient credentials"}"#, "register"),
+        (
+            "v2",
+            200,
+            br#"{"node": {"key": "/oap", "dir": true, "nodes": [{"value": "{}"}]}}"#,
+            "list",
+        ),
+        (
+            "v2",
+            401,
+            br#"{"message": "Insufficient credentials"}"#,
+            "register",
+        ),
         ("v2", 404, b"404 page not found", "register"),
         ("v3", 200, b"[[[[", "register"),
         ("v3", 200, br#"{"ID": 7}"#, "register"),
-        ("v3", 200, br#"{"ID": "7", "kvs": [{"key": "b2FwL3g=", "value": "%"}]}"#, "list"),
-        ("v3", 400, br#"{"error": "etcdserver: user name is empty"}"#, "register"),
+        (
+            "v3",
+            200,
+            br#"{"ID": "7", "kvs": [{"key": "b2FwL3g=", "value": "%"}]}"#,
+            "list",
+        ),
+        (
+            "v3",
+            400,
+            br#"{"error": "etcdserver: user name is empty"}"#,
+            "register",
+        ),
     ] {
         let registry = Registry::new("127.0.0.1", 11800);
         let metrics = ClusterMetrics::new(&registry)?;
@@ -153,7 +178,9 @@ async fn answers_that_make_no_sense_are_counted_and_change_nothing() -> Result<(
         let (sender, membership) = watch::channel(None);
         let stop = CancellationToken::new();
         let keeping = tokio::spawn(coordinator.keep(sender, stop.clone()));
-        let want = format!("cluster_coordinator_failures_total{{sw_backend_instance=\"127.0.0.1_11800\",call=\"{failing}\"}} ");
+        let want = format!(
+            "cluster_coordinator_failures_total{{sw_backend_instance=\"127.0.0.1_11800\",call=\"{failing}\"}} "
+        );
         let what = format!("{provider} {status} {}", String::from_utf8_lossy(body));
         wait_until(&what, std::time::Duration::from_secs(30), async || {
             let text = String::from_utf8(registry.text()?)?;
@@ -166,5 +193,68 @@ async fn answers_that_make_no_sense_are_counted_and_change_nothing() -> Result<(
         stop.cancel();
         keeping.await?;
     }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_others_write_into_etcd_keeps_no_node_away() -> Result<()> {
+    for serves_v2 in [true, false] {
+        let peer = Peer::etcd(serves_v2)?;
+        peer.put_junk().await?;
+        let api = if serves_v2 { "v2" } else { "v3" };
+        let CoordinatorSettings::Etcd { urls, api, .. } =
+            settings(api, format!("http://{}", peer.address()))
+        else {
+            anyhow::bail!("other settings");
+        };
+        let settings = CoordinatorSettings::Etcd {
+            urls,
+            service: "SkyWalking_OAP_Cluster".to_owned(),
+            api,
+        };
+        let stop = CancellationToken::new();
+        let mut nodes = tokio::task::JoinSet::new();
+        let mut heard = vec![];
+        for host in ["10.0.0.1", "10.0.0.2"] {
+            let metrics = ClusterMetrics::new(&Registry::new(host, 11800))?;
+            let own = Some(OwnAddress::new(host, 11800));
+            let (sender, membership) = watch::channel(None);
+            let node = Coordinator::new(&settings, own, metrics)?;
+            nodes.spawn(node.keep(sender, stop.clone()));
+            heard.push(membership);
+        }
+        wait_until("both", std::time::Duration::from_secs(60), async || {
+            for membership in &heard {
+                let known = membership.borrow().clone();
+                let members = known.map(|known| known.members.len());
+                ensure!(members == Some(2), "{members:?} {serves_v2}");
+            }
+            Ok(())
+        })
+        .await?;
+        stop.cancel();
+        while let Some(node) = nodes.join_next().await {
+            node?;
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_is_no_node_is_named() -> Result<()> {
+    let peer = Peer::etcd(true)?;
+    peer.put_junk().await?;
+    let folder = tempfile::tempdir()?;
+    few_metrics(&folder.path().join("config"))?;
+    let addresses = free(&["127.0.0.1"])?;
+    let port = addresses[0].trim_start_matches("127.0.0.1:");
+    let command = OapCommand::new(folder.path()).env("SW_CORE_GRPC_PORT", port);
+    let process = peer.set(command.with_metrics()).start().await?;
+    has_logged(&process, "SkyWalking_OAP_Cluster/junk").await?;
+    has_logged(&process, "cluster.etcd.serviceName").await?;
+    has_logged(&process, "taken over").await?;
+    process.terminate()?;
+    let ended = process.ended().await?;
+    ensure!(ended.status.success(), "{ended:?}");
     Ok(())
 }
