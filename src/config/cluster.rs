@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::core::{CoreSettings, Role};
 use super::section::Section;
-use super::servers::{host_ports, needed, urls};
+use super::servers::{host_ports, member_fault, needed, urls};
 use super::{Environment, EtcdApi, Secret};
 
 /// How nodes find each other.
@@ -145,30 +145,29 @@ impl ClusterSettings {
     pub(super) fn read_static(s: &mut Section<'_>, core: Option<&CoreSettings>) -> ClusterSettings {
         let members = s.list("members", "");
         let own = s.text("self", "");
-        let is_address = |member: &String| {
-            let port = member
-                .rsplit_once(':')
-                .map(|(host, port)| (host, port.parse::<u16>()));
-            matches!(port, Some((host, Ok(port))) if !host.is_empty() && port > 0)
-        };
-        if members.is_empty() || !members.iter().all(is_address) {
-            s.problem(
-                "members",
-                "addresses host:port,host:port of the gRPC ports of all members",
-            );
-        }
-        let address = core.map(|core| match core.grpc_host.contains(':') {
-            true => format!("[{}]:{}", core.grpc_host, core.grpc_port),
-            false => format!("{}:{}", core.grpc_host, core.grpc_port),
+        let address = core.map(|core| {
+            let host = core.grpc_host.trim_matches(['[', ']']);
+            OwnAddress::new(host, core.grpc_port).member()
         });
-        let own = match own.as_str() {
-            "" => address.filter(|address| members.contains(address)),
-            own => Some(own.to_owned()),
+        let is_told = !own.is_empty();
+        let own = match is_told {
+            false => address.clone().filter(|address| members.contains(address)),
+            true => Some(own),
         };
         let is_receiver = core.is_some_and(|core| core.role == Role::Receiver);
         let is_member = own.as_ref().is_some_and(|own| members.contains(own));
-        if !is_member && (own.is_some() || !is_receiver) {
-            s.problem("self", "the one of the members that this node is");
+        let fault = members.iter().find_map(|member| member_fault(member));
+        if members.is_empty() || fault.is_some() {
+            let form =
+                "host:port,host:port (IPv6: [address]:port) of the gRPC ports of all members";
+            let fault = fault.map(|fault| format!(": {fault}"));
+            s.problem("members", &format!("{form}{}", fault.unwrap_or_default()));
+        } else if !is_member && is_told {
+            s.problem("self", &format!("one of the members {}", members.join(",")));
+        } else if !is_member && !is_receiver {
+            let sought = address.map(|own| format!(", as none is {own}, its gRPCHost:gRPCPort"));
+            let expected = "the one of the members that this node is (SW_CLUSTER_STATIC_SELF)";
+            s.problem("self", &format!("{expected}{}", sought.unwrap_or_default()));
         }
         ClusterSettings::Static { members, own }
     }

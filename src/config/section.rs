@@ -299,7 +299,7 @@ pub fn is_secret(key: &str) -> bool {
 }
 
 /// Addresses without the user and the password that they may begin with.
-fn without_user(text: &str) -> String {
+pub fn without_user(text: &str) -> String {
     let hidden = text.split(',').map(|item| match item.rsplit_once('@') {
         Some((user, rest)) if user.contains(':') => {
             let scheme = user.find("://").and_then(|end| user.get(..end + 3));

@@ -212,3 +212,60 @@ fn mistakes_are_named() {
         }
     }
 }
+
+#[test]
+fn one_mistake_in_a_list_of_members_is_one_message() {
+    for (members, own, wanted) in [
+        ("", "", &["members is \"\"", "host:port,host:port"][..]),
+        (
+            "10.0.0.1:11800;10.0.0.2:11800",
+            "",
+            &[
+                "members is \"10.0.0.1:11800;10.0.0.2:11800\"",
+                "commas between",
+            ],
+        ),
+        (
+            "10.0.0.1:11800,http://10.0.0.2:11800",
+            "",
+            &["\"http://10.0.0.2:11800\" is a URL"],
+        ),
+        (
+            "10.0.0.3:11800,10.0.0.2:11800",
+            "",
+            &[
+                "static.self is \"\"",
+                "SW_CLUSTER_STATIC_SELF",
+                "none is 10.0.0.1:11800",
+            ],
+        ),
+        (
+            "10.0.0.3:11800,10.0.0.2:11800",
+            "10.0.0.1:11800",
+            &[
+                "static.self is \"10.0.0.1:11800\"",
+                "SW_CLUSTER_STATIC_SELF",
+                "one of the members 10.0.0.3:11800,10.0.0.2:11800",
+            ],
+        ),
+    ] {
+        let variables = [
+            ("SW_CLUSTER_STATIC_MEMBERS", members),
+            ("SW_CLUSTER_STATIC_SELF", own),
+        ];
+        let error = load("static", &variables).unwrap_err();
+        assert!(error.starts_with("1 problem "), "{error}");
+        for part in wanted {
+            assert!(error.contains(part), "{part}: {error}");
+        }
+    }
+    let variables = [(
+        "SW_CLUSTER_STATIC_MEMBERS",
+        "10.0.0.1:11800,[fd00::1]:11800",
+    )];
+    let own = match load("static", &variables) {
+        Ok(ClusterSettings::Static { own, .. }) => own,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(own.as_deref(), Some("10.0.0.1:11800"));
+}
