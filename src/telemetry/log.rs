@@ -127,7 +127,8 @@ pub fn init(settings: &LogSettings, output: LogOutput) -> Result<LogControl, Log
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
 /// The clients of Kubernetes and ZooKeeper say every failure themselves, again and again, beside what their callers make of it.
-pub(super) const QUIET: &str = "zookeeper_client=off,kube_client=off";
+/// HTTP/2 says what others do to a connection without saying who they are.
+pub(super) const QUIET: &str = "zookeeper_client=off,kube_client=off,h2=off";
 
 fn parse(filter: &str) -> Result<EnvFilter, LogError> {
     let is_sensible = |part: &str| {
@@ -176,10 +177,14 @@ mod tests {
     #[test]
     fn some_clients_are_quiet_unless_they_are_named() {
         for (filter, want) in [
-            ("info", "zookeeper_client=off,kube_client=off,info"),
+            ("info", "zookeeper_client=off,kube_client=off,h2=off,info"),
             (
                 "info,kube_client=debug",
-                "zookeeper_client=off,kube_client=debug,info",
+                "zookeeper_client=off,kube_client=debug,h2=off,info",
+            ),
+            (
+                "info,h2=warn",
+                "zookeeper_client=off,kube_client=off,h2=warn,info",
             ),
             ("", ""),
         ] {
