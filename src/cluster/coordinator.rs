@@ -28,15 +28,20 @@ const PERIOD: Duration = Duration::from_secs(5);
 const SOON: Duration = Duration::from_secs(1);
 /// How long a call of the centre may take, all its servers together.
 const CALL_TIMEOUT: Duration = Duration::from_secs(15);
+/// After how long without a word from the centre that is said.
+const SILENCE: Duration = Duration::from_secs(4);
 /// How long leaving may take.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(3);
 /// Between two times that the same failure is said.
 const SAY_AGAIN: Duration = Duration::from_secs(600);
 /// How long a list without this node counts for nothing.
 const UNLISTED: Duration = Duration::from_secs(30);
-/// After a time without the centre, or one that it has forgotten: how long a list without members that are known counts for
-/// nothing. Each of them looks within this time and announces itself anew.
+/// After a time without the centre, or one that it has forgotten: how long members that are known and missing from a list stay,
+/// and a node that knows nobody believes no list. Each of them looks within this time and announces itself anew.
 const SETTLING: Duration = Duration::from_secs(15);
+/// However often the centre goes away and comes back: how long after its first list a node that knows nobody believes the next one.
+/// Who knows nobody works alone before long, which is worse than a list that lacks some.
+const UNBELIEVING: Duration = Duration::from_secs(30);
 
 /// Keeps this node announced, and the others known.
 #[derive(Debug)]
@@ -52,6 +57,8 @@ pub struct Coordinator {
     renewed: Instant,
     /// When the centre was last away, or found to have forgotten.
     troubled: Option<Instant>,
+    /// Since when lists are not believed although nobody is known.
+    unbelieving: Option<Instant>,
     /// Since when this node is not in the list.
     unlisted: Option<Instant>,
     /// Whether it was said that this node is not in the list.
@@ -75,6 +82,7 @@ impl Coordinator {
             is_registered: false,
             renewed: Instant::now(),
             troubled: None,
+            unbelieving: None,
             unlisted: None,
             is_unlisted_said: false,
             said: None,
@@ -105,15 +113,16 @@ impl Coordinator {
 
     /// One round: announces this node if it has to be, and reads the list. `false` if the next one should be soon.
     async fn look(&mut self, membership: &watch::Sender<Option<Membership>>) -> bool {
-        let mut failure = self.announce().await.err();
-        let listing = in_time(CALL_TIMEOUT, self.center.list()).await;
+        let (failure, listing) = self.ask(membership).await;
+        let mut failure = failure.err();
         let is_settled = match listing {
             Ok(listing) => self.judge(listing, membership),
             Err(error) => {
                 self.metrics.coordinator_failed("list");
                 self.troubled = Some(Instant::now());
                 failure.get_or_insert(error);
-                true
+                // It may be back only for a moment.
+                membership.borrow().is_some()
             }
         };
         match failure {
@@ -127,6 +136,39 @@ impl Coordinator {
             None => {}
         }
         is_settled
+    }
+
+    /// What became of this node's announcement, and the list. That no word comes is said while it is waited for.
+    async fn ask(
+        &mut self,
+        membership: &watch::Sender<Option<Membership>>,
+    ) -> (Result<(), CenterError>, Result<Listing, CenterError>) {
+        let is_said = self.said.is_some();
+        let (provider, remedy) = (self.provider, self.center.remedy(""));
+        let mut silence = None;
+        let outcome = {
+            let asking = async {
+                let announced = self.announce().await;
+                let listing = in_time(CALL_TIMEOUT, self.center.list()).await;
+                (announced, listing)
+            };
+            tokio::pin!(asking);
+            match tokio::time::timeout(SILENCE, &mut asking).await {
+                Ok(outcome) => outcome,
+                Err(_) => {
+                    if !is_said {
+                        let reason = format!("no answer for {SILENCE:?}");
+                        complain(provider, &reason, remedy, membership);
+                        silence = Some((reason, Instant::now()));
+                    }
+                    asking.await
+                }
+            }
+        };
+        if silence.is_some() {
+            self.said = silence;
+        }
+        outcome
     }
 
     /// Sees to it that this node is announced, if it has to be.
@@ -196,25 +238,34 @@ impl Coordinator {
             self.is_unlisted_said = false;
         }
         let is_settling = self.troubled.is_some_and(|since| now - since < SETTLING);
-        let lacks_some = match &*membership.borrow() {
-            Some(known) => !known.members.is_subset(&listing.members),
-            // Nobody knows who else there is. A receiver waits for those who write.
-            None => is_settling || own.is_none() && listing.members.is_empty(),
-        };
-        let is_known = membership.borrow().is_some();
-        if lacks_some && (is_settling || !is_known) {
-            return false;
+        let is_receiver = own.is_none();
+        let mut own = own.filter(|_| is_listed);
+        let mut members = listing.members;
+        let mut is_settled = true;
+        match &*membership.borrow() {
+            Some(known) if is_settling && !known.members.is_subset(&members) => {
+                members.extend(known.members.iter().cloned());
+                own = own.or_else(|| known.own.clone());
+                is_settled = false;
+            }
+            Some(_) => {}
+            // A receiver waits for those who write.
+            None if is_receiver && members.is_empty() => return false,
+            None if is_settling => {
+                let since = *self.unbelieving.get_or_insert(now);
+                if now - since < UNBELIEVING {
+                    return false;
+                }
+            }
+            None => {}
         }
-        let news = Some(Membership {
-            own: own.filter(|_| is_listed),
-            members: listing.members,
-        });
+        let news = Some(Membership { own, members });
         membership.send_if_modified(|known| {
             let is_news = *known != news;
             *known = news;
             is_news
         });
-        true
+        is_settled
     }
 
     async fn leave(&mut self) {
@@ -223,9 +274,14 @@ impl Coordinator {
         };
         self.metrics.registered.set(0);
         match in_time(LEAVE_TIMEOUT, self.center.leave(own)).await {
+            // It was never in the list, or has gone from there before.
+            Ok(()) if !self.is_registered => {}
             Ok(()) => tracing::info!(own = own.member(), "this node is taken from the list"),
             Err(error) => {
                 self.metrics.coordinator_failed("leave");
+                if !self.is_registered {
+                    return;
+                }
                 let reason = error.to_string();
                 tracing::warn!(
                     reason,
@@ -243,20 +299,30 @@ impl Coordinator {
         if self.said.as_ref().is_some_and(is_same) {
             return;
         }
-        let known = membership.borrow().as_ref().map(|m| m.members.len());
-        let meanwhile = match known {
-            Some(_) => "members that are known stay",
-            None => "metrics wait; after a minute this node works alone",
-        };
-        tracing::warn!(
-            provider = self.provider,
-            reason,
-            remedy = self.center.remedy(&reason),
-            known,
-            "the coordinator does not do what it is asked, {meanwhile}"
-        );
+        let remedy = self.center.remedy(&reason);
+        complain(self.provider, &reason, remedy, membership);
         self.said = Some((reason, Instant::now()));
     }
+}
+
+fn complain(
+    provider: &str,
+    reason: &str,
+    remedy: &str,
+    membership: &watch::Sender<Option<Membership>>,
+) {
+    let known = membership.borrow().as_ref().map(|m| m.members.len());
+    let meanwhile = match known {
+        Some(_) => "members that are known stay",
+        None => "metrics wait; after a minute this node works alone",
+    };
+    tracing::warn!(
+        provider,
+        reason,
+        remedy,
+        known,
+        "the coordinator does not do what it is asked, {meanwhile}"
+    );
 }
 
 /// A call with a bound.

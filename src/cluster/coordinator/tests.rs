@@ -83,11 +83,29 @@ async fn after_a_time_without_the_centre_others_have_a_while_to_come_back() {
     node.troubled = Some(Instant::now());
     assert!(!node.judge(listing(&[A], &[]), &sender));
     assert_eq!(told(&membership), wanted(&[A, B], Some(A)));
-    assert!(node.judge(listing(&[A, B, C], &[]), &sender));
+    // Also while others are missing.
+    assert!(!node.judge(listing(&[A, C], &[]), &sender));
     assert_eq!(told(&membership), wanted(&[A, B, C], Some(A)));
     tokio::time::advance(SETTLING).await;
     assert!(node.judge(listing(&[A, C], &[]), &sender));
     assert_eq!(told(&membership), wanted(&[A, C], Some(A)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_centre_that_comes_and_goes_is_believed_by_who_knows_nobody() {
+    let mut node = coordinator(Some(OwnAddress::new("10.0.0.1", 11800)));
+    let (sender, membership) = watch::channel(None);
+    let began = Instant::now();
+    // Away for 7 s, there for 3.
+    while told(&membership).is_none() {
+        assert!(began.elapsed() < UNBELIEVING + SETTLING);
+        node.troubled = Some(Instant::now());
+        tokio::time::advance(Duration::from_secs(7)).await;
+        node.judge(listing(&[A, B], &[]), &sender);
+        tokio::time::advance(Duration::from_secs(3)).await;
+    }
+    assert!(began.elapsed() > UNBELIEVING);
+    assert_eq!(told(&membership), wanted(&[A, B], Some(A)));
 }
 
 #[tokio::test(start_paused = true)]

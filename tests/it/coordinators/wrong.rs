@@ -258,3 +258,26 @@ async fn a_key_that_is_no_node_is_named() -> Result<()> {
     ensure!(ended.status.success(), "{ended:?}");
     Ok(())
 }
+
+/// Whoever takes the port of something else for that of ZooKeeper hears of it before a call is given up.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_centre_that_says_nothing_is_named_and_not_left() -> Result<()> {
+    let silent = TcpListener::bind("127.0.0.1:0").await?;
+    let folder = tempfile::tempdir()?;
+    few_metrics(&folder.path().join("config"))?;
+    let addresses = free(&["127.0.0.1"])?;
+    let port = addresses[0].trim_start_matches("127.0.0.1:");
+    let process = OapCommand::new(folder.path())
+        .env("SW_CORE_GRPC_PORT", port)
+        .env("SW_CLUSTER", "zookeeper")
+        .env("SW_CLUSTER_ZK_HOST_PORT", &silent.local_addr()?.to_string())
+        .start()
+        .await?;
+    has_logged(&process, "no answer for 4s").await?;
+    has_logged(&process, "cluster.zookeeper.hostPort must name").await?;
+    process.terminate()?;
+    let ended = process.ended().await?;
+    ensure!(ended.status.success(), "{ended:?}");
+    ensure!(!ended.stdout.contains("the list"), "{}", ended.stdout);
+    Ok(())
+}
