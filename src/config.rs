@@ -32,6 +32,8 @@ mod telemetry;
 mod tests;
 mod zone;
 
+use std::path::PathBuf;
+
 pub use analyzer::{AnalyzerSettings, SlowThresholds};
 pub use cli::{
     AlarmSelection, Arguments, Command, ConfigCommand, Selection, StorageCommand, UsageError,
@@ -72,17 +74,27 @@ impl Configuration {
         arguments: &Arguments,
         environment: &Environment,
     ) -> Result<Configuration, ConfigError> {
-        let dirs = ConfigDirs::usual(arguments.config_dir.as_deref())?;
+        Configuration::load_without(arguments, environment, &[])
+    }
+
+    /// [`Configuration::load`] as if some files were not there.
+    pub fn load_without(
+        arguments: &Arguments,
+        environment: &Environment,
+        passed_over: &[PathBuf],
+    ) -> Result<Configuration, ConfigError> {
+        let dirs = ConfigDirs::usual(arguments.config_dir.as_deref())?.without(passed_over);
         Configuration::load_from(&dirs, arguments, environment)
     }
 
-    /// The files of the usual places with the settings that are built in and this environment: what is left to look at if
+    /// The files of the usual places with the settings that are built in, this environment, and without some files: what is left to look at if
     /// `application.yml` cannot be used.
     pub fn of_files(
         arguments: &Arguments,
         environment: &Environment,
+        passed_over: &[PathBuf],
     ) -> Result<Configuration, ConfigError> {
-        let dirs = ConfigDirs::usual(arguments.config_dir.as_deref())?;
+        let dirs = ConfigDirs::usual(arguments.config_dir.as_deref())?.without(passed_over);
         let application = ConfigDirs::only(Vec::new()).read(|name| name == files::APPLICATION)?;
         Configuration::with(&dirs, application, arguments, environment)
     }

@@ -1,6 +1,7 @@
 //! `oap config check` and `oap config print`: what is wrong with a configuration, all of it at once, and what it comes to.
 
 use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 
@@ -14,28 +15,7 @@ use crate::receiver::grpc::check_tls;
 /// store. Needs a runtime.
 pub fn check(arguments: &Arguments, environment: &Environment) -> anyhow::Result<String> {
     let mut mistakes = Vec::new();
-    let configuration = match Configuration::load(arguments, environment) {
-        Ok(configuration) => Some(configuration),
-        Err(error) => {
-            let is_readable = matches!(error, ConfigError::Invalid(_) | ConfigError::Syntax { .. });
-            let is_syntax = matches!(error, ConfigError::Syntax { .. });
-            mistakes.push(anyhow::Error::new(error));
-            // What variables say is as wrong or right whatever the file says.
-            let with_variables = is_syntax.then(|| Configuration::of_files(arguments, environment));
-            if let Some(Err(error @ ConfigError::Invalid(_))) = with_variables {
-                mistakes.push(error.into());
-            }
-            match Configuration::of_files(arguments, &Environment::default()) {
-                Ok(configuration) => Some(configuration),
-                Err(error) if is_readable => {
-                    mistakes.push(error.into());
-                    None
-                }
-                // The same file cannot be read.
-                Err(_) => None,
-            }
-        }
-    };
+    let configuration = load(arguments, environment, &mut mistakes);
     if let Some(configuration) = &configuration {
         mistakes.extend(mistakes_of(configuration));
     }
@@ -53,6 +33,53 @@ pub fn check(arguments: &Arguments, environment: &Environment) -> anyhow::Result
         configuration.files.len()
     )?;
     Ok(report)
+}
+
+/// As much of the configuration as can be had, with everything that is wrong with the rest: what variables say is as wrong or right
+/// whatever `application.yml` says, and other files are whatever one says that cannot be read.
+fn load(
+    arguments: &Arguments,
+    environment: &Environment,
+    mistakes: &mut Vec<anyhow::Error>,
+) -> Option<Configuration> {
+    let none = Environment::default();
+    let mut environment = environment;
+    // Whether application.yml is the one that is built in, and whether variables are left out as well.
+    let mut is_built_in = false;
+    let mut is_alone = false;
+    let mut passed_over: Vec<PathBuf> = Vec::new();
+    loop {
+        let loaded = match is_built_in {
+            false => Configuration::load_without(arguments, environment, &passed_over),
+            true => Configuration::of_files(arguments, environment, &passed_over),
+        };
+        let error = match loaded {
+            Ok(configuration) => return Some(configuration),
+            Err(error) => error,
+        };
+        let unreadable = error.unreadable().map(Path::to_owned);
+        let can_go_on = match (&error, unreadable) {
+            (_, Some(path)) => {
+                let is_new = !passed_over.contains(&path);
+                passed_over.push(path);
+                if !is_new {
+                    return None;
+                }
+                true
+            }
+            (ConfigError::Syntax { .. }, None) => !std::mem::replace(&mut is_built_in, true),
+            (ConfigError::Invalid(_), None) => {
+                is_built_in = true;
+                environment = &none;
+                !std::mem::replace(&mut is_alone, true)
+            }
+            _ => false,
+        };
+        mistakes.push(error.into());
+        if !can_go_on {
+            return None;
+        }
+    }
 }
 
 /// What would keep a server from starting although the settings have their types.

@@ -1,7 +1,7 @@
 //! What can be wrong with a configuration, and what is worth saying about a right one.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Why the server cannot start with this configuration.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +22,20 @@ pub enum ConfigError {
     Syntax { file: String, message: String },
     #[error("{} in the configuration:{}", count(.0), lines(.0))]
     Invalid(Vec<Problem>),
+}
+
+impl ConfigError {
+    /// The file or folder that cannot be read, if that is what is wrong.
+    pub fn unreadable(&self) -> Option<&Path> {
+        match self {
+            ConfigError::Read { path, .. }
+            | ConfigError::TooLarge { path, .. }
+            | ConfigError::NoText { path, .. } => Some(path),
+            ConfigError::NotADirectory { .. }
+            | ConfigError::Syntax { .. }
+            | ConfigError::Invalid(_) => None,
+        }
+    }
 }
 
 /// One setting that cannot be used.

@@ -40,9 +40,12 @@ async fn every_mistake_of_every_file_comes_at_once() -> Result<()> {
     }
     ensure!(!folder.path().join("data").exists());
     write("application.yml", "core: [\n")?;
+    let apdex = folder.path().join("ext-config/service-apdex-threshold.yml");
+    std::fs::write(apdex, b"default: 1\n\xff: 2\n")?;
     let ended = check.run().await?;
     for part in [
         "application.yml",
+        "service-apdex-threshold.yml:2 is not UTF-8",
         "core.default.recordDataTTL is \"soon\" (from SW_CORE_RECORD_DATA_TTL)",
         "storage.selector is \"mysql\"",
         "gateways[0].instances[0].host is missing",
