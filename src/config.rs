@@ -47,7 +47,7 @@ pub use error::{ConfigError, Notice, Problem};
 pub use files::{ConfigDirs, ConfigFile, FETCHER_RULES, FileSource, METER_RULES};
 pub use java_opts::JavaOpts;
 pub use receiver::{EnvoySettings, ReceiverSettings, SharingSettings};
-pub use secret::Secret;
+pub use secret::{Secret, TOKEN_KEY};
 pub use setting::Setting;
 pub use settings::{DEFAULT_BUDGET, QuerySettings, RunMode, Settings};
 pub use storage::{EmbeddedSettings, EsProtocol, EsSettings, StorageSettings};

@@ -24,7 +24,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::journal::Intake;
-pub use grpc::{Census, GrpcOptions, GrpcServer, Lines, Port};
+pub use grpc::{Census, GrpcOptions, GrpcServer, Lines, Port, TokenCheck};
 use handover::Handover;
 pub use http::HttpOptions;
 pub use listen::bind;

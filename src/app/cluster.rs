@@ -10,6 +10,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
+use tonic::metadata::AsciiMetadataValue;
 use tonic::service::Routes;
 use tonic::transport::{Certificate, ClientTlsConfig};
 
@@ -21,9 +22,9 @@ use crate::cluster::{
     connect,
 };
 use crate::config::{
-    ClusterSettings, CoordinatorSettings, CoreSettings, Role, Settings, StorageSettings,
+    ClusterSettings, CoordinatorSettings, CoreSettings, Role, Secret, Settings, StorageSettings,
 };
-use crate::receiver::Port;
+use crate::receiver::{Port, TokenCheck};
 use crate::stream::{
     AddressBook, BYTES_PER_ROW, Ground, Held, Input, Partitions, Plan, Route, Watched,
 };
@@ -60,6 +61,8 @@ pub(super) struct Parts<'a> {
     pub(super) addresses: &'a Arc<AddressBook>,
     /// How many agents are connected.
     pub(super) agents: IntGauge,
+    /// What calls of members must pass.
+    pub(super) check: TokenCheck,
     /// Who looks at the values of the shards.
     pub(super) watcher: Option<mpsc::Sender<Watched>>,
     /// Is told what this node writes.
@@ -178,9 +181,10 @@ pub(super) fn start(
         peers: PeerOptions {
             tls: tls(core)?,
             timeout: core.remote_timeout,
+            token: token(authentication(settings))?,
         },
     };
-    let (relay, services) = connect(dependencies, options);
+    let (relay, services) = connect(dependencies, options, parts.check);
     let over = CancellationToken::new();
     let is_over = over.clone();
     tasks.spawn("cluster", async move {
@@ -206,6 +210,23 @@ pub(super) fn start(
         is_first,
         others: Some(others).filter(|_| core.rebalance_connections),
     })
+}
+
+/// What members send with each call, whichever port agents use; empty for nothing.
+pub(super) fn authentication(settings: &Settings) -> Secret {
+    let sharing = settings.receiver_sharing.as_ref();
+    sharing.map_or_else(Secret::default, |sharing| sharing.authentication.clone())
+}
+
+fn token(secret: Secret) -> anyhow::Result<Option<AsciiMetadataValue>> {
+    if secret.is_empty() {
+        return Ok(None);
+    }
+    let mut token = AsciiMetadataValue::try_from(secret.expose().as_bytes()).context(
+        "receiver-sharing-server.default.authentication has characters that no call can carry: members need another one",
+    )?;
+    token.set_sensitive(true);
+    Ok(Some(token))
 }
 
 /// How other nodes are called: as this one wants to be called.

@@ -297,6 +297,7 @@ pub(super) fn start(
     let receiver_metrics = ReceiverMetrics::new(registry)?;
     let parts = cluster::Parts {
         agents: receiver_metrics.agents(),
+        check: receiver_metrics.check_of_members(cluster::authentication(settings)),
         shards,
         plan: &plan,
         addresses: &addresses,

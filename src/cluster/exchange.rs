@@ -6,7 +6,8 @@ use oap_proto::cluster as proto;
 use proto::exchange_server::{Exchange, ExchangeServer};
 use proto::remote::remote_service_server::RemoteServiceServer;
 use tokio::sync::{mpsc, oneshot};
-use tonic::service::Routes;
+use tonic::service::interceptor::InterceptedService;
+use tonic::service::{Interceptor, Routes};
 use tonic::{Request, Response, Status};
 
 use super::peer::MAX_MESSAGE_BYTES;
@@ -16,8 +17,12 @@ use super::remote::Remote;
 /// Orders that may wait for the relay.
 const ORDERS: usize = 64;
 
-/// The relay and the services that other nodes call.
-pub fn connect(deps: Dependencies, options: RelayOptions) -> (Relay, Routes) {
+/// The relay and the services that other nodes call. `check` is what calls of members must pass; nodes of the original send no
+/// token, so that theirs have none to pass.
+pub fn connect<C>(deps: Dependencies, options: RelayOptions, check: C) -> (Relay, Routes)
+where
+    C: Interceptor + Clone + Send + Sync + 'static,
+{
     let (sender, orders) = mpsc::channel(ORDERS);
     let epoch = new_epoch();
     let remote = Remote {
@@ -25,8 +30,9 @@ pub fn connect(deps: Dependencies, options: RelayOptions) -> (Relay, Routes) {
         plan: deps.plan.clone(),
         metrics: deps.metrics.clone(),
     };
+    let door = ExchangeServer::new(Door(sender)).max_decoding_message_size(MAX_MESSAGE_BYTES);
     let routes = Routes::default()
-        .add_service(ExchangeServer::new(Door(sender)).max_decoding_message_size(MAX_MESSAGE_BYTES))
+        .add_service(InterceptedService::new(door, check))
         .add_service(RemoteServiceServer::new(remote).max_decoding_message_size(MAX_MESSAGE_BYTES));
     (Relay::new(deps, options, orders, epoch), routes)
 }

@@ -7,9 +7,13 @@ use std::time::Duration;
 use oap_proto::cluster as proto;
 use proto::exchange_client::ExchangeClient;
 use tokio::time::Instant;
-use tonic::Status;
+use tonic::metadata::AsciiMetadataValue;
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
+use tonic::{Code, Request, Status};
 
+use crate::config::TOKEN_KEY;
 use crate::stream::Partitions;
 
 /// After so much silence a node counts as dead.
@@ -35,6 +39,21 @@ pub struct PeerOptions {
     pub tls: Option<ClientTlsConfig>,
     /// `core.default.remoteTimeout`, for one batch.
     pub timeout: Duration,
+    /// `authentication`, sent with every call.
+    pub token: Option<AsciiMetadataValue>,
+}
+
+/// Puts the token on every call.
+#[derive(Debug, Clone)]
+pub(super) struct Carry(Option<AsciiMetadataValue>);
+
+impl Interceptor for Carry {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(token) = &self.0 {
+            request.metadata_mut().insert(TOKEN_KEY, token.clone());
+        }
+        Ok(request)
+    }
 }
 
 /// What a node says about itself in every message.
@@ -77,7 +96,7 @@ pub(super) enum Fate {
 /// Another node.
 #[derive(Debug)]
 pub(super) struct Peer {
-    pub client: ExchangeClient<Channel>,
+    pub client: ExchangeClient<InterceptedService<Channel, Carry>>,
     /// Its process; 0 if unknown.
     pub epoch: u64,
     pub receives_only: bool,
@@ -120,9 +139,10 @@ impl Peer {
         if let Some(tls) = &options.tls {
             endpoint = endpoint.tls_config(tls.clone())?;
         }
-        let client = ExchangeClient::new(endpoint.connect_lazy())
-            .max_decoding_message_size(MAX_MESSAGE_BYTES)
-            .max_encoding_message_size(MAX_MESSAGE_BYTES);
+        let client =
+            ExchangeClient::with_interceptor(endpoint.connect_lazy(), Carry(options.token.clone()))
+                .max_decoding_message_size(MAX_MESSAGE_BYTES)
+                .max_encoding_message_size(MAX_MESSAGE_BYTES);
         Ok(Peer {
             client,
             epoch: 0,
@@ -221,7 +241,7 @@ impl Peer {
             FailureKind::Refused => {
                 self.refused.get_or_insert(now);
             }
-            FailureKind::Tls => {
+            FailureKind::Tls | FailureKind::Token => {
                 // Who was leaving has gone: this is another process.
                 if !self.is_leaving {
                     self.heard = now;
@@ -270,12 +290,17 @@ pub(super) enum FailureKind {
     Refused,
     /// Someone does, but not over a TLS that this node trusts.
     Tls,
+    /// A member that has another token.
+    Token,
     Other,
 }
 
 impl Failure {
     fn of(status: &Status) -> Failure {
-        let mut kind = FailureKind::Other;
+        let mut kind = match status.code() {
+            Code::Unauthenticated => FailureKind::Token,
+            _ => FailureKind::Other,
+        };
         let mut reason = status.message().to_owned();
         let mut cause = status.source();
         while let Some(error) = cause {

@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+/// Metadata key of `authentication` in calls over gRPC (8.1.0 spec, A).
+pub const TOKEN_KEY: &str = "authentication";
+
 /// A password or token. Its `Debug` form is `***`; there is no `Display`.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Secret(String);

@@ -35,7 +35,7 @@ use crate::config::{Secret, TlsSettings};
 use calls::Calls;
 pub use lines::{Census, Lines};
 use serve::Server;
-use token::TokenCheck;
+pub use token::TokenCheck;
 
 /// How the gRPC port behaves.
 #[derive(Debug, Clone)]

@@ -3,6 +3,8 @@
 
 use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
+use super::grpc::TokenCheck;
+use crate::config::Secret;
 use crate::model::message::kind;
 use crate::telemetry::Registry;
 
@@ -118,6 +120,11 @@ impl ReceiverMetrics {
     /// How many agents are connected.
     pub fn agents(&self) -> IntGauge {
         self.connections.with_label_values(&["agent"])
+    }
+
+    /// What lets members of the cluster in who have this token, all if it is empty, and counts the others.
+    pub fn check_of_members(&self, token: Secret) -> TokenCheck {
+        TokenCheck::of_members(token, self.rejected_calls.clone())
     }
 
     /// Messages of a kind were handed over or refused, after so many seconds.

@@ -15,6 +15,7 @@ mod cluster;
 mod cluster_alarms;
 mod cluster_parts;
 mod cluster_tls;
+mod cluster_tokens;
 mod config_tool;
 mod coordinators;
 mod dynamic;

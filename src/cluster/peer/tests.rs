@@ -27,6 +27,11 @@ fn the_innermost_cause_tells_why_a_call_failed() {
             "invalid peer certificate: UnknownIssuer",
         ),
         (
+            Status::unauthenticated("wrong token"),
+            FailureKind::Token,
+            "wrong token",
+        ),
+        (
             Status::deadline_exceeded("no answer in time"),
             FailureKind::Other,
             "no answer in time",
@@ -44,15 +49,17 @@ fn the_innermost_cause_tells_why_a_call_failed() {
 async fn who_cannot_be_trusted_is_not_dead_and_is_told_of_now_and_then() -> anyhow::Result<()> {
     let start = Instant::now();
     let mut peer = Peer::new("127.0.0.1:11800", &PeerOptions::default(), start)?;
-    let mut said = 0;
-    for second in 0..700 {
-        let now = start + Duration::from_secs(second);
-        said += usize::from(peer.fail(&untrusted(), now).is_some());
-        assert!(!peer.is_dead(now), "{second}");
+    for (status, begin) in [(untrusted(), 0), (Status::unauthenticated("wrong"), 700)] {
+        let mut said = 0;
+        for second in begin..begin + 700 {
+            let now = start + Duration::from_secs(second);
+            said += usize::from(peer.fail(&status, now).is_some());
+            assert!(!peer.is_dead(now), "{second}");
+        }
+        assert_eq!(said, 2, "{status}");
     }
-    assert_eq!(said, 2);
     let refused = failed(io::Error::from(io::ErrorKind::ConnectionRefused));
-    let now = start + Duration::from_secs(700);
+    let now = start + Duration::from_secs(1400);
     assert!(peer.fail(&refused, now).is_some());
     assert!(peer.is_dead(now + REFUSAL + Duration::from_millis(1)));
     peer.succeed();

@@ -312,6 +312,12 @@ impl Relay {
                          authority in gRPCSslTrustedCAPath and name this address (or gRPCSslMemberName), and all members \
                          need the same gRPCSslEnabled"
                     ),
+                    Some(failure) if failure.kind == FailureKind::Token => tracing::error!(
+                        address,
+                        reason = failure.reason,
+                        "a member refuses this node, what it writes waits here: all members need the same \
+                         receiver-sharing-server.default.authentication (SW_AUTHENTICATION)"
+                    ),
                     Some(failure) => {
                         tracing::info!(address, reason = failure.reason, "a member did not answer");
                     }

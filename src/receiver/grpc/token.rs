@@ -1,25 +1,35 @@
-//! The shared secret that agents send with each call when `authentication` is set.
+//! The shared secret that agents, and members of a cluster, send with each call when `authentication` is set.
 
 use prometheus::IntCounterVec;
 use tonic::service::Interceptor;
-use tonic::{Request, Status};
+use tonic::{Code, Request, Status};
 
-use crate::config::Secret;
+use crate::config::{Secret, TOKEN_KEY};
 
-/// Metadata key of the secret.
-const KEY: &str = "authentication";
-
-/// Lets calls with the right secret pass; the others end with PERMISSION_DENIED, as in 8.1.0.
+/// Lets calls with the right secret pass; the others are counted and refused.
 #[derive(Debug, Clone)]
-pub(super) struct TokenCheck {
+pub struct TokenCheck {
     token: Secret,
     rejected: IntCounterVec,
+    code: Code,
 }
 
 impl TokenCheck {
-    /// An empty `token` lets everyone in.
+    /// Of agents, who get PERMISSION_DENIED as in 8.1.0. An empty `token` lets everyone in.
     pub(super) fn new(token: Secret, rejected: IntCounterVec) -> Self {
-        Self { token, rejected }
+        Self {
+            token,
+            rejected,
+            code: Code::PermissionDenied,
+        }
+    }
+
+    /// The same for members of the cluster, who get UNAUTHENTICATED.
+    pub(in crate::receiver) fn of_members(token: Secret, rejected: IntCounterVec) -> Self {
+        Self {
+            code: Code::Unauthenticated,
+            ..Self::new(token, rejected)
+        }
     }
 }
 
@@ -29,15 +39,16 @@ impl Interceptor for TokenCheck {
             return Ok(request);
         }
         let wanted = self.token.expose().as_bytes();
-        match request.metadata().get(KEY) {
+        match request.metadata().get(TOKEN_KEY) {
             Some(given) if equal(wanted, given.as_bytes()) => Ok(request),
             _ => {
-                self.rejected
-                    .with_label_values(&["permission_denied"])
-                    .inc();
-                Err(Status::permission_denied(
-                    "the authentication token is missing or wrong",
-                ))
+                let reason = match self.code {
+                    Code::Unauthenticated => "unauthenticated",
+                    _ => "permission_denied",
+                };
+                self.rejected.with_label_values(&[reason]).inc();
+                let text = "the authentication token is missing or wrong";
+                Err(Status::new(self.code, text))
             }
         }
     }
