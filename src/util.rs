@@ -1,3 +1,4 @@
 //! The few helpers that every stage shares. A closed list.
 
 pub mod clock;
+pub mod text;

@@ -27,6 +27,7 @@ use crate::model::time_bucket::day_of;
 use crate::telemetry::ledger::End;
 use crate::telemetry::{Stay, Throttle};
 use crate::util::clock::Clock;
+use crate::util::text::{SHOWN_BYTES, head};
 pub use lane::Lane;
 pub use metrics::WriterMetrics;
 use patience::Patience;
@@ -446,8 +447,8 @@ impl<S: Backend + 'static> LaneWriter<S> {
         if let Some(held_back) = self.rejection_log.admit() {
             tracing::warn!(
                 model = row.model.name,
-                id = row.id,
-                reason,
+                id = head(&row.id, SHOWN_BYTES),
+                reason = head(reason, 5 * SHOWN_BYTES),
                 rejected = rejected.len(),
                 held_back,
                 "rows rejected by storage"

@@ -16,11 +16,10 @@ use tonic::service::Routes;
 use tonic::{Code, Status};
 
 use super::lines::Line;
+use crate::util::text::{SHOWN_BYTES, head};
 
 /// Paths remembered as logged. Newer agents know a dozen services that we do not; the rest would be noise of scanners.
 const MAX_PATHS: usize = 128;
-/// Bytes of a path that are logged.
-const MAX_PATH_BYTES: usize = 200;
 
 /// State of the watch over all calls.
 #[derive(Debug, Clone)]
@@ -79,7 +78,7 @@ async fn watch_call(State(calls): State<Calls>, request: Request, next: Next) ->
     let code = response.headers().get(Status::GRPC_STATUS);
     if code.is_some_and(|code| Code::from_bytes(code.as_bytes()) == Code::Unimplemented) {
         calls.rejected.with_label_values(&["unimplemented"]).inc();
-        let path = cut(uri.path());
+        let path = head(uri.path(), SHOWN_BYTES);
         if calls.is_news(path) {
             tracing::warn!(?path, "call of something this server does not have");
         }
@@ -112,10 +111,6 @@ fn patience(headers: &HeaderMap) -> Option<Duration> {
         _ => return None,
     };
     Some(unit * count)
-}
-
-fn cut(path: &str) -> &str {
-    path.split_at(path.floor_char_boundary(MAX_PATH_BYTES)).0
 }
 
 #[cfg(test)]
@@ -158,6 +153,5 @@ mod tests {
         }
         assert!(!calls.is_news("/C/d"));
         assert_eq!(calls.unknown.lock().unwrap().len(), MAX_PATHS);
-        assert_eq!(cut(&"é".repeat(MAX_PATH_BYTES)).len(), MAX_PATH_BYTES);
     }
 }
