@@ -184,7 +184,12 @@ pub(super) fn start(
             token: token(authentication(settings))?,
         },
     };
-    let (relay, services) = connect(dependencies, options, parts.check);
+    let (relay, services) = connect(
+        dependencies,
+        options,
+        parts.check,
+        Throttle::new(shared.clock.clone()),
+    );
     let over = CancellationToken::new();
     let is_over = over.clone();
     tasks.spawn("cluster", async move {

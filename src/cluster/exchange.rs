@@ -12,14 +12,20 @@ use tonic::{Request, Response, Status};
 
 use super::peer::MAX_MESSAGE_BYTES;
 use super::relay::{Dependencies, Order, Relay, RelayOptions};
-use super::remote::Remote;
+use super::remote::{self, Remote};
+use crate::telemetry::Throttle;
 
 /// Orders that may wait for the relay.
 const ORDERS: usize = 64;
 
 /// The relay and the services that other nodes call. `check` is what calls of members must pass; nodes of the original send no
-/// token, so that theirs have none to pass.
-pub fn connect<C>(deps: Dependencies, options: RelayOptions, check: C) -> (Relay, Routes)
+/// token, so that theirs have none to pass; `log` is for rows of theirs that are refused.
+pub fn connect<C>(
+    deps: Dependencies,
+    options: RelayOptions,
+    check: C,
+    log: Throttle,
+) -> (Relay, Routes)
 where
     C: Interceptor + Clone + Send + Sync + 'static,
 {
@@ -29,11 +35,14 @@ where
         orders: sender.clone(),
         plan: deps.plan.clone(),
         metrics: deps.metrics.clone(),
+        log,
     };
     let door = ExchangeServer::new(Door(sender)).max_decoding_message_size(MAX_MESSAGE_BYTES);
     let routes = Routes::default()
         .add_service(InterceptedService::new(door, check))
-        .add_service(RemoteServiceServer::new(remote).max_decoding_message_size(MAX_MESSAGE_BYTES));
+        .add_service(
+            RemoteServiceServer::new(remote).max_decoding_message_size(remote::MAX_MESSAGE_BYTES),
+        );
     (Relay::new(deps, options, orders, epoch), routes)
 }
 

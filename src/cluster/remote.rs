@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use oap_proto::cluster::remote as proto;
+use prost::Message as _;
 use proto::remote_service_server::RemoteService;
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::StreamExt;
@@ -23,11 +24,29 @@ use crate::model::row::Cell;
 use crate::model::schema::ColumnType;
 use crate::model::scope::{NodeType, Scope};
 use crate::stream::{Increment, Plan, Portion};
+use crate::telemetry::Throttle;
+use crate::util::text::{SHOWN_BYTES, head};
 
 /// What the original appends to the name of a stream.
 const RECEIVER: &str = "_rec";
+const INSTANCES: &str = "instance_traffic";
+/// Where rows of instances have what is said about them.
+const PROPERTIES: usize = 2;
 /// Rows handed on at once.
 const LOT: usize = 1000;
+/// Bytes of messages after which they are handed on, however few rows they are.
+const LOT_BYTES: usize = 2 << 20;
+/// Of one message, which is one row: some hundred bytes, with a full table some hundred KiB. The original has no bound but
+/// `maxMessageSize`.
+pub(super) const MAX_MESSAGE_BYTES: usize = 4 << 20;
+/// Names and ids of one row together. Relations of endpoints have the longest: below 4 KiB, if all names are as long as the
+/// settings that 8.1.0 comes with allow and have three bytes a character.
+const MAX_TEXT_BYTES: usize = 8 << 10;
+/// Properties of an instance; the column of the original takes 50,000 characters.
+const MAX_PROPERTY_BYTES: usize = 64 << 10;
+/// Streams whose place in the plan is remembered, and how long their names may be.
+const MAX_PLACES: usize = 1000;
+const MAX_STREAM_BYTES: usize = 256;
 
 /// The service of the original.
 #[derive(Debug)]
@@ -35,6 +54,32 @@ pub(super) struct Remote {
     pub(super) orders: mpsc::Sender<Order>,
     pub(super) plan: Arc<Plan>,
     pub(super) metrics: ClusterMetrics,
+    pub(super) log: Throttle,
+}
+
+impl Remote {
+    /// Counts a row that was not taken.
+    fn refuse(&self, stream: &str, outcome: Outcome) {
+        let reason = match outcome {
+            Outcome::Read => return,
+            Outcome::Unknown => {
+                self.metrics.remote.unknown.inc();
+                "java_unknown"
+            }
+            Outcome::TooLong => {
+                if let Some(held_back) = self.log.admit() {
+                    tracing::warn!(
+                        stream = head(stream, SHOWN_BYTES),
+                        held_back,
+                        "rows of nodes of the original have names and ids of more than 8 KiB, or properties of more than \
+                         64 KiB, and are given up"
+                    );
+                }
+                "java_too_long"
+            }
+        };
+        self.metrics.shed.with_label_values(&[reason]).inc();
+    }
 }
 
 #[tonic::async_trait]
@@ -44,18 +89,17 @@ impl RemoteService for Remote {
         messages: Request<Streaming<proto::RemoteMessage>>,
     ) -> Result<Response<proto::Empty>, Status> {
         let mut messages = messages.into_inner();
-        let mut portion = Portion::default();
-        let mut places = HashMap::new();
+        let mut lot = Lot::default();
+        let mut places = Places::default();
         loop {
             let next = messages.next().await;
             let is_end = next.is_none();
             let mut outcome = Ok(());
             match next {
                 Some(Ok(message)) => {
-                    let is_known = read(&self.plan, &mut places, message, &mut portion);
-                    let unknown = self.metrics.shed.with_label_values(&["java_unknown"]);
-                    unknown.inc_by(u64::from(!is_known));
-                    self.metrics.remote.unknown.inc_by(u64::from(!is_known));
+                    let stream = head(&message.next_worker_name, SHOWN_BYTES).to_owned();
+                    let outcome = lot.read(&self.plan, &mut places, message);
+                    self.refuse(&stream, outcome);
                 }
                 Some(Err(status)) => {
                     self.metrics.remote.receive_errors.inc();
@@ -63,9 +107,10 @@ impl RemoteService for Remote {
                 }
                 None => {}
             }
-            if portion.len() >= LOT || !portion.is_empty() && (is_end || outcome.is_err()) {
+            let is_last = is_end || outcome.is_err();
+            if lot.is_full() || is_last && !lot.portion.is_empty() {
                 let (done, is_done) = oneshot::channel();
-                let order = Order::Merge(std::mem::take(&mut portion), done);
+                let order = Order::Merge(std::mem::take(&mut lot).portion, done);
                 let gone = |()| Status::unavailable("the server is shutting down");
                 self.orders.send(order).await.map_err(|_| gone(()))?;
                 is_done.await.map_err(|_| gone(()))?;
@@ -78,37 +123,81 @@ impl RemoteService for Remote {
     }
 }
 
-type Places = HashMap<String, Option<(Scope, usize)>>;
+/// What became of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    Read,
+    /// This server has no use for it.
+    Unknown,
+    TooLong,
+}
 
-/// Adds what a message says; false if this server has no use for it.
-fn read(
-    plan: &Plan,
-    places: &mut Places,
-    message: proto::RemoteMessage,
-    portion: &mut Portion,
-) -> bool {
-    let Some(name) = message.next_worker_name.strip_suffix(RECEIVER) else {
-        return false;
-    };
-    let Some(data) = message.remote_data else {
-        return false;
-    };
-    if let Some(known) = known(name, &data) {
-        portion.known.extend(known);
-        return true;
+/// Rows that are handed on together.
+#[derive(Debug, Default)]
+struct Lot {
+    portion: Portion,
+    bytes: usize,
+}
+
+impl Lot {
+    fn is_full(&self) -> bool {
+        self.portion.len() >= LOT || self.bytes >= LOT_BYTES
     }
-    let place = match places.get(name) {
-        Some(place) => *place,
-        None => {
-            let place = find(plan, name);
-            places.insert(name.to_owned(), place);
-            place
+
+    /// Adds what a message says.
+    fn read(&mut self, plan: &Plan, places: &mut Places, message: proto::RemoteMessage) -> Outcome {
+        let bytes = message.encoded_len();
+        let Some(name) = message.next_worker_name.strip_suffix(RECEIVER) else {
+            return Outcome::Unknown;
+        };
+        let Some(data) = message.remote_data else {
+            return Outcome::Unknown;
+        };
+        if name.len() > MAX_STREAM_BYTES {
+            return Outcome::Unknown;
         }
+        if is_too_long(name, &data) {
+            return Outcome::TooLong;
+        }
+        if let Some(known) = known(name, &data) {
+            self.portion.known.extend(known);
+            self.bytes += bytes;
+            return Outcome::Read;
+        }
+        let place = places.of(plan, name);
+        let Some(increment) = place.and_then(|place| increment(plan, place, data)) else {
+            return Outcome::Unknown;
+        };
+        self.portion.increments.push(increment);
+        self.bytes += bytes;
+        Outcome::Read
+    }
+}
+
+fn is_too_long(stream: &str, data: &proto::RemoteData) -> bool {
+    let lengths = data.data_strings.iter().map(String::len);
+    let properties = match stream {
+        INSTANCES => data.data_strings.get(PROPERTIES).map_or(0, String::len),
+        _ => 0,
     };
-    let increment = place.and_then(|place| increment(plan, place, data));
-    let is_read = increment.is_some();
-    portion.increments.extend(increment);
-    is_read
+    properties > MAX_PROPERTY_BYTES || lengths.sum::<usize>() - properties > MAX_TEXT_BYTES
+}
+
+/// Where the plan has the metrics of a stream.
+#[derive(Debug, Default)]
+struct Places(HashMap<String, Option<(Scope, usize)>>);
+
+impl Places {
+    fn of(&mut self, plan: &Plan, name: &str) -> Option<(Scope, usize)> {
+        if let Some(place) = self.0.get(name) {
+            return *place;
+        }
+        let place = find(plan, name);
+        if self.0.len() < MAX_PLACES {
+            self.0.insert(name.to_owned(), place);
+        }
+        place
+    }
 }
 
 fn find(plan: &Plan, name: &str) -> Option<(Scope, usize)> {
@@ -211,7 +300,7 @@ fn known(stream: &str, data: &proto::RemoteData) -> Option<Option<Fact>> {
     };
     let instance = || {
         let entity = member(Scope::ServiceInstance, id::instance_id(text(0)?, text(1)?))?;
-        let properties = text(2).filter(|text| !text.is_empty());
+        let properties = text(PROPERTIES).filter(|text| !text.is_empty());
         Some(Fact::Instance {
             entity,
             minute: minute(long(1)?)?,
@@ -234,7 +323,7 @@ fn known(stream: &str, data: &proto::RemoteData) -> Option<Option<Fact>> {
     Some(match stream {
         "service_traffic" => service(),
         "endpoint_traffic" => endpoint(),
-        "instance_traffic" => instance(),
+        INSTANCES => instance(),
         "network_address_alias" => address(),
         _ => return None,
     })

@@ -176,6 +176,33 @@ async fn a_member_that_stood_still_begins_anew_and_loses_nothing_from_then_on() 
     console.clean().await
 }
 
+/// Names that are no names are counted and nothing else; a message of more than 4 MiB ends its stream.
+async fn refuses_what_is_too_large(process: &OapProcess, row: &RemoteMessage) -> Result<()> {
+    let sender = Sender::connect(process.grpc(), process.http()).await?;
+    let send = async |bytes: usize| {
+        let mut large = row.clone();
+        let data = large.remote_data.as_mut().context("data")?;
+        data.data_strings = vec!["n".repeat(bytes)];
+        let messages = vec![Bytes::from(large.encode_to_vec()); 3];
+        sender
+            .call("/RemoteService/call", Calling::ClientStream, messages)
+            .await
+    };
+    let outcome = send(900_000).await?;
+    ensure!(outcome.is_ok(), "{outcome:?}");
+    let counted = |name| gauge(process, name);
+    ensure!(counted("cluster_shed_total").await? == 3);
+    ensure!(counted("remote_in_error_count").await? == 0);
+    let log = process.log();
+    let line = log.lines().find(|line| line.contains("more than 8 KiB"));
+    let line = line.context("not said")?;
+    ensure!(line.len() < 1000, "{line}");
+    let outcome = send(5 << 20).await?;
+    ensure!(outcome == Err(tonic::Code::OutOfRange), "{outcome:?}");
+    ensure!(counted("remote_in_error_count").await? == 1);
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_receiver_writes_nothing_and_rows_of_java_nodes_are_merged() -> Result<()> {
     const NAME: &str = "cluster_roles";
@@ -213,6 +240,7 @@ async fn a_receiver_writes_nothing_and_rows_of_java_nodes_are_merged() -> Result
             .await?;
         ensure!(outcome.is_ok(), "{outcome:?}");
     }
+    refuses_what_is_too_large(&writer, &row).await?;
     receiver.stop().await?;
     writer.stop().await?;
     let stored = stored(&console).await?;

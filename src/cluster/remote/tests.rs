@@ -22,15 +22,23 @@ fn data(
     })
 }
 
-fn received(name: &str, data: Option<proto::RemoteData>) -> (bool, Portion) {
-    let plan = plan(&["long_avg", "cpm", "percent", "percentile", "apdex"]);
-    let mut portion = Portion::default();
-    let message = proto::RemoteMessage {
+fn message(name: &str, data: Option<proto::RemoteData>) -> proto::RemoteMessage {
+    proto::RemoteMessage {
         next_worker_name: name.to_owned(),
         remote_data: data,
-    };
-    let is_read = read(&plan, &mut Places::new(), message, &mut portion);
-    (is_read, portion)
+    }
+}
+
+fn read(name: &str, data: Option<proto::RemoteData>) -> (Outcome, Portion) {
+    let plan = plan(&["long_avg", "cpm", "percent", "percentile", "apdex"]);
+    let mut lot = Lot::default();
+    let outcome = lot.read(&plan, &mut Places::default(), message(name, data));
+    (outcome, lot.portion)
+}
+
+fn received(name: &str, data: Option<proto::RemoteData>) -> (bool, Portion) {
+    let (outcome, portion) = read(name, data);
+    (outcome == Outcome::Read, portion)
 }
 
 #[test]
@@ -158,4 +166,103 @@ fn what_makes_no_sense_is_refused() {
     }
     let (is_read, portion) = received("service_traffic_rec", data(&["shop"], &[], &[0], &[]));
     assert!(is_read && portion.is_empty());
+}
+
+#[test]
+fn names_that_are_no_names_are_refused() {
+    let long = |bytes: usize| "n".repeat(bytes);
+    for (name, strings, longs, want) in [
+        (
+            "cpm_rec",
+            vec![long(8 << 10)],
+            vec![4, 4, TB],
+            Outcome::Read,
+        ),
+        (
+            "cpm_rec",
+            vec![long((8 << 10) + 1)],
+            vec![4, 4, TB],
+            Outcome::TooLong,
+        ),
+        (
+            "endpoint_traffic_rec",
+            vec![long(8 << 10), long(1)],
+            vec![TB],
+            Outcome::TooLong,
+        ),
+        (
+            "network_address_alias_rec",
+            vec![long(900_000), long(1), long(1)],
+            vec![TB, TB],
+            Outcome::TooLong,
+        ),
+        (
+            "instance_traffic_rec",
+            vec![long(4000), long(4000), long(64 << 10)],
+            vec![7, TB],
+            Outcome::Read,
+        ),
+        (
+            "instance_traffic_rec",
+            vec![long(1), long(1), long((64 << 10) + 1)],
+            vec![7, TB],
+            Outcome::TooLong,
+        ),
+        ("unknown_rec", vec![long(1)], vec![TB], Outcome::Unknown),
+    ] {
+        let texts: Vec<&str> = strings.iter().map(String::as_str).collect();
+        let (outcome, portion) = read(name, data(&texts, &longs, &[], &[]));
+        let lengths: Vec<usize> = strings.iter().map(String::len).collect();
+        assert_eq!(outcome, want, "{name} {lengths:?}");
+        assert_eq!(portion.len(), usize::from(want == Outcome::Read), "{name}");
+    }
+}
+
+#[test]
+fn what_waits_to_be_handed_on_is_bounded_in_rows_and_bytes() {
+    let plan = plan(&["cpm", "percentile"]);
+    let table = "1,1|".repeat(250_000);
+    for (name, data, want) in [
+        ("cpm_rec", data(&["s.1"], &[4, 4, TB], &[], &[]), LOT),
+        (
+            "service_traffic_rec",
+            data(&["s".repeat(8000).as_str()], &[TB], &[0], &[]),
+            261,
+        ),
+        (
+            "percentile_rec",
+            data(&["s.1"], &[TB], &[10], &[&table, &table]),
+            2,
+        ),
+    ] {
+        let mut lot = Lot::default();
+        let mut places = Places::default();
+        let mut rows = 0;
+        while !lot.is_full() {
+            let outcome = lot.read(&plan, &mut places, message(name, data.clone()));
+            assert_eq!(outcome, Outcome::Read, "{name}");
+            rows += 1;
+        }
+        assert_eq!(rows, want, "{name}");
+        assert!(lot.bytes < LOT_BYTES + MAX_MESSAGE_BYTES, "{name}");
+    }
+}
+
+#[test]
+fn streams_without_a_place_take_no_more_room_than_a_thousand() {
+    let plan = plan(&["cpm"]);
+    let mut lot = Lot::default();
+    let mut places = Places::default();
+    for n in 0..2 * MAX_PLACES {
+        for pad in [0, 60_000] {
+            let name = format!("{n}{}_rec", "x".repeat(pad));
+            let row = message(&name, data(&["s.1"], &[4, 4, TB], &[], &[]));
+            assert_eq!(lot.read(&plan, &mut places, row), Outcome::Unknown);
+        }
+    }
+    assert_eq!(places.0.len(), MAX_PLACES);
+    assert!(places.0.keys().all(|name| name.len() <= MAX_STREAM_BYTES));
+    assert!(lot.portion.is_empty());
+    let row = message("cpm_rec", data(&["s.1"], &[4, 4, TB], &[], &[]));
+    assert_eq!(lot.read(&plan, &mut places, row), Outcome::Read);
 }
