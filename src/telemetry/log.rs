@@ -127,7 +127,7 @@ pub fn init(settings: &LogSettings, output: LogOutput) -> Result<LogControl, Log
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
 /// The clients of Kubernetes and ZooKeeper say every failure themselves, again and again, beside what their callers make of it.
-/// HTTP/2 says what others do to a connection without saying who they are.
+/// HTTP/2 says what others do to a connection without saying who they are. Whoever wants to see everything sees them too.
 pub(super) const QUIET: &str = "zookeeper_client=off,kube_client=off,h2=off";
 
 fn parse(filter: &str) -> Result<EnvFilter, LogError> {
@@ -143,8 +143,15 @@ fn parse(filter: &str) -> Result<EnvFilter, LogError> {
             word: word.trim().to_owned(),
         });
     }
-    let whole = match filter.trim().is_empty() {
-        true => String::new(),
+    let is_all = |part: &str| {
+        let part = part.trim();
+        part.is_empty()
+            || ["debug", "trace"]
+                .iter()
+                .any(|level| part.eq_ignore_ascii_case(level))
+    };
+    let whole = match filter.split(',').any(is_all) {
+        true => filter.to_owned(),
         false => format!("{QUIET},{filter}"),
     };
     EnvFilter::builder()
@@ -186,6 +193,12 @@ mod tests {
                 "info,h2=warn",
                 "zookeeper_client=off,kube_client=off,h2=warn,info",
             ),
+            (
+                "info,oap::query=trace",
+                "zookeeper_client=off,kube_client=off,oap::query=trace,h2=off,info",
+            ),
+            ("Trace", "trace"),
+            ("oap::query=info,debug", "oap::query=info,debug"),
             ("", ""),
         ] {
             let parsed = parse(filter).map(|filter| filter.to_string());

@@ -1,5 +1,6 @@
 //! Members of a cluster that are killed, that only receive, and that stand beside nodes of the original.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use jiff::Timestamp;
 use oap::model::id;
 use oap_proto::cluster::remote::{RemoteData, RemoteMessage};
 use prost::Message as _;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::cluster::{Load, Stored, alone, free, has_logged, member, scripts, stored};
@@ -57,40 +59,40 @@ fn requests(stored: &Stored) -> Result<i64> {
     totals.sum()
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_killed_member_loses_what_was_in_its_memory_and_nothing_is_counted_twice() -> Result<()> {
-    const NAME: &str = "cluster_killed";
-    let folder = scripts()?;
-    let members = free(&["127.0.0.1", "127.0.0.2"])?;
-    let console = EsConsole::new(NAME)?;
+/// Two members that have divided everything between them.
+async fn two(folder: &Path, name: &str, members: &[String]) -> Result<(OapProcess, OapProcess)> {
     let commands = (
-        member(folder.path(), NAME, &members, 0)?,
-        member(folder.path(), NAME, &members, 1)?,
+        member(folder, name, members, 0)?,
+        member(folder, name, members, 1)?,
     );
     let (first, second) = tokio::try_join!(commands.0.start(), commands.1.start())?;
     has_logged(&first, "taken over").await?;
     has_logged(&second, "taken over").await?;
-    let load = Load::new();
-    let mut agents = tokio::task::JoinSet::new();
+    Ok((first, second))
+}
+
+/// Two agents, each at another member.
+fn agents(load: &Arc<Load>, members: &[String]) -> JoinSet<Result<()>> {
+    load.is_over.store(false, Ordering::SeqCst);
+    let mut agents = JoinSet::new();
     for start in 0..2 {
-        let mut addresses = members.clone();
+        let mut addresses = members.to_vec();
         addresses.rotate_left(start);
-        agents.spawn(Arc::clone(&load).agent(addresses, Duration::from_millis(40)));
+        agents.spawn(Arc::clone(load).agent(addresses, Duration::from_millis(40)));
     }
-    load.until(1000).await?;
-    let before = load.sent();
-    first.kill()?;
-    has(&second, "cluster_partitions_held", 1024).await?;
-    let taken_over = load.sent();
-    load.until(500).await?;
+    agents
+}
+
+async fn ended(load: &Load, mut agents: JoinSet<Result<()>>) -> Result<()> {
     load.is_over.store(true, Ordering::SeqCst);
     while let Some(agent) = agents.join_next().await {
         agent??;
     }
-    ensure!(gauge(&second, "cluster_lost_members_total").await? == 1);
-    second.stop().await?;
-    let got = stored(&console).await?;
-    let want = alone("cluster_survivor", folder.path(), &load).await?;
+    Ok(())
+}
+
+/// Of no metric there is more than was sent.
+fn nothing_twice(got: &Stored, want: &Stored) -> Result<()> {
     for (key, row) in got.iter().filter(|((index, _), _)| index.contains("_cpm-")) {
         let sent = want
             .get(key)
@@ -98,6 +100,30 @@ async fn a_killed_member_loses_what_was_in_its_memory_and_nothing_is_counted_twi
         let (got, sent) = (row["total"].as_i64(), sent["total"].as_i64());
         ensure!(got <= sent, "{key:?}: {got:?} of {sent:?}");
     }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_member_loses_what_was_in_its_memory_and_nothing_is_counted_twice() -> Result<()> {
+    const NAME: &str = "cluster_killed";
+    let folder = scripts()?;
+    let members = free(&["127.0.0.1", "127.0.0.2"])?;
+    let console = EsConsole::new(NAME)?;
+    let (first, second) = two(folder.path(), NAME, &members).await?;
+    let load = Load::new();
+    let agents = agents(&load, &members);
+    load.until(1000).await?;
+    let before = load.sent();
+    first.kill()?;
+    has(&second, "cluster_partitions_held", 1024).await?;
+    let taken_over = load.sent();
+    load.until(500).await?;
+    ended(&load, agents).await?;
+    ensure!(gauge(&second, "cluster_lost_members_total").await? == 1);
+    second.stop().await?;
+    let got = stored(&console).await?;
+    let want = alone("cluster_survivor", folder.path(), &load).await?;
+    nothing_twice(&got, &want)?;
     let (got, want) = (requests(&got)?, requests(&want)?);
     // Three of four segments are requests; a batch may have been on its way.
     let after = (load.sent() - taken_over) as i64 * 3 / 4 - 20;
@@ -112,38 +138,17 @@ async fn a_killed_member_loses_what_was_in_its_memory_and_nothing_is_counted_twi
     console.clean().await
 }
 
-/// Two agents, each at another member, until so many segments more are sent.
-async fn send(load: &Arc<Load>, members: &[String], count: usize) -> Result<()> {
-    load.is_over.store(false, Ordering::SeqCst);
-    let mut agents = tokio::task::JoinSet::new();
-    for start in 0..2 {
-        let mut addresses = members.to_vec();
-        addresses.rotate_left(start);
-        agents.spawn(Arc::clone(load).agent(addresses, Duration::from_millis(20)));
-    }
-    load.until(count).await?;
-    load.is_over.store(true, Ordering::SeqCst);
-    while let Some(agent) = agents.join_next().await {
-        agent??;
-    }
-    Ok(())
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_member_that_stood_still_begins_anew_and_loses_nothing_from_then_on() -> Result<()> {
     const NAME: &str = "cluster_still";
     let folder = scripts()?;
     let members = free(&["127.0.0.1", "127.0.0.2"])?;
     let console = EsConsole::new(NAME)?;
-    let commands = (
-        member(folder.path(), NAME, &members, 0)?,
-        member(folder.path(), NAME, &members, 1)?,
-    );
-    let (first, second) = tokio::try_join!(commands.0.start(), commands.1.start())?;
-    has_logged(&first, "taken over").await?;
-    has_logged(&second, "taken over").await?;
+    let (first, second) = two(folder.path(), NAME, &members).await?;
     let load = Load::new();
-    send(&load, &members, 600).await?;
+    let sending = agents(&load, &members);
+    load.until(600).await?;
+    ended(&load, sending).await?;
     first.stand_still()?;
     has(&second, "cluster_partitions_held", 1024).await?;
     first.go_on()?;
@@ -156,19 +161,15 @@ async fn a_member_that_stood_still_begins_anew_and_loses_nothing_from_then_on() 
     })
     .await?;
     let before = load.sent();
-    send(&load, &members, 600).await?;
+    let sending = agents(&load, &members);
+    load.until(600).await?;
+    ended(&load, sending).await?;
     ensure!(gauge(&second, "cluster_begun_anew_total").await? == 0);
     first.stop().await?;
     second.stop().await?;
     let got = stored(&console).await?;
     let want = alone("cluster_moving", folder.path(), &load).await?;
-    for (key, row) in got.iter().filter(|((index, _), _)| index.contains("_cpm-")) {
-        let sent = want
-            .get(key)
-            .with_context(|| format!("{key:?} was never sent"))?;
-        let (got, sent) = (row["total"].as_i64(), sent["total"].as_i64());
-        ensure!(got <= sent, "{key:?}: {got:?} of {sent:?}");
-    }
+    nothing_twice(&got, &want)?;
     let (got, want) = (requests(&got)?, requests(&want)?);
     let after = (load.sent() - before) as i64 * 3 / 4 - 20;
     ensure!(got >= after, "{got} stored of {want}, {after} afterwards");
