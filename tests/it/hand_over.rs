@@ -130,12 +130,13 @@ async fn a_member_with_much_in_memory_leaves_in_time_on_a_slow_store() -> Result
         addresses.rotate_left(start % 2);
         agents.spawn(Arc::clone(&load).agent(addresses, Duration::from_millis(10)));
     }
-    load.until(ENDPOINTS * 2).await?;
+    // Long before the end, so that the server has read what is in them.
     let mut held_open = Vec::new();
     for _ in 0..5 {
         let stream = half_open(first.grpc(), load.more()).await?;
         held_open.push(stream);
     }
+    load.until(ENDPOINTS * 2).await?;
     let began = Instant::now();
     first.terminate()?;
     ensure_stored(first).await?;
