@@ -73,19 +73,8 @@ impl Nacos {
     }
 
     pub(super) async fn register(&mut self, own: &OwnAddress) -> Result<(), CenterError> {
-        let port = own.port.to_string();
-        let query = [
-            ("ip", own.host.as_str()),
-            ("port", &port),
-            ("clusterName", CLUSTER),
-            ("groupName", GROUP),
-            ("weight", "1.0"),
-            ("enabled", "true"),
-            ("healthy", "true"),
-            ("ephemeral", "true"),
-        ];
-        let answer = self.ask(Method::POST, None, &query).await?;
-        done(&answer)
+        let state = [("weight", "1.0"), ("enabled", "true"), ("healthy", "true")];
+        self.change(Method::POST, own, &state).await
     }
 
     pub(super) async fn renew(&mut self, own: &OwnAddress) -> Result<bool, CenterError> {
@@ -121,15 +110,26 @@ impl Nacos {
     }
 
     pub(super) async fn leave(&mut self, own: &OwnAddress) -> Result<(), CenterError> {
+        self.change(Method::DELETE, own, &[]).await
+    }
+
+    /// Makes the instance of this node, or takes it away.
+    async fn change(
+        &mut self,
+        method: Method,
+        own: &OwnAddress,
+        state: &[(&str, &str)],
+    ) -> Result<(), CenterError> {
         let port = own.port.to_string();
-        let query = [
+        let mut query = vec![
             ("ip", own.host.as_str()),
             ("port", &port),
             ("clusterName", CLUSTER),
             ("groupName", GROUP),
             ("ephemeral", "true"),
         ];
-        let answer = self.ask(Method::DELETE, None, &query).await?;
+        query.extend(state);
+        let answer = self.ask(method, None, &query).await?;
         done(&answer)
     }
 
