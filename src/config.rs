@@ -95,8 +95,11 @@ impl Configuration {
         passed_over: &[PathBuf],
     ) -> Result<Configuration, ConfigError> {
         let dirs = ConfigDirs::usual(arguments.config_dir.as_deref())?.without(passed_over);
-        let application = ConfigDirs::only(Vec::new()).read(|name| name == files::APPLICATION)?;
-        Configuration::with(&dirs, application, arguments, environment)
+        dirs.settled(|| {
+            let built_in = ConfigDirs::only(Vec::new());
+            let application = built_in.read(|name| name == files::APPLICATION)?;
+            Configuration::with(&dirs, application, arguments, environment)
+        })
     }
 
     /// Loads from given directories.
@@ -105,8 +108,10 @@ impl Configuration {
         arguments: &Arguments,
         environment: &Environment,
     ) -> Result<Configuration, ConfigError> {
-        let application = dirs.read(|name| name == files::APPLICATION)?;
-        Configuration::with(dirs, application, arguments, environment)
+        dirs.settled(|| {
+            let application = dirs.read(|name| name == files::APPLICATION)?;
+            Configuration::with(dirs, application, arguments, environment)
+        })
     }
 
     /// `files` holds `application.yml`.

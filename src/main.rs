@@ -81,11 +81,14 @@ const ONE_SIGNAL: Duration = Duration::from_secs(1);
 
 #[tokio::main]
 async fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let configuration = Configuration::load(arguments, &Environment::of_process())?;
+    let environment = Environment::of_process();
+    let all = |error| app::config_tool::with_all_mistakes(error, arguments, &environment);
+    let configuration =
+        Configuration::load(arguments, &environment).map_err(|error| all(error.into()))?;
     let control = telemetry::log::init(&configuration.settings.log, LogOutput::Stdout)?;
     app::introduce(&configuration);
     if app::is_init(&configuration) {
-        return app::init(configuration).await;
+        return app::init(configuration).await.map_err(all);
     }
     let mut terminate = signal(SignalKind::terminate()).context("failed to watch SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("failed to watch SIGINT")?;
@@ -103,7 +106,7 @@ async fn run(arguments: &Arguments) -> anyhow::Result<()> {
             levels.look();
         }
     });
-    let running = app::start(configuration).await?;
+    let running = app::start(configuration).await.map_err(all)?;
     let is_failure = tokio::select! {
         _ = terminate.recv() => false,
         _ = interrupt.recv() => false,

@@ -29,6 +29,7 @@ use crate::stream::{
     AddressBook, BYTES_PER_ROW, Ground, Held, Input, Partitions, Plan, Route, Watched,
 };
 use crate::telemetry::Throttle;
+use crate::util::file;
 
 /// Lots of facts that may wait for the relay.
 const INBOX: usize = 32;
@@ -244,7 +245,8 @@ fn tls(core: &CoreSettings) -> anyhow::Result<Option<ClientTlsConfig>> {
          must know whom to trust",
     )?;
     let what = || format!("gRPCSslTrustedCAPath {}", path.display());
-    let pem = std::fs::read(path).with_context(|| format!("failed to read {}", what()))?;
+    let pem =
+        file::read(path, file::MAX_BYTES).with_context(|| format!("failed to read {}", what()))?;
     let certificates = CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>();
     let certificates = certificates.with_context(|| format!("{} is not PEM", what()))?;
     let mut trusted = RootCertStore::empty();

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::bail;
+use anyhow::{anyhow, bail};
 
 use super::stages::Program;
 use super::{answers, files, store};
@@ -33,6 +33,22 @@ pub fn check(arguments: &Arguments, environment: &Environment) -> anyhow::Result
         configuration.files.len()
     )?;
     Ok(report)
+}
+
+/// Why a start failed, with everything else that is wrong with the configuration: a start ends at the first mistake, who mends it wants to
+/// know them all. Needs a runtime.
+pub fn with_all_mistakes(
+    error: anyhow::Error,
+    arguments: &Arguments,
+    environment: &Environment,
+) -> anyhow::Error {
+    let Err(all) = check(arguments, environment) else {
+        return error;
+    };
+    match all.to_string().contains(&format!("{error:#}")) {
+        true => all,
+        false => anyhow!("{error:#}\n{all:#}"),
+    }
 }
 
 /// As much of the configuration as can be had, with everything that is wrong with the rest: what variables say is as wrong or right

@@ -7,6 +7,7 @@ use anyhow::Context;
 
 use crate::config::{EsProtocol, EsSettings};
 use crate::storage::Store;
+use crate::util::file;
 
 /// Between two looks.
 const PERIOD: Duration = Duration::from_secs(10);
@@ -77,10 +78,11 @@ async fn look(settings: EsSettings) -> anyhow::Result<anyhow::Result<Seen>> {
     let read = move || {
         let secrets = settings.secrets_management_file.as_deref();
         let secrets = secrets.map(|path| {
-            std::fs::read_to_string(path).with_context(|| format!("cannot read {path:?}"))
+            file::read_text(path, file::MAX_BYTES).with_context(|| format!("cannot read {path:?}"))
         });
-        let trust_store = trust_store(&settings)
-            .map(|path| std::fs::read(path).with_context(|| format!("cannot read {path:?}")));
+        let trust_store = trust_store(&settings).map(|path| {
+            file::read(path, file::MAX_BYTES).with_context(|| format!("cannot read {path:?}"))
+        });
         Ok(Seen {
             secrets: secrets.transpose()?,
             trust_store: trust_store.transpose()?,

@@ -12,10 +12,12 @@ pub enum ConfigError {
         #[source]
         source: std::io::Error,
     },
-    #[error("{path} is larger than {max_bytes} bytes")]
-    TooLarge { path: PathBuf, max_bytes: u64 },
     #[error("{path}:{line} is not UTF-8, save the file in that encoding")]
     NoText { path: PathBuf, line: usize },
+    #[error(
+        "{path} and perhaps others change while they are read: start again when the files are whole"
+    )]
+    Unsettled { path: PathBuf },
     #[error("{path} is not a directory")]
     NotADirectory { path: PathBuf },
     #[error("{file} is not valid YAML: {message}")]
@@ -28,10 +30,9 @@ impl ConfigError {
     /// The file or folder that cannot be read, if that is what is wrong.
     pub fn unreadable(&self) -> Option<&Path> {
         match self {
-            ConfigError::Read { path, .. }
-            | ConfigError::TooLarge { path, .. }
-            | ConfigError::NoText { path, .. } => Some(path),
-            ConfigError::NotADirectory { .. }
+            ConfigError::Read { path, .. } | ConfigError::NoText { path, .. } => Some(path),
+            ConfigError::Unsettled { .. }
+            | ConfigError::NotADirectory { .. }
             | ConfigError::Syntax { .. }
             | ConfigError::Invalid(_) => None,
         }

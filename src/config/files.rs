@@ -1,11 +1,14 @@
 //! Finds the configuration files: `--config DIR`, else `./ext-config`, `./config`, else `/skywalking/ext-config`,
 //! `/skywalking/config`, else built in. For each file anew. Links are followed, as those of a mounted ConfigMap.
 
+mod settled;
+
 use std::collections::BTreeMap;
-use std::io::Read as _;
+use std::io::{Error, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use super::ConfigError;
+use crate::util::file;
 
 /// Every file of the configuration with its built-in text.
 const BUILT_IN: &[(&str, &str)] = &[
@@ -70,8 +73,7 @@ pub const APPLICATION: &str = "application.yml";
 const SAMPLE: &str = "alarm-settings-sample.yml";
 /// Of files that nobody reads.
 const MAX_NAMED: usize = 10;
-/// Files are settings that people write; a larger one is a mistake.
-const MAX_FILE_BYTES: u64 = 16 << 20;
+const LINK_TO_NOTHING: &str = "it is a link to nothing: mend or remove it";
 
 /// Where a file was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -322,7 +324,7 @@ fn list(
     };
     let entries = match std::fs::read_dir(folder) {
         Ok(entries) => entries,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(failed(e)),
     };
     let mut names = Vec::new();
@@ -337,27 +339,22 @@ fn list(
     Ok(Some(names))
 }
 
-/// `None` if there is no such file.
+/// `None` if there is no such file; a link to none is not taken for that, as it was meant to be one.
 fn read(path: &Path) -> Result<Option<String>, ConfigError> {
     let failed = |source| ConfigError::Read {
         path: path.to_owned(),
         source,
     };
-    let file = match std::fs::File::open(path) {
-        Ok(file) => file,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+    let bytes = match file::read(path, file::MAX_BYTES) {
+        Ok(bytes) => bytes,
+        Err(e) if e.kind() == ErrorKind::NotFound && path.symlink_metadata().is_err() => {
+            return Ok(None);
+        }
+        Err(e) if e.kind() == ErrorKind::NotFound => {
+            return Err(failed(Error::new(e.kind(), LINK_TO_NOTHING)));
+        }
         Err(e) => return Err(failed(e)),
     };
-    let mut bytes = Vec::new();
-    file.take(MAX_FILE_BYTES + 1)
-        .read_to_end(&mut bytes)
-        .map_err(failed)?;
-    if bytes.len() as u64 > MAX_FILE_BYTES {
-        return Err(ConfigError::TooLarge {
-            path: path.to_owned(),
-            max_bytes: MAX_FILE_BYTES,
-        });
-    }
     let text = String::from_utf8(bytes).map_err(|error| {
         let end = error.utf8_error().valid_up_to();
         let before = error.as_bytes().iter().take(end);

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::Secret;
 use super::raw::Origin;
 use super::section::Section;
+use crate::util::file;
 
 /// The selected store.
 #[derive(Debug, Clone)]
@@ -151,7 +152,7 @@ impl EsSettings {
         let Some(path) = &self.secrets_management_file else {
             return;
         };
-        match std::fs::read_to_string(path) {
+        match file::read_text(path, file::MAX_BYTES) {
             Ok(text) => {
                 let by = || Origin::SecretsFile(path.clone());
                 for (key, value) in properties(&text) {
@@ -164,7 +165,10 @@ impl EsSettings {
                 }
                 self.take_secrets(&text);
             }
-            Err(_) => s.problem("secretsManagementFile", "a readable file of properties"),
+            Err(error) => s.problem(
+                "secretsManagementFile",
+                &format!("a readable file of properties: {error}"),
+            ),
         }
     }
 

@@ -56,6 +56,96 @@ async fn every_mistake_of_every_file_comes_at_once() -> Result<()> {
     Ok(())
 }
 
+/// Files that nobody can read are all named, by a start too, which ends and waits for none of them.
+#[tokio::test]
+async fn a_start_names_every_file_that_is_none() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let config = folder.path().join("config");
+    std::fs::create_dir_all(config.join("oal"))?;
+    let path = |name: &str| config.join(name);
+    let mut pipe = std::process::Command::new("mkfifo");
+    ensure!(pipe.arg(path("gateways.yml")).status()?.success());
+    std::fs::create_dir(path("alarm-settings.yml"))?;
+    std::os::unix::fs::symlink("/dev/zero", path("component-libraries.yml"))?;
+    std::os::unix::fs::symlink("..data/nothing", path("endpoint-name-grouping.yml"))?;
+    std::fs::write(path("service-apdex-threshold.yml"), b"default: \xff\n")?;
+    std::fs::write(
+        path("oal/core.oal"),
+        "a = from(Service.nothing).longAvg();\n",
+    )?;
+    let start = OapCommand::new(folder.path()).env("SW_CORE_RECORD_DATA_TTL", "soon");
+    for command in [
+        start.clone(),
+        start.clone().env("JAVA_OPTS", "-Dmode=init"),
+        start.argument("config").argument("check"),
+    ] {
+        let ended = command.run().await?;
+        ensure!(ended.status.code() == Some(1), "{ended:?}");
+        for part in [
+            "config/gateways.yml: it is a pipe, not a file",
+            "config/alarm-settings.yml: it is a directory, not a file",
+            "config/component-libraries.yml: it is a device, not a file",
+            "config/endpoint-name-grouping.yml: it is a link to nothing",
+            "config/service-apdex-threshold.yml:1 is not UTF-8",
+            "core.default.recordDataTTL is \"soon\"",
+            "core.oal:1",
+        ] {
+            let times = ended.stderr.matches(part).count();
+            ensure!(times == 1, "{part}, {times} times: {}", ended.stderr);
+        }
+    }
+    Ok(())
+}
+
+/// What is wrong in the second file is not left for the second attempt.
+#[tokio::test]
+async fn a_start_names_the_mistakes_of_all_files() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let config = folder.path().join("config");
+    std::fs::create_dir_all(config.join("oal"))?;
+    let path = |name: &str| config.join(name);
+    std::fs::write(
+        path("oal/core.oal"),
+        "a = from(Service.nothing).longAvg();\n",
+    )?;
+    std::fs::write(
+        path("gateways.yml"),
+        "gateways:\n- instances: [{port: 1}]\n",
+    )?;
+    let ended = OapCommand::new(folder.path()).run().await?;
+    ensure!(ended.status.code() == Some(1), "{ended:?}");
+    for part in ["core.oal:1", "gateways[0].instances[0].host is missing"] {
+        let times = ended.stderr.matches(part).count();
+        ensure!(times == 1, "{part}, {times} times: {}", ended.stderr);
+    }
+    // Not what is wrong with the machine.
+    std::fs::remove_dir_all(&config)?;
+    let taken = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let port = taken.local_addr()?.port().to_string();
+    let ended = OapCommand::new(folder.path())
+        .env("SW_CORE_REST_PORT", &port)
+        .run()
+        .await?;
+    ensure!(ended.status.code() == Some(1), "{ended:?}");
+    ensure!(ended.stderr.contains(&port), "{ended:?}");
+    Ok(())
+}
+
+/// The file with log levels is looked for before anything else starts.
+#[tokio::test]
+async fn a_pipe_for_log_levels_keeps_nobody_waiting() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    std::fs::create_dir(folder.path().join("config"))?;
+    let mut pipe = std::process::Command::new("mkfifo");
+    let path = folder.path().join("config/log-levels");
+    ensure!(pipe.arg(path).status()?.success());
+    let process = OapCommand::new(folder.path()).start().await?;
+    let log = process.log();
+    process.stop().await?;
+    ensure!(log.contains("config/log-levels: it is a pipe"), "{log}");
+    Ok(())
+}
+
 #[tokio::test]
 async fn files_that_settings_name_are_looked_at() -> Result<()> {
     let folder = tempfile::tempdir()?;
@@ -80,6 +170,20 @@ async fn files_that_settings_name_are_looked_at() -> Result<()> {
     ensure!(ended.status.code() == Some(1), "{ended:?}");
     ensure!(ended.stderr.contains("/no/trust.jks"), "{ended:?}");
     ensure!(ended.stderr.contains("/no/chain.pem"), "{ended:?}");
+    let mut pipe = std::process::Command::new("mkfifo");
+    let path = folder.path().join("secrets");
+    ensure!(pipe.arg(&path).status()?.success());
+    let ended = OapCommand::new(folder.path())
+        .argument("config")
+        .argument("check")
+        .env("SW_STORAGE", "elasticsearch7")
+        .env("SW_ES_SECRETS_MANAGEMENT_FILE", &path.display().to_string())
+        .run()
+        .await?;
+    ensure!(
+        ended.stderr.contains("file of properties: it is a pipe"),
+        "{ended:?}"
+    );
     Ok(())
 }
 

@@ -9,6 +9,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::config::TlsSettings;
 use crate::receiver::ReceiveError;
+use crate::util::file;
 
 const CHAIN: &str = "certificate chain";
 const KEY: &str = "private key";
@@ -37,7 +38,7 @@ pub(super) fn server_config(files: &TlsSettings) -> Result<ServerConfig, Receive
 }
 
 fn read(what: &'static str, path: &Path) -> Result<Vec<u8>, ReceiveError> {
-    std::fs::read(path).map_err(|source| ReceiveError::ReadTls {
+    file::read(path, file::MAX_BYTES).map_err(|source| ReceiveError::ReadTls {
         what,
         path: path.to_owned(),
         source,

@@ -13,16 +13,13 @@ use rustls::pki_types::pem::PemObject;
 
 use super::options::OptionsError;
 use crate::config::Secret;
+use crate::util::file;
 
 const JCEKS_MAGIC: [u8; 4] = [0xCE, 0xCE, 0xCE, 0xCE];
-/// A trust store with all public authorities has some 200 kB.
-const MAX_BYTES: u64 = 16 << 20;
 
 /// Why a file is no trust store.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum TrustStoreError {
-    #[error("it is larger than {MAX_BYTES} bytes")]
-    TooLarge,
     #[error(
         "it has {0}; convert it: keytool -importkeystore -srckeystore FILE -destkeystore FILE.jks -deststoretype JKS"
     )]
@@ -49,11 +46,7 @@ pub fn certificates(path: &Path, password: &Secret) -> Result<Vec<u8>, OptionsEr
         path: path.to_owned(),
         source,
     };
-    let length = std::fs::metadata(path).map_err(unreadable)?.len();
-    if length > MAX_BYTES {
-        return Err(unusable(TrustStoreError::TooLarge));
-    }
-    let bytes = std::fs::read(path).map_err(unreadable)?;
+    let bytes = file::read(path, file::MAX_BYTES).map_err(unreadable)?;
     pem(bytes, password).map_err(unusable)
 }
 

@@ -4,6 +4,7 @@ use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use super::LogControl;
+use crate::util::file;
 
 /// The file in the first directory that has it, and what it said last.
 #[derive(Debug)]
@@ -60,15 +61,11 @@ impl LevelFile {
     fn read(&self) -> Said {
         for path in &self.paths {
             let name = path.display().to_string();
-            let size = match std::fs::metadata(path) {
-                Ok(metadata) => metadata.len(),
+            let text = match file::read_text(path, MAX_BYTES) {
+                Ok(text) => text,
                 Err(error) if error.kind() == ErrorKind::NotFound => continue,
                 Err(error) => return Err(format!("{name}: {error}")),
             };
-            if size > MAX_BYTES {
-                return Err(format!("{name}: more than {MAX_BYTES} bytes"));
-            }
-            let text = std::fs::read_to_string(path).map_err(|error| format!("{name}: {error}"))?;
             let levels = text.trim().to_owned();
             return Ok(Some((name, levels)).filter(|(_, levels)| !levels.is_empty()));
         }
