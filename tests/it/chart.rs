@@ -4,6 +4,7 @@ mod elasticsearch;
 mod keys;
 mod notes;
 mod objects;
+mod original;
 mod rendered;
 mod table;
 
@@ -25,6 +26,7 @@ oap:
   dynamicConfigEnabled: true
   dynamicConfig: {period: 30, config: {core.default.apdexThreshold: 'default: 500'}}
   envoy: {als: {enabled: true}}
+  istio: {adapter: {enabled: true}}
   config: {oal: {core.oal: x}, alarm-settings.yml: y, a: {b: {c: z}}}
   secretMounts: [{name: trust, secretName: es-trust, path: /trust/es.jks, subPath: es.jks, defaultMode: 256}]
   ports: {grpc: 11800, rest: 12800, zabbix: 10051}

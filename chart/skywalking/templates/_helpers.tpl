@@ -151,6 +151,37 @@ release: {{ .root.Release.Name | quote }}
 {{- end }}
 {{- end -}}
 
+{{/* Names of variables that the values set: they win over those of the chart, and a name that is there twice spoils later changes. */}}
+{{- define "skywalking.oap.taken" -}}
+{{- $names := keys (.Values.oap.env | default dict) -}}
+{{- range .Values.oap.secretKeyRefs -}}{{- $names = append $names .name -}}{{- end -}}
+{{- toJson $names -}}
+{{- end -}}
+
+{{/* Variables of a container: of list, a text, those that the values do not set, then those that they do. */}}
+{{- define "skywalking.oap.env" -}}
+{{- $taken := include "skywalking.oap.taken" .root | fromJsonArray -}}
+{{- range .list | fromYamlArray }}
+{{- if not (has .name $taken) }}
+{{ list . | toYaml }}
+{{- end }}
+{{- end }}
+{{- include "skywalking.oap.extraEnv" .root }}
+{{- end -}}
+
+{{/* Where the server listens: grpc, rest or metrics. */}}
+{{- define "skywalking.oap.port" -}}
+{{- $variable := get (dict "grpc" "SW_CORE_GRPC_PORT" "rest" "SW_CORE_REST_PORT" "metrics" "SW_TELEMETRY_PROMETHEUS_PORT") .name -}}
+{{- $usual := get (dict "grpc" 11800 "rest" 12800 "metrics" 1234) .name -}}
+{{- include "skywalking.text" (default $usual (get (.root.Values.oap.env | default dict) $variable)) -}}
+{{- end -}}
+
+{{/* Whether access logs of Envoy are analysed, for which pods of all namespaces must be known; a variable may say so too. */}}
+{{- define "skywalking.oap.readsAllPods" -}}
+{{- $variable := get (.Values.oap.env | default dict) "SW_ENVOY_METRIC_ALS_HTTP_ANALYSIS" -}}
+{{- if or $variable (dig "als" "enabled" false (.Values.oap.envoy | default dict)) -}}yes{{- end -}}
+{{- end -}}
+
 {{- define "skywalking.oap.extraEnv" -}}
 {{- range $name, $value := .Values.oap.env }}
 - name: {{ $name }}

@@ -33,6 +33,13 @@ oap.secretKeyRefs[0].name=SW_ES_PASSWORD,oap.secretKeyRefs[0].key=k ; Deployment
 oap.secretKeyRefs[0].name=SW_ES_PASSWORD,oap.secretKeyRefs[0].key=k ; Job skywalking-es-init-* ; env ; "SW_ES_PASSWORD=<k>"
 oap.initEs=false                                 ; Job skywalking-es-init-*    ; ; false
 oap.env.SW_CORE_RECORD_DATA_TTL=1000000          ; Deployment skywalking-oap   ; env ; "SW_CORE_RECORD_DATA_TTL=1000000"
+oap.istio.adapter.enabled=true                   ; handler skywalking-handler  ; /spec/connection/address ; "skywalking-oap.skywalking.svc.cluster.local:11800"
+oap.env.SW_CORE_GRPC_PORT=21800                  ; Deployment skywalking-oap   ; BOX/ports/0/containerPort ; 21800
+oap.env.SW_CORE_REST_PORT=22800                  ; Deployment skywalking-oap   ; BOX/ports/1/containerPort ; 22800
+networkPolicy.enabled=true,oap.env.SW_CORE_REST_PORT=22800 ; NetworkPolicy skywalking-oap ; /spec/ingress/0/ports/1/port ; 22800
+serviceMonitor.enabled=true,oap.env.SW_TELEMETRY_PROMETHEUS_PORT=9 ; Deployment skywalking-oap ; BOX/ports/2/containerPort ; 9
+oap.env.SW_ENVOY_METRIC_ALS_HTTP_ANALYSIS=k8s-mesh ; ClusterRole skywalking-skywalking ; ; true
+ui.env.SW_OAP_ADDRESS=other:1                    ; Deployment skywalking-ui    ; env ; "SW_OAP_ADDRESS=other:1"
 oap.podAnnotations.a=true                        ; Deployment skywalking-oap   ; META/annotations/a ; "true"
 oapInit.nodeAffinity.a=b                         ; Job skywalking-es-init-*    ; POD/affinity/nodeAffinity/a ; "b"
 oapInit.nodeSelector.a=b                         ; Job skywalking-es-init-*    ; POD/nodeSelector/a ; "b"

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 /// What is rendered for custom resources of others.
-const FOREIGN: &str = "monitoring.coreos.com/v1";
+const FOREIGN: [&str; 2] = ["monitoring.coreos.com/v1", "config.istio.io/v1alpha2"];
 
 /// The kinds of one version.
 pub(super) struct Kinds(Value);
@@ -35,7 +35,7 @@ impl Kinds {
     /// Whether all of an object is known and has the right types.
     pub(super) fn check(&self, object: &Value) -> Result<()> {
         let text = |key: &str| object[key].as_str().with_context(|| format!("no {key}"));
-        if text("apiVersion")? == FOREIGN {
+        if FOREIGN.contains(&text("apiVersion")?) {
             return Ok(());
         }
         let kind = format!("{} {}", text("apiVersion")?, text("kind")?);
