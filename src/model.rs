@@ -15,3 +15,4 @@ pub mod scope;
 pub mod source;
 pub mod table;
 pub mod time_bucket;
+pub mod yaml;

@@ -3,6 +3,7 @@
 use serde_norway::Value;
 
 use super::{ConfigFile, Problem};
+use crate::model::yaml;
 
 /// What is wrong with a file, and what in it is without effect.
 #[derive(Debug)]
@@ -31,7 +32,7 @@ impl Report {
             problems: Vec::new(),
             ignored: Vec::new(),
         };
-        let value = serde_norway::from_str(&file.text).unwrap_or_else(|e| {
+        let value = yaml::parse(&file.text).unwrap_or_else(|e| {
             // The message ends with line and column.
             report.add("the file", Some("no YAML".to_owned()), format!("YAML: {e}"));
             Value::Null

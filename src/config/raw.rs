@@ -11,6 +11,7 @@ use serde_norway::Value;
 use super::modules::{Support, choices, providers};
 use super::placeholder::{Lookup, resolve};
 use super::{ConfigError, Environment, JavaOpts, Problem};
+use crate::model::yaml;
 
 /// Where a value comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,7 +91,7 @@ pub fn read(
     environment: &Environment,
     java: &JavaOpts,
 ) -> Result<RawConfig, ConfigError> {
-    let tree: Value = serde_norway::from_str(text).map_err(|e| ConfigError::Syntax {
+    let tree = yaml::parse(text).map_err(|e| ConfigError::Syntax {
         file: file.to_owned(),
         message: e.to_string(),
     })?;

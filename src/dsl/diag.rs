@@ -50,7 +50,7 @@ impl Diagnostics {
 
     /// Adds one; beyond the first hundred of a file they are left out.
     pub fn add(&mut self, at: Position, message: impl Into<String>) {
-        if self.found.len() < MAX_PER_FILE {
+        if !self.is_full() {
             self.found.push(Diagnostic {
                 file: self.file.clone(),
                 line: at.line,
@@ -58,6 +58,11 @@ impl Diagnostics {
                 message: message.into(),
             });
         }
+    }
+
+    /// Whether further ones are left out.
+    pub fn is_full(&self) -> bool {
+        self.found.len() >= MAX_PER_FILE
     }
 
     pub fn is_empty(&self) -> bool {

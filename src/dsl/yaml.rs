@@ -8,6 +8,7 @@ use serde::de::{
 use serde_norway::{Mapping, Value};
 
 use super::diag::{Diagnostics, Position};
+use crate::model::yaml;
 
 /// One step from the root of a file to a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,7 +59,7 @@ pub struct Reader<'t, 'd> {
 impl<'t, 'd> Reader<'t, 'd> {
     /// The file as one value; `None` if it is no YAML, which is then reported.
     pub fn new(text: &'t str, diagnostics: &'d mut Diagnostics) -> Option<(Reader<'t, 'd>, Value)> {
-        match serde_norway::from_str(text) {
+        match yaml::parse(text) {
             Ok(value) => Some((Reader { text, diagnostics }, value)),
             Err(error) => {
                 let message = error.to_string();
@@ -80,8 +81,11 @@ impl<'t, 'd> Reader<'t, 'd> {
 
     /// Reports a mistake about a value.
     pub fn wrong(&mut self, node: &Node<'_>, message: impl Into<String>) {
-        let at = self.position(node);
-        self.diagnostics.add(at, message);
+        // Looking for the place takes as long as reading the whole text.
+        if !self.diagnostics.is_full() {
+            let at = self.position(node);
+            self.diagnostics.add(at, message);
+        }
     }
 
     /// Where a value stands.
@@ -269,7 +273,8 @@ impl<'de> Visitor<'de> for Seek<'_> {
                 _ => map.next_value::<IgnoredAny>().map(drop)?,
             }
         }
-        Ok(())
+        // It is taken over from another map.
+        Err(A::Error::custom("here"))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
@@ -360,6 +365,21 @@ mod tests {
                 "f:6:14: z",
             ]
         );
+    }
+
+    #[test]
+    fn what_is_taken_over_has_the_place_of_the_map() {
+        let text = "a: &a {b: 1}\nc:\n  d: 2\n  <<: *a\n";
+        let mut diagnostics = Diagnostics::new("f");
+        let (mut reader, value) = Reader::new(text, &mut diagnostics).unwrap();
+        let c = value.get("c").unwrap();
+        let c = reader.root(&value).child(c, Step::Key("c".to_owned()));
+        for (_, node) in reader.entries(&c).unwrap() {
+            reader.text(&node);
+        }
+        let found = diagnostics.finish();
+        let places: Vec<_> = found.iter().map(|d| (d.line, d.column)).collect();
+        assert_eq!(places, [(3, 3), (3, 6)]);
     }
 
     #[test]
