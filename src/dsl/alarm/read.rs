@@ -4,6 +4,7 @@
 //! starting that takes its place: these are notes. What it refuses, and what cannot have been meant, are mistakes.
 
 use std::collections::HashMap;
+use std::net::Ipv6Addr;
 use std::ops::RangeInclusive;
 
 use fancy_regex::Regex;
@@ -13,7 +14,7 @@ use super::{AlarmRule, AlarmSettings, GrpcTarget, Op, Part, RuleFields};
 use crate::dsl::diag::{Diagnostic, Diagnostics};
 use crate::dsl::java_regex;
 use crate::dsl::yaml::{Node, Reader};
-use crate::model::metrics::{Function, MetricDefinition};
+use crate::model::metrics::{Function, MetricDefinition, PERCENTILE_RANKS};
 use crate::model::scope::Scope;
 
 const OPS: [(&str, Op); 5] = [
@@ -122,7 +123,14 @@ impl File<'_, '_> {
         let mut has_port = false;
         for (key, node) in self.entries(node) {
             match key {
-                "target_host" => host = self.scalar(&node),
+                "target_host" => {
+                    host = self.scalar(&node);
+                    if let Some(text) = host.as_ref().filter(|host| !is_host(host)) {
+                        let message =
+                            format!("`{text}` is no host, expected a name or an address alone");
+                        self.reader.wrong(&node, message);
+                    }
+                }
                 "target_port" => {
                     has_port = true;
                     port = self.number(&node, 1..=u16::MAX.into());
@@ -184,7 +192,7 @@ impl File<'_, '_> {
                 "period" => fields.period = self.minutes(&node),
                 "count" => fields.count = self.minutes(&node),
                 "silence-period" => {
-                    let number = self.number(&node, -1..=i32::MAX.into());
+                    let number = self.number(&node, i32::MIN.into()..=i32::MAX.into());
                     fields.silence_period = number.and_then(|n| n.try_into().ok()).unwrap_or(-1);
                 }
                 "message" => {
@@ -213,6 +221,7 @@ impl File<'_, '_> {
         if let Some(node) = threshold {
             let is_list = definition.map(|metric| is_list(metric.function));
             fields.threshold = self.threshold(&node, is_list);
+            self.note_positions(&node, &fields, definition);
         }
         Some(AlarmRule {
             fields,
@@ -295,6 +304,33 @@ impl File<'_, '_> {
         threshold
     }
 
+    /// Says which values a rule does not look at as somebody may think.
+    fn note_positions(
+        &mut self,
+        node: &Node<'_>,
+        fields: &RuleFields,
+        definition: Option<&MetricDefinition>,
+    ) {
+        let (name, given) = (&fields.name, fields.threshold.len());
+        let ranks = PERCENTILE_RANKS.len();
+        if definition.is_none_or(|metric| !is_list(metric.function)) || given == 0 {
+            return;
+        }
+        if given < ranks {
+            let metric = &fields.metric;
+            let note = format!(
+                "{name} compares the last {} of the {ranks} values of {metric} with 0, which have no threshold",
+                ranks - given
+            );
+            self.note(node, &note);
+        } else if fields.threshold.iter().take(ranks).all(Option::is_none) {
+            self.note(
+                node,
+                &format!("{name} never fires: it passes over every value"),
+            );
+        }
+    }
+
     fn message(&mut self, node: &Node<'_>, text: &str) -> Vec<Part> {
         let mut parts = Vec::new();
         let mut rest = text;
@@ -315,6 +351,13 @@ impl File<'_, '_> {
         parts.push(Part::Text(rest.to_owned()));
         parts
     }
+}
+
+/// Whether a text can be a name or an address of a machine.
+fn is_host(text: &str) -> bool {
+    let inner = text.strip_prefix('[').and_then(|t| t.strip_suffix(']'));
+    let is_name = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
+    inner.unwrap_or(text).parse::<Ipv6Addr>().is_ok() || text.chars().all(is_name)
 }
 
 fn is_list(function: Function) -> bool {

@@ -153,6 +153,51 @@ fn values_are_compared_as_doubles() {
 }
 
 #[test]
+fn hosts_are_names_or_addresses() {
+    for (host, is_host) in [
+        ("oap_1.example-a.com", true),
+        ("10.0.0.1", true),
+        ("'::1'", true),
+        ("'[::1]'", true),
+        ("a b", false),
+        ("http://a", false),
+        ("a:80", false),
+        ("a/b", false),
+        ("u@a", false),
+        ("ä", false),
+    ] {
+        let text = format!("gRPCHook: {{target_host: {host}, target_port: 9}}");
+        let found = read(&text).map(|settings| settings.grpc_hook.is_some());
+        assert_eq!(found.is_ok_and(|is_there| is_there), is_host, "{host}");
+    }
+}
+
+#[test]
+fn rules_may_share_what_they_say() {
+    let text = "\
+slow: &slow {op: '>', threshold: 9, period: 5, silence-period: -5}
+rules:
+  a_rule: {<<: *slow, metrics-name: service_resp_time, period: 3}
+";
+    let settings = read(text).unwrap();
+    let fields = &settings.rules[0].fields;
+    assert_eq!(fields.threshold, [Some(9.0)]);
+    assert_eq!((fields.period, fields.silence_period), (3, -5));
+    assert_eq!(settings.notes, ["line 1: slow has no effect"]);
+}
+
+#[test]
+fn a_long_file_of_mistakes_is_read_soon() {
+    let wrong = |i| format!("  r{i}_rule: {{metrics-name: a, op: '=', threshold: x}}\n");
+    let text: String = (0..20_000).map(wrong).collect();
+    let began = std::time::Instant::now();
+    let found = read(&format!("rules:\n{text}")).unwrap_err();
+    assert_eq!(found.lines().count(), 100);
+    // Looking for the place of each would take several minutes.
+    assert!(began.elapsed().as_secs() < 60, "{:?}", began.elapsed());
+}
+
+#[test]
 fn messages_name_the_entity() {
     let rule = rule("threshold: 1, message: '{name} ({id}) is {slow'");
     assert_eq!(rule.text("aWQ=.1", "shop"), "shop (aWQ=.1) is {slow");
@@ -174,7 +219,7 @@ fn all_mistakes_come_at_once_with_their_places() {
 webhooks:
   - ftp://a
 gRPCHook:
-  target_host: h
+  target_host: http://h
 ";
     let want = "\
 alarm-settings.yml:4:9: unknown name `=>`, expected >, >=, <, <=, ==
@@ -192,10 +237,11 @@ alarm-settings.yml:9:20: expected a list
         "yml:11:14: `{service}` in a message, expected {id} or {name}",
         "yml:13:5: `ftp://a` is no URL",
         "yml:15:3: `target_port`",
+        "yml:15:16: `http://h` is no host",
     ] {
         assert!(found.contains(part), "{part}\n{found}");
     }
-    assert_eq!(found.lines().count(), 11, "{found}");
+    assert_eq!(found.lines().count(), 12, "{found}");
     assert!(read("rules: [").unwrap_err().contains("no valid YAML"));
     assert!(read("rules: 5").unwrap_err().contains("expected a map"));
     let rule = "rules:\n  c_rule: {metrics-name: service_resp_time, op: '>', threshold: 1, ";
@@ -227,18 +273,23 @@ fn what_has_no_effect_is_noted() {
   a_rule: {metrics-name: gone, op: '>', threshold: 1, tags: {a: b}}
   b_rule: {metrics-name: all_heatmap, op: '>', threshold: 1}
   c_rule: {metrics-name: service_resp_time, op: '>', threshold: 1, count: 2}
+  d_rule: {metrics-name: service_percentile, op: '>', threshold: '-,9'}
+  e_rule: {metrics-name: service_percentile, op: '>', threshold: '-,-,-,-,-,9'}
+  f_rule: {metrics-name: service_percentile, op: '>', threshold: '-,-,-,-,9'}
 dingtalkHooks: {url: x}
 ",
     )
     .unwrap();
-    assert_eq!(settings.rules.len(), 3);
+    assert_eq!(settings.rules.len(), 6);
     let want = [
         "line 2: slow is no rule, its name does not end in _rule",
         "line 3: a_rule.tags has no effect",
         "line 3: a_rule never fires: gone is defined in no script that is in use",
         "line 4: b_rule never fires: all_heatmap is about no entity",
         "line 5: c_rule never fires: 2 minutes of 1 cannot match",
-        "line 6: dingtalkHooks has no effect",
+        "line 6: d_rule compares the last 3 of the 5 values of service_percentile with 0, which have no threshold",
+        "line 7: e_rule never fires: it passes over every value",
+        "line 9: dingtalkHooks has no effect",
     ];
     assert_eq!(settings.notes, want);
 }
