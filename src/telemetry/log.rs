@@ -133,6 +133,10 @@ pub(super) const QUIET: &str = "zookeeper_client=off,kube_client=off,h2=off";
 fn parse(filter: &str) -> Result<EnvFilter, LogError> {
     let is_sensible = |part: &str| {
         let part = part.trim();
+        // Two on one line are the name of a module that does not exist, and would leave no line of any other.
+        if part.contains(char::is_whitespace) && !part.contains(['[', '{']) {
+            return false;
+        }
         part.contains(['=', ':', '['])
             || part.is_empty()
             || part == "oap"
@@ -143,16 +147,16 @@ fn parse(filter: &str) -> Result<EnvFilter, LogError> {
             word: word.trim().to_owned(),
         });
     }
-    let is_all = |part: &str| {
-        let part = part.trim();
-        part.is_empty()
-            || ["debug", "trace"]
-                .iter()
-                .any(|level| part.eq_ignore_ascii_case(level))
+    let is_all = |part: &&str| {
+        let mut all = ["debug", "trace"].iter();
+        all.any(|level| part.eq_ignore_ascii_case(level))
     };
-    let whole = match filter.split(',').any(is_all) {
-        true => filter.to_owned(),
-        false => format!("{QUIET},{filter}"),
+    let parts = filter.split(',').map(str::trim);
+    let parts: Vec<&str> = parts.filter(|part| !part.is_empty()).collect();
+    let own = parts.join(",");
+    let whole = match parts.is_empty() || parts.iter().any(is_all) {
+        true => own,
+        false => format!("{QUIET},{own}"),
     };
     EnvFilter::builder()
         .parse(whole)
@@ -174,6 +178,9 @@ mod tests {
             ("oap=loud", false),
             ("a=b=c", false),
             ("inof", false),
+            ("info\noap::storage=debug", false),
+            ("info oap::storage=debug", false),
+            ("info, oap::storage=debug", true),
             ("oap::storage", true),
             ("Warn,oap::query[question]=trace", true),
         ] {

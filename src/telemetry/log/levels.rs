@@ -1,4 +1,4 @@
-//! A file with the levels of the log, as `OAP_LOG` has them, which an operator writes while the server runs.
+//! A file with the levels of the log, as `OAP_LOG` has them or one on each line, which an operator writes while the server runs.
 
 use std::io::ErrorKind;
 use std::path::PathBuf;
@@ -66,7 +66,8 @@ impl LevelFile {
                 Err(error) if error.kind() == ErrorKind::NotFound => continue,
                 Err(error) => return Err(format!("{name}: {error}")),
             };
-            let levels = text.trim().to_owned();
+            let lines: Vec<&str> = text.split_whitespace().collect();
+            let levels = lines.join(",");
             return Ok(Some((name, levels)).filter(|(_, levels)| !levels.is_empty()));
         }
         Ok(None)
@@ -114,6 +115,9 @@ mod tests {
         assert_eq!(look(None, &first), [""; 0], "the second one is still wrong");
         assert_eq!(look(Some("inof"), &second), [""; 0], "refused");
         assert_eq!(look(Some("\n"), &second), ["info"]);
+        let lines = "info,\r\noap::query=debug\n\n";
+        let want = "zookeeper_client=off,kube_client=off,oap::query=debug,h2=off,info";
+        assert_eq!(look(Some(lines), &second), [want]);
         assert_eq!(look(Some("error"), &second), ["error"]);
         assert_eq!(look(None, &second), ["info"]);
     }
