@@ -91,6 +91,9 @@ pub async fn start_with(configuration: Configuration, clock: Clock) -> anyhow::R
     let zone = zone(&settings)?;
     let program = Program::compile(&configuration)?;
     let files = files::read(&configuration)?;
+    for note in &files.notes {
+        tracing::warn!(note, "parts of a file have no effect");
+    }
     let (host, port) = cluster::instance(&settings);
     let registry = Registry::new(host, port);
     let storage = Arc::new(store::open(&settings, &zone, &clock, Purpose::Write).await?);

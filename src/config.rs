@@ -44,7 +44,7 @@ pub use document::{Place, Report, first_line};
 pub use dynamic::{CenterSettings, DynamicSettings, EtcdApi};
 pub use environment::Environment;
 pub use error::{ConfigError, Notice, Problem};
-pub use files::{ConfigDirs, ConfigFile, FETCHER_RULES, FileSource, METER_RULES};
+pub use files::{ALARM_RULES, ConfigDirs, ConfigFile, FETCHER_RULES, FileSource, METER_RULES};
 pub use java_opts::JavaOpts;
 pub use receiver::{EnvoySettings, ReceiverSettings, SharingSettings};
 pub use secret::{Secret, TOKEN_KEY};

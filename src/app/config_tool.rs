@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{anyhow, bail};
 
 use super::stages::Program;
-use super::{answers, files, store};
-use crate::config::{Arguments, ConfigError, Configuration, Environment};
+use super::{alarms, answers, files, store};
+use crate::config::{ALARM_RULES, Arguments, ConfigError, Configuration, Environment};
 use crate::receiver::grpc::check_tls;
 
 /// Says that the configuration can be used and what is worth knowing about it; the error is everything that is wrong. If
@@ -15,9 +15,10 @@ use crate::receiver::grpc::check_tls;
 /// store. Needs a runtime.
 pub fn check(arguments: &Arguments, environment: &Environment) -> anyhow::Result<String> {
     let mut mistakes = Vec::new();
+    let mut notes = Vec::new();
     let configuration = load(arguments, environment, &mut mistakes);
     if let Some(configuration) = &configuration {
-        mistakes.extend(mistakes_of(configuration));
+        mistakes.extend(mistakes_of(configuration, &mut notes));
     }
     let (Some(configuration), true) = (configuration, mistakes.is_empty()) else {
         let lines: Vec<String> = mistakes.iter().map(|e| format!("{e:#}")).collect();
@@ -26,6 +27,9 @@ pub fn check(arguments: &Arguments, environment: &Environment) -> anyhow::Result
     let mut report = String::new();
     for notice in &configuration.notices {
         writeln!(report, "{notice}")?;
+    }
+    for note in notes {
+        writeln!(report, "without effect: {note}")?;
     }
     write!(
         report,
@@ -98,12 +102,22 @@ fn load(
     }
 }
 
-/// What would keep a server from starting although the settings have their types.
-fn mistakes_of(configuration: &Configuration) -> Vec<anyhow::Error> {
+/// What would keep a server from starting although the settings have their types; what in the files has no effect goes to `notes`.
+fn mistakes_of(configuration: &Configuration, notes: &mut Vec<String>) -> Vec<anyhow::Error> {
     let settings = &configuration.settings;
     let mut mistakes = Vec::new();
-    mistakes.extend(Program::compile(configuration).err());
-    mistakes.extend(files::read(configuration).err().map(Into::into));
+    match Program::compile(configuration) {
+        Ok(program) => {
+            let of_alarms = program.alarms.notes.iter();
+            notes.extend(of_alarms.map(|note| format!("{ALARM_RULES}, {note}")));
+            mistakes.extend(alarms::program(&program.alarms).err());
+        }
+        Err(error) => mistakes.push(error),
+    }
+    match files::read(configuration) {
+        Ok(files) => notes.extend(files.notes),
+        Err(error) => mistakes.push(error.into()),
+    }
     mistakes.extend(answers::templates(configuration).err());
     mistakes.extend(store::check(settings).err());
     let sharing = settings.receiver_sharing.as_ref();

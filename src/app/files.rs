@@ -15,16 +15,19 @@ pub(super) struct Files {
     pub(super) gateways: Gateways,
     pub(super) thresholds: ApdexThresholds,
     pub(super) components: Arc<Components>,
+    /// What in them has no effect, a line for each file.
+    pub(super) notes: Vec<String>,
 }
 
 /// What a file is read into, with notes about what in it has no effect.
 pub(super) type Parsed<T> = Result<(T, Vec<String>), Vec<Problem>>;
 
-/// Reads every file, or says everything that is wrong with them. What has no effect goes to the log.
+/// Reads every file, or says everything that is wrong with them.
 pub(super) fn read(configuration: &Configuration) -> Result<Files, ConfigError> {
     let mut reader = Reader {
         configuration,
         problems: Vec::new(),
+        notes: Vec::new(),
     };
     let grouping = reader.read("endpoint-name-grouping.yml", EndpointGrouping::parse);
     let gateways = reader.read("gateways.yml", Gateways::parse);
@@ -36,6 +39,7 @@ pub(super) fn read(configuration: &Configuration) -> Result<Files, ConfigError> 
             gateways,
             thresholds,
             components: Arc::new(components),
+            notes: reader.notes,
         }),
         _ => Err(ConfigError::Invalid(reader.problems)),
     }
@@ -44,6 +48,7 @@ pub(super) fn read(configuration: &Configuration) -> Result<Files, ConfigError> 
 struct Reader<'a> {
     configuration: &'a Configuration,
     problems: Vec<Problem>,
+    notes: Vec<String>,
 }
 
 impl Reader<'_> {
@@ -53,7 +58,8 @@ impl Reader<'_> {
             Ok((value, ignored)) => {
                 if !ignored.is_empty() {
                     let ignored = ignored.join("; ");
-                    tracing::warn!(file = name, source = %file.source, ignored, "parts of a file have no effect");
+                    let note = format!("{name} ({}): {ignored}", file.source);
+                    self.notes.push(note);
                 }
                 Some(value)
             }

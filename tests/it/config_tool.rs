@@ -147,6 +147,30 @@ async fn a_pipe_for_log_levels_keeps_nobody_waiting() -> Result<()> {
 }
 
 #[tokio::test]
+async fn what_has_no_effect_is_said() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let config = folder.path().join("ext-config");
+    std::fs::create_dir_all(&config)?;
+    let alarms = "rules:\n  a_rule: {metrics-name: gone, op: '>', threshold: 1}\ngRPCHook: {target_host: hooks, target_port: 9}\n";
+    std::fs::write(config.join("alarm-settings.yml"), alarms)?;
+    std::fs::write(config.join("gateways.yml"), "gatewais: []\n")?;
+    let check = OapCommand::new(folder.path())
+        .argument("config")
+        .argument("check");
+    let ended = check.run().await?;
+    ensure!(ended.status.success(), "{ended:?}");
+    for part in [
+        "without effect: alarm-settings.yml, line 2: a_rule never fires: gone",
+        "without effect: gateways.yml",
+        "gatewais: unknown key",
+        "the configuration is well",
+    ] {
+        ensure!(ended.stdout.contains(part), "{part}: {}", ended.stdout);
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn files_that_settings_name_are_looked_at() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let check = OapCommand::new(folder.path())
