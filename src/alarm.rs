@@ -20,4 +20,4 @@ pub use hooks::{Hooks, NamedTarget};
 pub use message::AlarmMessage;
 pub use running::{Alarms, BYTES_PER_WINDOW, Minute};
 pub use stage::{AlarmMetrics, AlarmProgram, AlarmStage};
-pub use target::Target;
+pub use target::{Target, is_code_for_good};

@@ -130,7 +130,7 @@ fn is_for_good(status: StatusCode) -> bool {
 }
 
 /// The same of a gRPC service.
-fn is_code_for_good(code: Code) -> bool {
+pub fn is_code_for_good(code: Code) -> bool {
     matches!(
         code,
         Code::InvalidArgument

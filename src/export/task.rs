@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint};
 
 use super::{ExportMetrics, Subscription};
+use crate::alarm::is_code_for_good;
 use crate::config::ExporterSettings;
 use crate::telemetry::Throttle;
 use crate::util::clock::Clock;
@@ -37,6 +38,8 @@ pub struct ExportTask {
     subscription: Arc<Subscription>,
     /// Whether the receiver said what it wants since the last failure.
     is_subscribed: bool,
+    /// Values of the next call: fewer after each one that failed, so that a slow receiver gets on.
+    per_call: usize,
     /// Calls that failed one after another.
     failures: u32,
     metrics: ExportMetrics,
@@ -64,6 +67,7 @@ impl ExportTask {
             batch: Vec::new(),
             subscription,
             is_subscribed: false,
+            per_call: MAX_PER_CALL,
             failures: 0,
             metrics,
             log: Throttle::new(clock.clone()),
@@ -152,17 +156,33 @@ impl ExportTask {
         let subscription = &self.subscription;
         self.batch
             .retain(|value| subscription.wants(&value.metric_name));
-        let stream = tokio_stream::iter(self.batch.clone());
-        match timeout(TIMEOUT, self.client.export(stream)).await {
+        let count = self.per_call.min(self.batch.len());
+        let stream = tokio_stream::iter(self.batch[..count].to_vec());
+        let answer = timeout(TIMEOUT, self.client.export(stream)).await;
+        let reason = match answer {
             Ok(Ok(_)) => {
-                self.metrics.sent.inc_by(self.batch.len() as u64);
-                self.batch.clear();
+                self.metrics.sent.inc_by(count as u64);
+                self.batch.drain(..count);
+                self.per_call = (count * 2).clamp(self.per_call, MAX_PER_CALL);
                 self.failures = 0;
-                Ok(())
+                return Ok(());
             }
-            Ok(Err(status)) => Err(format!("answered {status}")),
-            Err(_) => Err(no_answer()),
-        }
+            Ok(Err(status)) if is_code_for_good(status.code()) => {
+                // It is there: which value it does not take is found without long pauses.
+                self.failures = 0;
+                if count == 1 {
+                    let value = self.batch.remove(0);
+                    self.metrics.drop_values(1, "refused");
+                    format!("refused {}, answered {status}", value.metric_name)
+                } else {
+                    format!("answered {status}")
+                }
+            }
+            Ok(Err(status)) => format!("answered {status}"),
+            Err(_) => no_answer(),
+        };
+        self.per_call = (count / 2).max(1);
+        Err(reason)
     }
 
     /// Counts and says a failure, then waits, longer each time.

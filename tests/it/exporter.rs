@@ -52,6 +52,10 @@ struct State {
     subscriptions: usize,
     /// Calls that are refused before one is taken.
     refusals: usize,
+    /// Calls with more values are not taken, if it is set.
+    most: Option<usize>,
+    /// The minute of a value that is never taken.
+    bad: Option<i64>,
     mistakes: Vec<String>,
 }
 
@@ -94,6 +98,15 @@ impl MetricExportService for Double {
             if state.refusals > 0 {
                 state.refusals -= 1;
                 return Err(Status::unavailable("not now"));
+            }
+            if state.most.is_some_and(|most| came.len() > most) {
+                return Err(Status::deadline_exceeded("too slow"));
+            }
+            if came
+                .iter()
+                .any(|value| Some(value.time_bucket) == state.bad)
+            {
+                return Err(Status::invalid_argument("a bad value"));
             }
             state.values.extend(came);
             Ok(Response::new(ExportResponse::default()))
@@ -341,5 +354,45 @@ async fn what_finds_no_room_and_what_is_left_is_counted() -> Result<()> {
     tokio::time::timeout(DEADLINE, running).await??;
     ensure!(dropped("shutdown")? == 3);
     ensure!(count(&registry, "exporter_sent_total")? == 0);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_receiver_gets_on_and_one_bad_value_keeps_no_other() -> Result<()> {
+    let receiver = Receiver::start(&[], 0).await?;
+    let registry = Registry::new("h", 1);
+    let settings = ExporterSettings {
+        host: "127.0.0.1".to_owned(),
+        port: receiver.address.port(),
+        capacity: 2000,
+    };
+    let metrics = ExportMetrics::new(&registry)?;
+    let (exporter, task) = Exporter::new(&settings, metrics, &Clock::System)?;
+    let good = value()?;
+    let bad = MinuteValue {
+        minute: good.minute + 1,
+        ..value()?
+    };
+    receiver.double.with(|state| state.most = Some(400));
+    exporter.offer(&vec![good.clone(); 1500]);
+    let running = tokio::spawn(task.run(CancellationToken::new()));
+    let all = |want: usize| {
+        let double = &receiver.double;
+        wait_until("all values", DEADLINE, async move || {
+            let came = double.with(|state| state.values.len());
+            ensure!(came == want, "{came}");
+            Ok(())
+        })
+    };
+    all(1500).await?;
+    let bad_minute = i64::try_from(bad.minute)?;
+    receiver.double.with(|state| state.bad = Some(bad_minute));
+    exporter.offer(&[good.clone(), bad, good]);
+    drop(exporter);
+    tokio::time::timeout(DEADLINE, running).await??;
+    all(1502).await?;
+    let refused = "exporter_dropped_total{sw_backend_instance=\"h_1\",reason=\"refused\"}";
+    ensure!(count(&registry, refused)? == 1);
+    ensure!(count(&registry, "exporter_sent_total")? == 1502);
     Ok(())
 }
