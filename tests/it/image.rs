@@ -173,7 +173,16 @@ fn the_dockerfile_says_what_the_image_of_the_original_says() -> Result<()> {
     ensure!(last.contains("CMD [\"/skywalking/bin/swctl\"]"), "{last}");
     // Compiled on the builder's platform for the one that is asked for.
     ensure!(
-        text.contains("RUN image/build.sh \"$TARGETARCH\" /rootfs\n"),
+        text.contains("    && image/build.sh \"$TARGETARCH\" /rootfs\n"),
+        "{text}"
+    );
+    // As a rebuilt image would otherwise hold what was compiled from files of a later date.
+    ensure!(text.contains("-exec touch {} +"), "{text}");
+    let version = format!("image.version=\"{}\"", env!("CARGO_PKG_VERSION"));
+    ensure!(last.contains(&version), "{version}");
+    // What is installed to compile with is known by its checksum.
+    ensure!(
+        text.contains("--require-hashes -r /requirements.txt"),
         "{text}"
     );
     let toolchain = std::fs::read_to_string(project().join("rust-toolchain.toml"))?;
