@@ -1,5 +1,5 @@
-# The server alone: a static binary, its configuration, no shell. docker build -t oap . ; for two architectures:
-# docker buildx build --platform linux/amd64,linux/arm64 -t oap .
+# The server alone: a static binary, its configuration, no shell. docker build -t oap:0.1.0 . ; for two architectures:
+# docker buildx build --platform linux/amd64,linux/arm64 -t oap:0.1.0 .
 # Either is compiled on the platform of the builder, which must be BuildKit (Docker 23 or later) or one that sets the same arguments.
 FROM --platform=$BUILDPLATFORM rust:1.95.0-bookworm AS build
 # The compiler of the image, whatever rust-toolchain.toml adds for development.

@@ -363,7 +363,7 @@ fn read(path: &Path) -> Result<Option<String>, ConfigError> {
             line: 1 + before.filter(|byte| **byte == b'\n').count(),
         }
     })?;
-    Ok(Some(text))
+    Ok(Some(file::without_mark(text)))
 }
 
 #[cfg(test)]

@@ -23,10 +23,19 @@ pub fn read(path: &Path, max_bytes: u64) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// [`read`] of a text, which has to be UTF-8.
+/// [`read`] of a text, which has to be UTF-8; a mark that it is so does not belong to it.
 pub fn read_text(path: &Path, max_bytes: u64) -> Result<String> {
     String::from_utf8(read(path, max_bytes)?)
+        .map(without_mark)
         .map_err(|_| Error::new(ErrorKind::InvalidData, "it is not UTF-8"))
+}
+
+/// A text without the byte order mark that some editors put before it.
+pub fn without_mark(text: String) -> String {
+    match text.strip_prefix('\u{feff}') {
+        Some(rest) => rest.to_owned(),
+        None => text,
+    }
 }
 
 fn refuse_what_is_no_file(metadata: &Metadata) -> Result<()> {
@@ -59,6 +68,7 @@ mod tests {
         let path = |name: &str| dir.path().join(name);
         std::fs::write(path("file"), "12345").unwrap();
         std::fs::write(path("bytes"), [0xff]).unwrap();
+        std::fs::write(path("marked"), "\u{feff}a").unwrap();
         std::os::unix::fs::symlink("file", path("link")).unwrap();
         std::fs::create_dir(path("folder")).unwrap();
         let mut pipe = std::process::Command::new("mkfifo");
@@ -69,6 +79,7 @@ mod tests {
             ("file", 5, Ok("12345")),
             ("link", 5, Ok("12345")),
             ("file", 4, Err("it is larger than 4 bytes")),
+            ("marked", 4, Ok("a")),
             ("bytes", 4, Err("it is not UTF-8")),
             ("folder", 4, Err("it is a directory, not a file")),
             ("pipe", 4, Err("it is a pipe, not a file")),

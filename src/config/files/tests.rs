@@ -31,6 +31,22 @@ fn each_file_comes_from_the_first_directory_that_has_it() {
     assert_eq!(found("application.yml").0, FileSource::BuiltIn);
 }
 
+/// Editors of Windows write the mark.
+#[test]
+fn a_byte_order_mark_is_no_part_of_a_script() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("oal")).unwrap();
+    let text = built_in("oal/core.oal");
+    std::fs::write(dir.path().join("oal/core.oal"), format!("\u{feff}{text}")).unwrap();
+    let dirs = ConfigDirs::only(vec![dir.path().to_owned()]);
+    let file = dirs.read(|name| name == "oal/core.oal").unwrap().remove(0);
+    assert_eq!(
+        file.source,
+        FileSource::Disk(dir.path().join("oal/core.oal"))
+    );
+    assert!(file.is_as_shipped());
+}
+
 #[test]
 fn a_file_that_is_no_text_is_named_with_the_line() {
     let dir = tempfile::tempdir().unwrap();
