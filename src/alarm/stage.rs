@@ -125,6 +125,8 @@ impl<S: Backend + 'static> AlarmStage<S> {
         self.begin(&mut take_over);
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // What was handed on before a check was due and is still to be taken in before it.
+        let mut before_check = None;
         loop {
             tokio::select! {
                 // A check looks at everything that was handed on before it, and values come after the word whose they are.
@@ -138,7 +140,19 @@ impl<S: Backend + 'static> AlarmStage<S> {
                 Ok(()) = changed(&mut self.owned) => self.begin(&mut take_over),
                 answer = take_over.answer() => self.take_answer(answer, &mut take_over),
                 watched = inbox.recv() => match watched {
-                    Some(Watched::Values(values)) => self.add_or_hold(&values, &mut take_over),
+                    Some(Watched::Values(values)) => {
+                        self.add_or_hold(&values, &mut take_over);
+                        // Values that come without end must not keep it off.
+                        if self.alarms.is_due(self.clock.now_ms()) {
+                            let left = before_check.get_or_insert(inbox.len());
+                            if *left == 0 {
+                                self.check().await;
+                                before_check = None;
+                            } else {
+                                *left -= 1;
+                            }
+                        }
+                    }
                     Some(Watched::Release(gone, done)) => {
                         self.release(gone, done).await;
                         if !take_over.entities().and(gone).is_empty() {
@@ -147,7 +161,10 @@ impl<S: Backend + 'static> AlarmStage<S> {
                     }
                     None => break,
                 },
-                _ = tick.tick() => self.check().await,
+                _ = tick.tick() => {
+                    self.check().await;
+                    before_check = None;
+                }
             }
         }
         self.pass_over("unread", take_over.held() as u64);

@@ -214,6 +214,23 @@ async fn a_store_that_is_away_delays_rules_and_loses_nothing() -> Result<()> {
 
 /// `slow_rule` fires at the second check that finds two slow minutes.
 #[tokio::test(start_paused = true)]
+async fn values_that_come_without_end_keep_no_check_off() -> Result<()> {
+    let store = Arc::<MemoryStore>::default();
+    let rule = "rules: {slow_rule: {metrics-name: service_resp_time, op: '>', threshold: 1000}}";
+    let process = Process::start_with(&store, -1, rule)?;
+    // Between two looks whether a check is due.
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    let second_16 = START_MS + 16_000;
+    process.clock_ms.store(second_16, Ordering::Relaxed);
+    // Nobody rests meanwhile, so that no time passes.
+    for _ in 0..1000 {
+        process.slow(0).await?;
+    }
+    ensure!(counted(&process, "alarm_fired_total", "rule=\"slow_rule\"")? == 1);
+    process.stop().await
+}
+
+#[tokio::test(start_paused = true)]
 async fn other_rules_leave_those_alone_that_stay_the_same() -> Result<()> {
     for (name, changes, fires) in [
         ("nothing changes", vec![], 1),
