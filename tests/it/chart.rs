@@ -311,6 +311,10 @@ fn what_cannot_work_is_refused_with_a_reason() -> Result<()> {
             "set elasticsearch.enabled to false",
         ),
         ("oap.config.a.b.c.d=text", "oap.config.a.b.c is a map"),
+        (
+            "oap.dynamicConfig.enabled=true,oap.dynamicConfig.config.a.b=1",
+            "oap.dynamicConfig.config: a is no text",
+        ),
     ] {
         let error = Release::default().set(&[set]).render().err();
         let error = error.map(|e| format!("{e:#}")).unwrap_or_default();

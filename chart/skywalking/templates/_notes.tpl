@@ -19,13 +19,14 @@ oap.istio: [adapter]
 oap.istio.adapter: [enabled]
 ui: [name, replicas, image, resources, podAnnotations, nodeAffinity, nodeSelector, tolerations, securityContext, env, ingress, service]
 ui.image: [repository, tag, pullPolicy]
-ui.ingress: [enabled, annotations, path, hosts, tls, className]
+ui.ingress: [enabled, annotations, hosts, tls, className]
 ui.service: [type, externalPort, internalPort, annotations, externalIPs, loadBalancerIP, loadBalancerSourceRanges, clusterIP, nodePort, portName]
 elasticsearch: [enabled, config, clusterName, nodeGroup, image, imageTag, imagePullPolicy, imagePullSecrets, replicas, httpPort, transportPort, esJavaOpts, esConfig, extraEnvs, resources, persistence, volumeClaimTemplate, antiAffinity, antiAffinityTopologyKey, nodeAffinity, nodeSelector, tolerations, podAnnotations, labels, priorityClassName, schedulerName, podManagementPolicy, updateStrategy, terminationGracePeriod, sysctlVmMaxMapCount, sysctlInitContainer, podSecurityContext, securityContext, lifecycle, readinessProbe, roles, secretMounts, extraVolumes, extraVolumeMounts, extraInitContainers, service]
 {{- end -}}
 
 {{/* What a copy of the original's values says although nobody meant it. */}}
 {{- define "skywalking.defaultsOfOld" -}}
+ui: {ingress: {path: /}}
 elasticsearch:
   minimumMasterNodes: 2
   networkHost: 0.0.0.0

@@ -1,10 +1,11 @@
 //! Keys that came with later versions of the original chart (deployment spec, A6), what is new in ours, and those of the Elasticsearch
 //! beside it (A2): what changes if they do.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use super::DEPLOYMENT;
+use super::rendered::Release;
 use super::table::check;
 
 /// Change, object, field and what is there then, in JSON. `POD`, `BOX` and `META` are paths of a pod template.
@@ -129,6 +130,32 @@ fn check_lines(values: &str, lines: &str) -> Result<()> {
         .map(|(set, object, pointer, want)| (*set, *object, pointer.as_str(), want.clone()))
         .collect();
     check(values, &rows)
+}
+
+/// In a file, other than on the command line, helm has every number as a floating one.
+const NUMBERS: &str = "
+oap:
+  env: {SW_CORE_RECORD_DATA_TTL: 1000000}
+  podAnnotations: {number: 20000000}
+  dynamicConfig: {enabled: true, config: {number: 3000000}}
+elasticsearch: {sysctlVmMaxMapCount: 1048576}
+ui: {env: {SW_TIMEOUT: 4000000}}
+";
+
+#[test]
+fn large_numbers_of_a_file_stay_what_they_are() -> Result<()> {
+    let objects = Release::default().values(NUMBERS).render()?;
+    let text = serde_json::to_string(&objects)?;
+    for want in [
+        r#"{"name":"SW_CORE_RECORD_DATA_TTL","value":"1000000"}"#,
+        r#""number":"20000000""#,
+        r#""number":"3000000""#,
+        r#""vm.max_map_count=1048576""#,
+        r#"{"name":"SW_TIMEOUT","value":"4000000"}"#,
+    ] {
+        ensure!(text.contains(want), "{want}: {text}");
+    }
+    Ok(())
 }
 
 #[test]

@@ -113,6 +113,7 @@ fn an_install_names_every_value_without_effect() -> Result<()> {
         ("oap.image.digest=x", "oap.image.digest"),
         ("oap.istio.gateway.a=b", "oap.istio.gateway"),
         ("ui.ingress.host=x", "ui.ingress.host"),
+        ("ui.ingress.path=/obs", "ui.ingress.path"),
         ("ui.service.targetPort=1", "ui.service.targetPort"),
         ("banyandb.enabled=true", "banyandb"),
         ("postgresql.enabled=true", "postgresql"),

@@ -107,6 +107,23 @@ fn what_an_upgrade_cannot_change_and_others_rely_on_is_that_of_the_original() ->
     Ok(())
 }
 
+/// No chart that knows the key renders it: who has set it finds the UI at the root, and would not find it elsewhere.
+#[test]
+fn the_path_of_the_ingress_is_that_of_its_hosts() -> Result<()> {
+    let set = [
+        "ui.ingress.path=/obs",
+        "ui.ingress.hosts={a.test,b.test/c/d}",
+    ];
+    let objects = Release::default().values(DEPLOYMENT).set(&set).render()?;
+    let ingress = of_kind(&objects, "Ingress", "skywalking-ui")?;
+    for (rule, host, path) in [(0, "a.test", "/"), (1, "b.test", "/c/d")] {
+        let rule = &ingress["spec"]["rules"][rule];
+        ensure!(rule["host"] == host, "{rule}");
+        ensure!(rule["http"]["paths"][0]["path"] == path, "{rule}");
+    }
+    Ok(())
+}
+
 #[test]
 fn the_job_has_the_labels_of_the_original() -> Result<()> {
     for (release, component) in [

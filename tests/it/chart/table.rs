@@ -347,7 +347,6 @@ fn every_key_of_the_user_interface_changes_its_field() -> Result<()> {
                 "/metadata/annotations/a",
                 json!("b"),
             ),
-            ("ui.ingress.path=/obs", INGRESS, path, json!("/obs")),
             (
                 "ui.ingress.hosts[0]=other.test",
                 INGRESS,
