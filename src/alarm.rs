@@ -4,7 +4,8 @@
 //! them to the hooks, each of which is a task with a queue of its own.
 
 pub mod entity;
-pub mod hook;
+pub mod hand_over;
+mod hook;
 mod hooks;
 pub mod message;
 mod minutes;

@@ -7,22 +7,21 @@ use std::time::Duration;
 use prometheus::{Gauge, IntCounter, IntCounterVec};
 use tokio::sync::watch::error::RecvError;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::MissedTickBehavior;
 
+use super::hand_over::{Attempt, HandOver, store};
 use super::hooks::{Hooks, NamedTarget};
 use super::message::{AlarmMessage, to_rows};
 use super::running::{Alarms, Minute};
 use super::state::{Layout, Taken};
-use super::take_over::{
-    Answer, BYTES_PER_VALUE, FIRST_PAUSE, LONGEST_PAUSE, STORE_TIMEOUT, TakeOver,
-};
+use super::take_over::{Answer, BYTES_PER_VALUE, STORE_TIMEOUT, TakeOver};
 use crate::dsl::alarm::AlarmRule;
 use crate::model::minute_value::MinuteValue;
 use crate::model::row::Row;
 use crate::model::schema::Model;
 use crate::model::time_bucket::{Zone, start_of};
+use crate::storage::Backend;
 use crate::storage::writer::Lane;
-use crate::storage::{Backend, StorageError, WriteOutcome};
 use crate::stream::partitions::of_entity;
 use crate::stream::{Partitions, Watched};
 use crate::telemetry::ledger::kind_of;
@@ -31,8 +30,6 @@ use crate::util::clock::Clock;
 
 /// Between two looks whether a check is due.
 const TICK: Duration = Duration::from_secs(1);
-/// How long storing it for another node may take in all.
-const HAND_OVER: Duration = Duration::from_secs(6);
 
 /// Counters of the rules.
 #[derive(Debug, Clone)]
@@ -119,9 +116,9 @@ pub struct AlarmStage<S> {
 
 impl<S: Backend + 'static> AlarmStage<S> {
     /// Works until the inbox closes. Values of an entity wait until what was remembered of it is read, if need be until the
-    /// store is there; meanwhile the others are checked.
+    /// store is there; what is remembered of entities that go is stored for whoever takes them. Meanwhile the others are checked.
     pub async fn run(mut self, mut inbox: mpsc::Receiver<Watched>) {
-        let mut take_over = TakeOver::default();
+        let (mut take_over, mut hand_over) = (TakeOver::default(), HandOver::default());
         self.begin(&mut take_over);
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -139,6 +136,7 @@ impl<S: Backend + 'static> AlarmStage<S> {
                 }
                 Ok(()) = changed(&mut self.owned) => self.begin(&mut take_over),
                 answer = take_over.answer() => self.take_answer(answer, &mut take_over),
+                attempt = hand_over.attempt() => self.attempted(attempt, &mut hand_over),
                 watched = inbox.recv() => match watched {
                     Some(Watched::Values(values)) => {
                         self.add_or_hold(&values, &mut take_over);
@@ -154,7 +152,7 @@ impl<S: Backend + 'static> AlarmStage<S> {
                         }
                     }
                     Some(Watched::Release(gone, done)) => {
-                        self.release(gone, done).await;
+                        self.release(gone, done, &mut hand_over);
                         if !take_over.entities().and(gone).is_empty() {
                             self.begin_with(take_over.entities().without(gone), &mut take_over);
                         }
@@ -169,6 +167,10 @@ impl<S: Backend + 'static> AlarmStage<S> {
         }
         self.pass_over("unread", take_over.held() as u64);
         self.metrics.held.set(0.0);
+        while !hand_over.is_empty() {
+            let attempt = hand_over.attempt().await;
+            self.attempted(attempt, &mut hand_over);
+        }
         self.save().await;
         self.hooks.ended().await;
     }
@@ -252,27 +254,28 @@ impl<S: Backend + 'static> AlarmStage<S> {
         self.set_gauges();
     }
 
-    /// Stores what is remembered of entities that another node looks at from now on, and forgets it.
-    async fn release(&mut self, gone: Partitions, done: oneshot::Sender<()>) {
-        let end = Instant::now() + HAND_OVER;
-        let mut pause = FIRST_PAUSE;
-        // Whoever asked may have given up; then another node may have begun to write.
-        while !done.is_closed() {
-            let now_ms = self.clock.now_ms();
-            let rows = self.alarms.take_partitions(gone, &self.state, now_ms);
-            if self.write(rows).await {
-                break;
-            }
-            if Instant::now() + pause > end {
-                self.state_failed("hand_over", "given up, the other node goes on without it");
-                break;
-            }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
-        }
+    /// Forgets what is remembered of entities that another node looks at from now on, and begins to store it for that.
+    fn release(&mut self, gone: Partitions, done: oneshot::Sender<()>, hand_over: &mut HandOver) {
+        let now_ms = self.clock.now_ms();
+        let rows = self.alarms.take_partitions(gone, &self.state, now_ms);
+        let rows = rows.unwrap_or_else(|error| {
+            self.state_failed("hand_over", &error.to_string());
+            vec![]
+        });
+        hand_over.begin(rows, done, &self.storage);
         self.alarms.forget(gone);
         self.set_gauges();
-        done.send(()).unwrap_or_default();
+    }
+
+    fn attempted(&self, (parting, outcome): Attempt, hand_over: &mut HandOver) {
+        let Err(error) = outcome else {
+            return parting.over();
+        };
+        self.state_failed("write", &error.to_string());
+        if let Err(parting) = hand_over.again(parting, &self.storage) {
+            self.state_failed("hand_over", "given up, the other node goes on without it");
+            parting.over();
+        }
     }
 
     /// Goes on with other rules and receivers. What an earlier process stored of a rule that is new here is asked for once:
@@ -373,29 +376,13 @@ impl<S: Backend + 'static> AlarmStage<S> {
             None => Layout::Rules,
         };
         let now_ms = self.clock.now_ms();
-        let rows = self.alarms.take_changed(layout, &self.state, now_ms);
-        self.write(rows).await;
-    }
-
-    /// Whether all of it is stored; if not, it counts as changed still.
-    async fn write(&mut self, rows: serde_json::Result<Vec<Row>>) -> bool {
-        let rows = match rows {
-            Ok(rows) if rows.is_empty() => return true,
+        let rows = match self.alarms.take_changed(layout, &self.state, now_ms) {
             Ok(rows) => rows,
-            Err(error) => {
-                self.state_failed("write", &error.to_string());
-                return false;
-            }
+            Err(error) => return self.state_failed("write", &error.to_string()),
         };
-        let written = tokio::time::timeout(STORE_TIMEOUT, self.storage.write(&rows)).await;
-        let written = written.unwrap_or_else(|_| Err(no_answer()));
-        match written.and_then(all_stored) {
-            Ok(()) => true,
-            Err(error) => {
-                self.alarms.changed_still(&rows);
-                self.state_failed("write", &error.to_string());
-                false
-            }
+        if let Err(error) = store(&*self.storage, &rows).await {
+            self.alarms.changed_still(&rows);
+            self.state_failed("write", &error.to_string());
         }
     }
 
@@ -419,20 +406,4 @@ async fn changed(owned: &mut Option<watch::Receiver<Partitions>>) -> Result<(), 
         Some(owned) => owned.changed().await,
         None => std::future::pending().await,
     }
-}
-
-fn no_answer() -> StorageError {
-    StorageError::Unavailable("no answer in time".to_owned())
-}
-
-fn all_stored(outcomes: Vec<WriteOutcome>) -> Result<(), StorageError> {
-    for outcome in outcomes {
-        match outcome {
-            WriteOutcome::Stored => {}
-            WriteOutcome::Retry(reason) | WriteOutcome::Rejected(reason) => {
-                return Err(StorageError::Unavailable(reason));
-            }
-        }
-    }
-    Ok(())
 }

@@ -122,10 +122,15 @@ impl Process {
 
     /// A slow minute.
     async fn slow(&self, minute: usize) -> Result<()> {
+        self.slow_of(SHOP, minute).await
+    }
+
+    /// The same of another service.
+    async fn slow_of(&self, id: &str, minute: usize) -> Result<()> {
         let schema = &compiled()?.schema;
         let value = MinuteValue {
             metric: Arc::clone(schema.model("service_resp_time").context("no model")?),
-            entity: Arc::new(Entity::new(Scope::Service, NodeType::Normal, SHOP, [])),
+            entity: Arc::new(Entity::new(Scope::Service, NodeType::Normal, id, [])),
             minute: [202_009_151_059, 202_009_151_100, 202_009_151_101][minute],
             value: Calculated::Number(2000.0),
         };
@@ -454,4 +459,37 @@ async fn a_store_that_is_away_does_not_keep_a_node_from_leaving() -> Result<()> 
     second.stop().await?;
     ensure!(store.writes() == before, "it was written");
     first.stop().await
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_goes_to_another_node_holds_up_no_check_of_the_rest() -> Result<()> {
+    let store = Arc::<MemoryStore>::default();
+    let node = Process::node(&store, 0)?;
+    node.owned.send_replace(Partitions::ALL);
+    let is_other = |id: &&str| half(false).contains(partitions::of(Scope::Service, id));
+    let others = ["YQ==.1", "Yg==.1", "Yw==.1", "ZA==.1", "ZQ==.1", "Zg==.1"];
+    let other = others.into_iter().find(is_other).context("no other")?;
+    for minute in [0, 1] {
+        node.slow(minute).await?;
+        node.slow_of(other, minute).await?;
+    }
+    node.check(1).await;
+    node.slow(2).await?;
+    node.slow_of(other, 2).await?;
+    // The shop goes while the store is away, and a check is due that fires.
+    store.set_away(true);
+    node.owned.send_replace(half(false));
+    let (done, mut is_done) = oneshot::channel();
+    node.values.send(Watched::Release(half(true), done)).await?;
+    node.clock_ms
+        .store(START_MS + 2 * MINUTE_MS + 16_000, Ordering::Relaxed);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    ensure!(is_done.try_recv().is_err(), "it is not stored");
+    ensure!(counted(&node, "alarm_fired_total", "rule=\"slow_rule\"")? == 1);
+    // It is as soon as the store is there.
+    store.set_away(false);
+    is_done.await?;
+    let given_up = "action=\"hand_over\"";
+    ensure!(counted(&node, "alarm_state_failures_total", given_up)? == 0);
+    node.stop().await
 }
