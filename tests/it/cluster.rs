@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::TcpListener;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -168,6 +168,22 @@ async fn send(sender: &Sender, batch: Vec<Bytes>) -> Result<()> {
     Ok(())
 }
 
+/// A time zone in which it was about noon when the tests began: none of them sees a day end, of which each index has one.
+fn midday() -> &'static str {
+    static ZONE: OnceLock<String> = OnceLock::new();
+    ZONE.get_or_init(|| {
+        let hour = Timestamp::now().as_second().rem_euclid(86_400) / 3600;
+        // East of Greenwich is negative.
+        format!("Etc/GMT{:+}", hour - 12)
+    })
+}
+
+/// The minute bucket of an instant in that zone.
+pub fn minute(at: Timestamp) -> Result<i64> {
+    let there = at.in_tz(midday())?;
+    Ok(there.strftime("%Y%m%d%H%M").to_string().parse()?)
+}
+
 /// Addresses on which nobody listens.
 pub fn free(hosts: &[&str]) -> Result<Vec<String>> {
     let listeners: Vec<TcpListener> = hosts
@@ -191,7 +207,7 @@ pub fn member(
         .with_metrics()
         .argument("--config")
         .argument(folder.display().to_string())
-        .env("TZ", "UTC")
+        .env("TZ", midday())
         .env("SW_CLUSTER", "static")
         .env("SW_CLUSTER_STATIC_MEMBERS", &members.join(","))
         .env("SW_CORE_GRPC_HOST", host)
@@ -221,7 +237,7 @@ pub async fn stored(console: &EsConsole) -> Result<Stored> {
 pub async fn alone(name: &str, folder: &Path, load: &Load) -> Result<Stored> {
     let server = TestServer::builder(name, Store::Elasticsearch)
         .config_dir(folder)
-        .env("TZ", "UTC")
+        .env("TZ", midday())
         .start()
         .await?;
     let sender = Sender::connect(&server.grpc(), &server.http()).await?;

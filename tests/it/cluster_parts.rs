@@ -14,7 +14,7 @@ use prost::Message as _;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::cluster::{Load, Stored, alone, free, has_logged, member, scripts, stored};
+use crate::cluster::{self, Load, Stored, alone, free, has_logged, member, scripts, stored};
 use crate::es_console::EsConsole;
 use crate::oap_process::OapProcess;
 use crate::segments::{COLLECT, Served};
@@ -217,7 +217,7 @@ async fn a_receiver_writes_nothing_and_rows_of_java_nodes_are_merged() -> Result
     has(&receiver, "cluster_partitions_held", 0).await?;
 
     let now = Timestamp::now();
-    let minute: i64 = now.strftime("%Y%m%d%H%M").to_string().parse()?;
+    let minute = cluster::minute(now)?;
     let shop = id::service_id("shop", true);
     let row = RemoteMessage {
         next_worker_name: "service_cpm_rec".to_owned(),

@@ -11,7 +11,7 @@ use oap_proto::cluster::remote::{RemoteData, RemoteMessage};
 use prost::Message as _;
 use tonic::Code;
 
-use crate::cluster::{free, has_logged, member, scripts};
+use crate::cluster::{self, free, has_logged, member, scripts};
 use crate::cluster_parts::gauge;
 use crate::es_console::EsConsole;
 use crate::oap_process::OapProcess;
@@ -36,12 +36,11 @@ async fn have_halves(members: [&OapProcess; 2]) -> Result<()> {
 
 /// A row as nodes of the original send it.
 fn row(service: &str) -> Result<Bytes> {
-    let minute = jiff::Timestamp::now().strftime("%Y%m%d%H%M").to_string();
     let row = RemoteMessage {
         next_worker_name: "service_cpm_rec".to_owned(),
         remote_data: Some(RemoteData {
             data_strings: vec![id::service_id(service, true)],
-            data_longs: vec![4, 4, minute.parse()?],
+            data_longs: vec![4, 4, cluster::minute(jiff::Timestamp::now())?],
             ..RemoteData::default()
         }),
     };
