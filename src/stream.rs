@@ -21,7 +21,7 @@ pub mod watched;
 use std::time::Duration;
 
 pub use addresses::AddressBook;
-pub use increments::{Increment, Increments, Portion};
+pub use increments::{Increment, Increments, Limit, Portion};
 pub use partitions::Partitions;
 pub use plan::{ApdexThresholds, Plan};
 pub use read_back::Earlier;

@@ -25,9 +25,7 @@ use crate::config::{
     ClusterSettings, CoordinatorSettings, CoreSettings, Role, Secret, Settings, StorageSettings,
 };
 use crate::receiver::{Port, TokenCheck};
-use crate::stream::{
-    AddressBook, BYTES_PER_ROW, Ground, Held, Input, Partitions, Plan, Route, Watched,
-};
+use crate::stream::{AddressBook, Ground, Held, Input, Partitions, Plan, Route, Watched};
 use crate::telemetry::Throttle;
 use crate::util::file;
 
@@ -105,6 +103,10 @@ pub(super) fn start(
         });
     }
     let metrics = ClusterMetrics::new(&shared.registry)?;
+    let capacity = parts.budget / 16;
+    let registry = &shared.registry;
+    registry.queue("cluster", "bytes", capacity, metrics.waiting_bytes());
+    registry.memory("cluster", metrics.held_bytes());
     let (told, membership) = watch::channel(None);
     match &settings.cluster {
         ClusterSettings::Standalone => {}
@@ -178,7 +180,7 @@ pub(super) fn start(
     let options = RelayOptions {
         own,
         receives_only: core.role == Role::Receiver,
-        capacity: usize::try_from(parts.budget / 16).unwrap_or(usize::MAX) / BYTES_PER_ROW,
+        capacity: usize::try_from(capacity).unwrap_or(usize::MAX),
         peers: PeerOptions {
             tls: tls(core)?,
             timeout: core.remote_timeout,

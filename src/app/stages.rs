@@ -182,8 +182,8 @@ impl Program {
 }
 
 /// Bytes that this process may hold. Those who hold most of it get these parts, which cannot all be full at the same time: rows
-/// of metrics 3/8, names and entities 1/4, records on their way to the store 3/16, received messages and metadata 1/16 each, rows of
-/// metrics on their way 1/32, bulk requests 1/16 and SQLite in their place 1/6.
+/// of metrics 3/8, names and entities 1/4, records on their way to the store 3/16, received messages, metadata and, in a
+/// cluster, what waits for other members 1/16 each, rows of metrics on their way 1/32, bulk requests 1/16 and SQLite in their place 1/6.
 pub(super) fn budget(settings: &Settings) -> u64 {
     settings.memory_budget.unwrap_or(DEFAULT_BUDGET)
 }

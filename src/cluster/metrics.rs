@@ -1,5 +1,8 @@
 //! What a node counts about the others.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use prometheus::{
     Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
 };
@@ -16,6 +19,10 @@ pub struct ClusterMetrics {
     pub(super) partitions: IntGauge,
     /// Increments that wait for their owner.
     pub(super) waiting: IntGauge,
+    /// Bytes of those that have not been sent yet.
+    pub(super) waiting_bytes: Arc<AtomicU64>,
+    /// The same with those on their way to other nodes and into the own shards.
+    pub(super) held_bytes: Arc<AtomicU64>,
     /// Increments that an owner took, and that were taken from others.
     pub(super) exchanged: IntCounterVec,
     /// Values given up, by reason.
@@ -104,6 +111,8 @@ impl ClusterMetrics {
                 "cluster_increments_waiting",
                 "Increments that wait until the node that writes them can take them",
             )?,
+            waiting_bytes: Arc::default(),
+            held_bytes: Arc::default(),
             exchanged: IntCounterVec::new(
                 Opts::new(
                     "cluster_increments_total",
@@ -179,6 +188,18 @@ impl ClusterMetrics {
         registry.register(Box::new(metrics.registrations.clone()))?;
         registry.register(Box::new(metrics.coordinator_failures.clone()))?;
         Ok(metrics)
+    }
+
+    /// Bytes that wait for other members, read when asked.
+    pub fn waiting_bytes(&self) -> impl Fn() -> u64 + Send + Sync + use<> {
+        let bytes = Arc::clone(&self.waiting_bytes);
+        move || bytes.load(Ordering::Relaxed)
+    }
+
+    /// The same with what is on its way to them, or from them into the own shards.
+    pub fn held_bytes(&self) -> impl Fn() -> u64 + Send + Sync + use<> {
+        let bytes = Arc::clone(&self.held_bytes);
+        move || bytes.load(Ordering::Relaxed)
     }
 
     /// Counts a call of the coordinator that failed.

@@ -77,6 +77,8 @@ pub(super) struct Word {
 pub(super) struct InFlight {
     pub batch: proto::Batch,
     pub count: usize,
+    /// As [`crate::stream::Portion::bytes`].
+    pub bytes: usize,
     pub is_called: bool,
     pub again_at: Instant,
 }

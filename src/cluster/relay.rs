@@ -32,7 +32,7 @@ use super::metrics::ClusterMetrics;
 use super::peer::{Peer, PeerOptions};
 use super::view::View;
 use crate::model::fact::Fact;
-use crate::stream::{AddressBook, Ground, Held, Increments, Partitions, Plan, Portion};
+use crate::stream::{AddressBook, Ground, Held, Increments, Limit, Partitions, Plan, Portion};
 use crate::telemetry::Throttle;
 use ending::Ending;
 use feed::{Fed, Feed};
@@ -40,6 +40,8 @@ use feed::{Fed, Feed};
 const TICK: Duration = Duration::from_millis(200);
 /// Between two times that increments are sent.
 const HAND_OUT: Duration = Duration::from_secs(1);
+/// How long facts are held back while there is no room for what others write, before what is new of it is given up.
+const HOLD_BACK: Duration = Duration::from_secs(10);
 /// How long the coordinator may say nothing after the start, until this node works alone.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -98,7 +100,7 @@ impl Connections {
 pub struct RelayOptions {
     /// Role Receiver: writes nothing as long as others do.
     pub receives_only: bool,
-    /// Entities and minutes that may wait.
+    /// Bytes that may wait for other members.
     pub capacity: usize,
     /// Address of this node if that is known without the coordinator.
     pub own: Option<String>,
@@ -144,6 +146,8 @@ pub struct Relay {
     own: String,
     began: Instant,
     waiting: Increments,
+    /// Since when there is no room there.
+    full_since: Option<Instant>,
     peers: BTreeMap<String, Peer>,
     view: View,
     receives_only: BTreeSet<String>,
@@ -187,6 +191,8 @@ impl Relay {
         let now = Instant::now();
         Relay {
             waiting: Increments::new(options.capacity),
+            full_since: None,
+            feed: Feed::new(options.capacity),
             deps,
             options,
             orders,
@@ -210,7 +216,6 @@ impl Relay {
             looked: now,
             next_self_check: now,
             running: FuturesUnordered::new(),
-            feed: Feed::default(),
             next_hand_out: now,
             named: BTreeSet::new(),
         }
@@ -225,7 +230,7 @@ impl Relay {
         let mut ending: Option<Ending> = None;
         loop {
             tokio::select! {
-                facts = self.deps.facts.recv(), if is_fed => match facts {
+                facts = self.deps.facts.recv(), if is_fed && self.takes_facts() => match facts {
                     Some(facts) => self.collect(facts),
                     None => is_fed = false,
                 },
@@ -267,7 +272,7 @@ impl Relay {
 
     /// Nobody has taken what is left.
     fn give_up(&mut self) {
-        let rest = self.waiting.take(usize::MAX, |_| true).len();
+        let rest = self.waiting.take(Limit::NONE, |_| true).len();
         let flights = self.peers.values_mut().filter_map(|p| p.in_flight.take());
         let increments = rest + flights.map(|flight| flight.count).sum::<usize>();
         if increments > 0 {
@@ -310,7 +315,7 @@ impl Relay {
         self.look();
         self.acquire();
         self.sync_due(now);
-        if now >= self.next_hand_out || self.waiting.len() > self.options.capacity / 2 {
+        if now >= self.next_hand_out || self.waiting.bytes() > self.options.capacity / 2 {
             self.next_hand_out = now + HAND_OUT;
             self.hand_out();
         }
@@ -324,6 +329,17 @@ impl Relay {
             *known = compared;
             is_new
         });
+    }
+
+    /// Whether facts may come in. If there is no room for them, whoever brings them is held up, but not for long: what this node
+    /// writes itself comes the same way.
+    fn takes_facts(&mut self) -> bool {
+        if !self.waiting.is_full() {
+            self.full_since = None;
+            return true;
+        }
+        let since = *self.full_since.get_or_insert_with(Instant::now);
+        since.elapsed() >= HOLD_BACK
     }
 
     fn collect(&mut self, facts: Vec<Fact>) {

@@ -83,6 +83,11 @@ impl Entity {
         size_of::<Entity>() + size_of_val(&*self.fields) + self.id.len() + 4 * size_of::<usize>()
     }
 
+    /// Bytes of the texts of its fields.
+    pub fn text_bytes(&self) -> usize {
+        self.fields.iter().map(|(_, text)| text.len()).sum()
+    }
+
     /// Hash of scope and id, computed once; decides the shard.
     pub fn hash_code(&self) -> u64 {
         self.hash

@@ -107,6 +107,19 @@ pub enum Value {
     Buckets(Box<Buckets>),
 }
 
+impl Value {
+    /// Bytes of memory behind it, about.
+    pub fn heap_bytes(&self) -> usize {
+        match self {
+            Value::Apdex(_) => size_of::<Apdex>(),
+            Value::Table(table) => table.heap_bytes(),
+            Value::Labels(labels) => size_of::<Labels>() + labels.heap_bytes(),
+            Value::Buckets(buckets) => size_of::<Buckets>() + buckets.heap_bytes(),
+            _ => 0,
+        }
+    }
+}
+
 /// Requests by how long they took.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Apdex {

@@ -4,11 +4,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::partitions::{of_address, of_entity};
+use super::partitions::{of_entity, of_fact};
 use super::plan::Plan;
 use super::rows::{Key, KeyMap};
 use crate::model::entity::Entity;
-use crate::model::fact::Fact;
+use crate::model::fact::{AddressAlias, Fact};
 use crate::model::metrics::Value;
 
 /// What was seen of an entity in a minute.
@@ -40,6 +40,20 @@ impl Portion {
         self.increments.len() + self.known.len()
     }
 
+    /// Bytes of memory that it takes, about.
+    pub fn bytes(&self) -> usize {
+        let increments = self.increments.iter();
+        let increments = increments.map(|i| weight(&i.entity, &i.values));
+        let known = self.known.iter().map(weight_of);
+        increments.chain(known).sum()
+    }
+
+    /// Whether all of it is of partitions for which something holds.
+    pub fn is_all_of(&self, is_so: impl Fn(usize) -> bool) -> bool {
+        let increments = self.increments.iter().map(|i| of_entity(&i.entity));
+        increments.chain(self.known.iter().map(of_fact)).all(is_so)
+    }
+
     /// Puts what belongs to each partition where `sort` says, by a number below `places`; what is beyond is dropped.
     pub fn divide(self, places: usize, sort: impl Fn(usize) -> usize) -> Vec<Portion> {
         let mut parts: Vec<Portion> = (0..places).map(|_| Portion::default()).collect();
@@ -49,7 +63,7 @@ impl Portion {
             }
         }
         for fact in self.known {
-            if let Some(part) = parts.get_mut(sort(super::partitions::of_fact(&fact))) {
+            if let Some(part) = parts.get_mut(sort(of_fact(&fact))) {
                 part.known.push(fact);
             }
         }
@@ -63,12 +77,66 @@ struct Collected {
     is_seen: bool,
 }
 
-/// Collects facts and increments. Bounded by the number of entities and minutes.
+/// What there is of an entity in a minute, in bytes of memory, about. Texts count as if nobody shared them.
+fn weight(entity: &Entity, values: &[Option<Value>]) -> usize {
+    size_of::<(Key, Collected)>()
+        + entity.heap_bytes()
+        + entity.text_bytes()
+        + size_of_val(values)
+        + heap_bytes(values)
+}
+
+fn heap_bytes(values: &[Option<Value>]) -> usize {
+    values.iter().flatten().map(Value::heap_bytes).sum()
+}
+
+/// The same of something known.
+fn weight_of(fact: &Fact) -> usize {
+    let behind = match fact {
+        Fact::Service { entity, .. } | Fact::Endpoint { entity, .. } => {
+            entity.heap_bytes() + entity.text_bytes()
+        }
+        Fact::Instance {
+            entity, properties, ..
+        } => {
+            let properties = properties.as_ref().map_or(0, |text| text.len());
+            entity.heap_bytes() + entity.text_bytes() + properties
+        }
+        Fact::Address { alias, .. } => {
+            size_of::<AddressAlias>()
+                + alias.address.len()
+                + alias.service_id.len()
+                + alias.instance_id.len()
+        }
+        Fact::Source(_) | Fact::Meter(_) => 0,
+    };
+    size_of::<(u8, Arc<str>, Fact)>() + behind
+}
+
+/// How much is taken at once.
+#[derive(Debug, Clone, Copy)]
+pub struct Limit {
+    pub increments: usize,
+    /// As [`Portion::bytes`]; the last of them may be beyond.
+    pub bytes: usize,
+}
+
+impl Limit {
+    /// Everything.
+    pub const NONE: Limit = Limit {
+        increments: usize::MAX,
+        bytes: usize::MAX,
+    };
+}
+
+/// Collects facts and increments. Bounded by bytes of memory.
 #[derive(Debug)]
 pub struct Increments {
     collected: KeyMap<Collected>,
     /// By kind and id.
     known: HashMap<(u8, Arc<str>), Fact, foldhash::fast::RandomState>,
+    /// What all of them weigh.
+    bytes: usize,
     capacity: usize,
     /// Given up since this was last taken.
     shed: u64,
@@ -77,10 +145,12 @@ pub struct Increments {
 }
 
 impl Increments {
+    /// With room for so many bytes.
     pub fn new(capacity: usize) -> Increments {
         Increments {
             collected: KeyMap::default(),
             known: HashMap::default(),
+            bytes: 0,
             capacity,
             shed: 0,
             unfit: 0,
@@ -95,6 +165,16 @@ impl Increments {
         self.len() == 0
     }
 
+    /// Bytes of memory that it takes, about.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Whether facts about something new find no room.
+    pub fn is_full(&self) -> bool {
+        self.bytes >= self.capacity
+    }
+
     /// Takes the numbers of values that found no room and that did not fit.
     pub fn take_lost(&mut self) -> (u64, u64) {
         (
@@ -103,61 +183,86 @@ impl Increments {
         )
     }
 
-    /// Takes facts in.
+    /// Takes facts in as far as there is room.
     pub fn absorb(&mut self, plan: &Plan, facts: Vec<Fact>) {
         let thresholds = plan.thresholds();
         for fact in facts {
             match fact {
                 Fact::Source(source) => {
-                    if let Some(place) = self.place(plan, &source.entity, source.minute) {
+                    self.change(plan, &source.entity, source.minute, |place| {
                         place.is_seen = true;
                         plan.apply(&source, &thresholds, &mut place.values);
-                    }
+                        0
+                    });
                 }
-                Fact::Meter(value) => {
-                    let is_fit = self
-                        .place(plan, &value.entity, value.minute)
-                        .is_none_or(|place| plan.apply_meter(&value, &mut place.values));
-                    self.unfit += u64::from(!is_fit);
-                }
-                known => self.learn(known),
+                Fact::Meter(value) => self.change(plan, &value.entity, value.minute, |place| {
+                    u64::from(!plan.apply_meter(&value, &mut place.values))
+                }),
+                known => self.learn(known, false),
             }
         }
     }
 
-    /// Takes in what was collected elsewhere.
+    /// Takes in what was collected elsewhere, whatever the bound: for whoever asks [`Increments::is_full`] first.
     pub fn merge(&mut self, plan: &Plan, portion: Portion) {
         for increment in portion.increments {
-            let Some(place) = self.place(plan, &increment.entity, increment.minute) else {
-                continue;
-            };
-            place.is_seen |= increment.is_seen;
-            let unfit = merge(plan, &increment.entity, &mut place.values, increment.values);
-            self.unfit += unfit;
+            let (entity, minute) = (&increment.entity, increment.minute);
+            self.make_place(plan, entity, minute);
+            self.change(plan, entity, minute, |place| {
+                place.is_seen |= increment.is_seen;
+                merge(plan, entity, &mut place.values, increment.values)
+            });
         }
         for fact in portion.known {
-            self.learn(fact);
+            self.learn(fact, true);
         }
     }
 
-    fn place(&mut self, plan: &Plan, entity: &Arc<Entity>, minute: u64) -> Option<&mut Collected> {
+    /// Changes what there is of an entity in a minute; `change` says how many values did not fit.
+    fn change(
+        &mut self,
+        plan: &Plan,
+        entity: &Arc<Entity>,
+        minute: u64,
+        change: impl FnOnce(&mut Collected) -> u64,
+    ) {
         let key = Key {
             entity: Arc::clone(entity),
             bucket: minute,
         };
-        if self.len() >= self.capacity && !self.collected.contains_key(&key) {
-            self.shed += 1;
-            return None;
+        if !self.collected.contains_key(&key) {
+            if self.is_full() {
+                self.shed += 1;
+                return;
+            }
+            self.make_place(plan, entity, minute);
         }
-        let items = plan.items(entity.scope).len();
-        let empty = || Collected {
-            values: std::iter::repeat_with(|| None).take(items).collect(),
-            is_seen: false,
-        };
-        Some(self.collected.entry(key).or_insert_with(empty))
+        if let Some(place) = self.collected.get_mut(&key) {
+            let before = heap_bytes(&place.values);
+            self.unfit += change(place);
+            self.bytes = self.bytes + heap_bytes(&place.values) - before;
+        }
     }
 
-    fn learn(&mut self, mut new: Fact) {
+    fn make_place(&mut self, plan: &Plan, entity: &Arc<Entity>, minute: u64) {
+        let key = Key {
+            entity: Arc::clone(entity),
+            bucket: minute,
+        };
+        let bytes = &mut self.bytes;
+        self.collected.entry(key).or_insert_with(|| {
+            let items = plan.items(entity.scope).len();
+            let values: Box<[Option<Value>]> =
+                std::iter::repeat_with(|| None).take(items).collect();
+            *bytes += weight(entity, &values);
+            Collected {
+                values,
+                is_seen: false,
+            }
+        });
+    }
+
+    fn learn(&mut self, mut new: Fact, has_room: bool) {
         let key = match &new {
             Fact::Service { entity, .. } => (0, Arc::clone(&entity.id)),
             Fact::Endpoint { entity, .. } => (1, Arc::clone(&entity.id)),
@@ -166,6 +271,7 @@ impl Increments {
             Fact::Source(_) | Fact::Meter(_) => return,
         };
         if let Some(old) = self.known.get_mut(&key) {
+            let before = weight_of(old);
             if let (
                 Fact::Instance { properties, .. },
                 Fact::Instance {
@@ -179,7 +285,9 @@ impl Increments {
             let first = minute_of(old).min(minute_of(&new));
             set_minute(&mut new, first);
             *old = new;
-        } else if self.len() < self.capacity {
+            self.bytes = self.bytes + weight_of(old) - before;
+        } else if has_room || !self.is_full() {
+            self.bytes += weight_of(&new);
             self.known.insert(key, new);
         } else {
             self.shed += 1;
@@ -187,12 +295,16 @@ impl Increments {
     }
 
     /// Takes what is of the partitions that are wanted, up to `limit`.
-    pub fn take(&mut self, limit: usize, is_wanted: impl Fn(usize) -> bool) -> Portion {
+    pub fn take(&mut self, limit: Limit, is_wanted: impl Fn(usize) -> bool) -> Portion {
         let mut taken = Portion::default();
-        let mut room = limit;
-        let wanted = self.collected.extract_if(|key, _| {
-            let is_taken = room > 0 && is_wanted(of_entity(&key.entity));
-            room -= usize::from(is_taken);
+        let (mut count, mut bytes) = (0, 0);
+        let has_room = |count, bytes| count < limit.increments && bytes < limit.bytes;
+        let wanted = self.collected.extract_if(|key, place| {
+            let is_taken = has_room(count, bytes) && is_wanted(of_entity(&key.entity));
+            if is_taken {
+                count += 1;
+                bytes += weight(&key.entity, &place.values);
+            }
             is_taken
         });
         for (key, collected) in wanted {
@@ -203,17 +315,16 @@ impl Increments {
                 is_seen: collected.is_seen,
             });
         }
-        let mut room = limit.saturating_sub(taken.increments.len());
         let wanted = self.known.extract_if(|_, fact| {
-            let partition = match fact {
-                Fact::Address { alias, .. } => of_address(&alias.address),
-                fact => super::partitions::of_fact(fact),
-            };
-            let is_taken = room > 0 && is_wanted(partition);
-            room -= usize::from(is_taken);
+            let is_taken = has_room(count, bytes) && is_wanted(of_fact(fact));
+            if is_taken {
+                count += 1;
+                bytes += weight_of(fact);
+            }
             is_taken
         });
         taken.known.extend(wanted.map(|(_, fact)| fact));
+        self.bytes -= bytes;
         taken
     }
 }
@@ -258,3 +369,6 @@ fn set_minute(fact: &mut Fact, to: u64) {
         | Fact::Address { minute, .. } => *minute = to,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,10 +12,13 @@ use super::super::codec;
 use super::super::peer::{Fate, InFlight};
 use super::feed::{Arrival, Job};
 use super::{Done, Relay};
-use crate::stream::Portion;
+use crate::stream::{Limit, Portion};
 
-/// Entities and minutes of one batch: some MiB.
-const MAX_BATCH: usize = 5000;
+/// One batch at most, in memory; about as much on the wire.
+const BATCH: Limit = Limit {
+    increments: 5000,
+    bytes: 4 << 20,
+};
 /// Before a batch is sent again.
 const PAUSE: Duration = Duration::from_millis(500);
 /// Processes of which the last batch is remembered; each node is one, each start another.
@@ -29,7 +32,7 @@ impl Relay {
         }
         let held = self.held;
         if !self.feed.is_full() {
-            let own = self.waiting.take(usize::MAX, |p| held.contains(p));
+            let own = self.waiting.take(Limit::NONE, |p| held.contains(p));
             self.give_to_shards(own, None);
         }
         let owners = self.view.owners().to_vec();
@@ -46,9 +49,7 @@ impl Relay {
             return;
         }
         let view = &self.view;
-        let portion = self
-            .waiting
-            .take(MAX_BATCH, |p| view.owner(p) == Some(address));
+        let portion = self.waiting.take(BATCH, |p| view.owner(p) == Some(address));
         if portion.is_empty() {
             return;
         }
@@ -66,6 +67,7 @@ impl Relay {
         peer.in_flight = Some(InFlight {
             batch,
             count: portion.len(),
+            bytes: portion.bytes(),
             is_called: false,
             again_at: Instant::now(),
         });
@@ -148,7 +150,9 @@ impl Relay {
                 Fate::Open
             }
         };
-        let is_more_waiting = matches!(fate, Fate::Taken(_)) && self.waiting.len() >= MAX_BATCH;
+        let is_much_waiting =
+            self.waiting.len() >= BATCH.increments || self.waiting.bytes() >= BATCH.bytes;
+        let is_more_waiting = matches!(fate, Fate::Taken(_)) && is_much_waiting;
         self.meet(fate);
         if is_more_waiting || self.is_leaving {
             self.hand_out();
@@ -184,6 +188,10 @@ impl Relay {
             return None;
         }
         let (portion, foreign) = codec::decode(&self.deps.plan, batch);
+        // What this node does not write yet waits; if there is no room, with its sender.
+        if self.waiting.is_full() && !portion.is_all_of(|p| self.held.contains(p)) {
+            return None;
+        }
         self.shed("unknown_here", foreign);
         self.deps.metrics.remote.unknown.inc_by(foreign);
         let exchanged = &self.deps.metrics.exchanged;
@@ -216,8 +224,13 @@ impl Relay {
         let mut parts = portion.divide(2, |p| usize::from(!held.contains(p)));
         let others = parts.pop().unwrap_or_default();
         let own = parts.pop().unwrap_or_default();
+        // Members keep theirs when it is full; nodes of the original do not send again.
+        let can_wait = !self.waiting.is_full() || arrival.as_ref().is_none_or(|a| a.done.is_none());
         self.give_to_shards(own, arrival);
-        self.waiting.merge(&self.deps.plan, others);
+        match can_wait {
+            true => self.waiting.merge(&self.deps.plan, others),
+            false => self.shed("full", others.len() as u64),
+        }
     }
 
     fn give_to_shards(&mut self, portion: Portion, arrival: Option<Arrival>) {

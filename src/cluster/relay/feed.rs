@@ -10,8 +10,8 @@ use tokio::time::Instant;
 use super::{Done, Relay};
 use crate::stream::{Partitions, Portion};
 
-/// Increments on their way at most; then others keep theirs.
-const MAX_INCREMENTS: usize = 10_000;
+/// On their way is at most this part of what may wait, one of so many; then others keep theirs.
+const PART: usize = 2;
 
 /// Something to be done with the shards.
 #[derive(Debug)]
@@ -38,6 +38,7 @@ pub(super) struct Arrival {
 #[derive(Debug)]
 pub(super) struct Fed {
     increments: usize,
+    bytes: usize,
     /// When it arrived, if others sent it.
     arrived: Option<Instant>,
     lost: Option<Partitions>,
@@ -46,14 +47,28 @@ pub(super) struct Fed {
 }
 
 /// Jobs in the order in which they came; one is under way.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Feed {
     jobs: VecDeque<Job>,
     is_busy: bool,
     increments: usize,
+    /// As [`Portion::bytes`].
+    bytes: usize,
+    max_bytes: usize,
 }
 
 impl Feed {
+    /// `capacity` are the bytes that may wait for other members.
+    pub(super) fn new(capacity: usize) -> Feed {
+        Feed {
+            jobs: VecDeque::new(),
+            is_busy: false,
+            increments: 0,
+            bytes: 0,
+            max_bytes: capacity / PART,
+        }
+    }
+
     /// Whether nothing is on its way.
     pub(super) fn is_idle(&self) -> bool {
         !self.is_busy && self.jobs.is_empty()
@@ -61,12 +76,17 @@ impl Feed {
 
     /// Whether others should keep what they have.
     pub(super) fn is_full(&self) -> bool {
-        self.increments >= MAX_INCREMENTS
+        self.bytes >= self.max_bytes
     }
 
     /// Increments on their way.
     pub(super) fn len(&self) -> usize {
         self.increments
+    }
+
+    /// Bytes of memory that they take.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
     }
 }
 
@@ -75,6 +95,7 @@ impl Relay {
     pub(super) fn feed(&mut self, job: Job) {
         if let Job::TakeIn(portion, _) = &job {
             self.feed.increments += portion.len();
+            self.feed.bytes += portion.bytes();
         }
         self.feed.jobs.push_back(job);
         self.feed_next();
@@ -91,11 +112,12 @@ impl Relay {
         let ground = self.deps.ground.clone();
         let shared = Arc::clone(&self.deps.held);
         self.running.push(Box::pin(async move {
-            let (mut increments, mut arrived, mut released) = (0, None, None);
+            let (mut increments, mut bytes) = (0, 0);
+            let (mut arrived, mut released) = (None, None);
             let is_abandoned = matches!(job, Job::Abandon { .. });
             let outcome = match job {
                 Job::TakeIn(portion, arrival) => {
-                    increments = portion.len();
+                    (increments, bytes) = (portion.len(), portion.bytes());
                     let outcome = ground.take_in(portion).await;
                     if let Some(Arrival { at, done }) = arrival {
                         arrived = Some(at);
@@ -126,6 +148,7 @@ impl Relay {
             }
             Done::Fed(Fed {
                 increments,
+                bytes,
                 arrived,
                 lost: released,
                 is_abandoned,
@@ -136,6 +159,7 @@ impl Relay {
     pub(super) fn fed(&mut self, fed: Fed) {
         self.feed.is_busy = false;
         self.feed.increments -= fed.increments;
+        self.feed.bytes -= fed.bytes;
         if let Some(at) = fed.arrived {
             let latency = &self.deps.metrics.remote.latency;
             latency.observe(at.elapsed().as_secs_f64());

@@ -18,6 +18,13 @@ impl Relay {
         metrics.partitions.set(self.held.len() as i64);
         let waiting = self.waiting.len() + self.feed.len();
         metrics.waiting.set(waiting as i64);
+        let flights = self.peers.values().filter_map(|p| p.in_flight.as_ref());
+        let flying: usize = flights.map(|flight| flight.bytes).sum();
+        let bytes = self.waiting.bytes() + self.feed.bytes() + flying;
+        metrics.held_bytes.store(bytes as u64, Ordering::Relaxed);
+        metrics
+            .waiting_bytes
+            .store(self.waiting.bytes() as u64, Ordering::Relaxed);
         let kept = self.deps.kept.swap(0, Ordering::Relaxed);
         if kept > 0 {
             let stays = metrics.remote.sent.with_label_values(&[&*self.own, "Y"]);

@@ -34,7 +34,7 @@ fn relay(orders: mpsc::Receiver<Order>) -> (Relay, mpsc::Receiver<Input>) {
     };
     let options = RelayOptions {
         receives_only: false,
-        capacity: 100_000,
+        capacity: 4_000_000,
         own: None,
         peers: PeerOptions::default(),
     };
@@ -110,6 +110,53 @@ async fn who_stood_still_takes_nobody_for_gone_and_begins_anew_when_told() {
     );
     assert_ne!(relay.epoch, EPOCH);
     assert_eq!((relay.held.len(), relay.releasing), (0, held));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_brings_facts_is_held_up_for_a_while_when_nobody_takes_what_waits() -> anyhow::Result<()>
+{
+    const PEER: &str = "10.0.0.2:11800";
+    let fact = |n: usize| {
+        let alias = crate::model::fact::AddressAlias {
+            address: format!("10.1.0.{n}:80"),
+            service_id: "c2hvcA==.1".to_owned(),
+            instance_id: "c2hvcA==.1_YQ==".to_owned(),
+            last_update: 0,
+        };
+        let (alias, minute) = (Arc::new(alias), MINUTE);
+        Fact::Address { alias, minute }
+    };
+    // Of another node that never answers, as it is not trusted.
+    let (orders, received) = mpsc::channel(1);
+    let (mut relay, mut inbox) = relay(received);
+    tokio::spawn(async move { while inbox.recv().await.is_some() {} });
+    let members = Membership::fixed(&[PEER.to_owned()], None);
+    relay.deps.membership = watch::channel(Some(members)).1;
+    relay.waiting = Increments::new(1000);
+    let (facts, fed) = mpsc::channel(1);
+    relay.deps.facts = fed;
+    let shed = relay.deps.metrics.shed.with_label_values(&["full"]);
+    let running = tokio::spawn(relay.run());
+    let began = Instant::now();
+    facts.send((0..20).map(fact).collect()).await?;
+    facts.send(vec![fact(20)]).await?;
+    assert!(began.elapsed() < Duration::from_secs(1));
+    facts.send(vec![fact(21)]).await?;
+    let waited = began.elapsed();
+    assert!(waited >= HOLD_BACK, "{waited:?}");
+    assert!(waited < 2 * HOLD_BACK, "{waited:?}");
+    // From then on nobody is held up.
+    for n in 22..30 {
+        facts.send(vec![fact(n)]).await?;
+    }
+    assert!(began.elapsed() - waited < Duration::from_secs(1));
+    // What was let in is counted at the next look.
+    tokio::time::sleep(2 * TICK).await;
+    drop((facts, orders));
+    running.abort();
+    let full = shed.get();
+    assert!((20..30).contains(&full), "{full}");
+    Ok(())
 }
 
 /// Addresses that are nothing but many.

@@ -102,6 +102,10 @@ impl Buckets {
         fits
     }
 
+    pub(super) fn heap_bytes(&self) -> usize {
+        self.summation.heap_bytes() + self.count.heap_bytes()
+    }
+
     pub(super) fn averages(&self) -> Table {
         let mut averages = Table::new();
         for (edge, sum) in self.summation.iter() {
@@ -141,6 +145,11 @@ impl Labels {
             .iter()
             .map(|(label, (summation, count))| self.add(label, *summation, *count));
         added.fold(true, |all, one| all & one)
+    }
+
+    pub(super) fn heap_bytes(&self) -> usize {
+        let entry = |label: &str| size_of::<(Box<str>, (i64, i64))>() + label.len();
+        self.0.keys().map(|label| entry(label)).sum()
     }
 
     /// Numbers that were added, over all labels.
