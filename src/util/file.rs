@@ -8,6 +8,10 @@ use std::path::Path;
 /// Of files with settings, certificates, passwords. The largest that make sense are trust stores and scripts, with some 200 kB.
 pub const MAX_BYTES: u64 = 16 << 20;
 
+const DIRECTORY: &str = "a directory";
+const WHENCE_DIRECTORIES: &str =
+    "container engines make one where the file that is to be mounted is missing";
+
 /// All of a file. What is no file is refused: a pipe waits until somebody writes, a device may never end. So is one with more
 /// than `max_bytes`. Links are followed.
 pub fn read(path: &Path, max_bytes: u64) -> Result<Vec<u8>> {
@@ -41,6 +45,10 @@ pub fn without_mark(text: String) -> String {
 fn refuse_what_is_no_file(metadata: &Metadata) -> Result<()> {
     match other_kind(metadata.file_type()) {
         None => Ok(()),
+        Some(DIRECTORY) => Err(Error::new(
+            ErrorKind::IsADirectory,
+            format!("it is {DIRECTORY}, not a file; {WHENCE_DIRECTORIES}"),
+        )),
         Some(kind) => Err(Error::new(
             ErrorKind::InvalidInput,
             format!("it is {kind}, not a file"),
@@ -51,7 +59,7 @@ fn refuse_what_is_no_file(metadata: &Metadata) -> Result<()> {
 fn other_kind(kind: FileType) -> Option<&'static str> {
     match kind {
         kind if kind.is_file() => None,
-        kind if kind.is_dir() => Some("a directory"),
+        kind if kind.is_dir() => Some(DIRECTORY),
         kind if kind.is_fifo() => Some("a pipe"),
         kind if kind.is_socket() => Some("a socket"),
         _ => Some("a device"),
@@ -81,7 +89,6 @@ mod tests {
             ("file", 4, Err("it is larger than 4 bytes")),
             ("marked", 4, Ok("a")),
             ("bytes", 4, Err("it is not UTF-8")),
-            ("folder", 4, Err("it is a directory, not a file")),
             ("pipe", 4, Err("it is a pipe, not a file")),
             ("socket", 4, Err("it is a socket, not a file")),
             ("/dev/zero", 4, Err("it is a device, not a file")),
@@ -89,6 +96,11 @@ mod tests {
             let want = want.map(str::to_owned).map_err(str::to_owned);
             assert_eq!(text(name, max), want, "{name}");
         }
+        let folder = text("folder", 4).unwrap_err();
+        assert!(
+            folder.starts_with("it is a directory, not a file; container"),
+            "{folder}"
+        );
         let none = read(&path("none"), 4).unwrap_err();
         assert_eq!(none.kind(), ErrorKind::NotFound);
     }
