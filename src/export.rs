@@ -17,6 +17,9 @@ use crate::telemetry::{Registry, Throttle};
 use crate::util::clock::Clock;
 pub use task::ExportTask;
 
+/// Rough bytes of a value that waits, with its names.
+const BYTES_PER_VALUE: u64 = 512;
+
 /// What the exporter counts.
 #[derive(Debug, Clone)]
 pub struct ExportMetrics {
@@ -105,9 +108,19 @@ impl Exporter {
         Ok((exporter, task))
     }
 
-    /// The queue, for those who show how full it is.
-    pub fn queue(&self) -> &mpsc::Sender<ExportMetricValue> {
-        &self.queue
+    /// Has it shown how full the queue is, and about how much it holds. Until the exporter is dropped.
+    pub fn show(&self, registry: &Registry) {
+        let capacity = self.queue.max_capacity() as u64;
+        let waiting = {
+            let queue = self.queue.downgrade();
+            move || {
+                let queue = queue.upgrade();
+                queue.map_or(0, |queue| (queue.max_capacity() - queue.capacity()) as u64)
+            }
+        };
+        let held = waiting.clone();
+        registry.queue("exporter", "values", capacity, waiting);
+        registry.memory("exporter", move || held() * BYTES_PER_VALUE);
     }
 
     /// Queues what the receiver wants; what finds no room is dropped and counted. Never waits.

@@ -19,6 +19,8 @@ use crate::util::clock::Clock;
 const MAX_QUEUED: usize = 10_000;
 /// Alarms of one request. A check with more makes several.
 const MAX_PER_REQUEST: usize = 1000;
+/// Rough bytes of an alarm that waits, with its names and texts.
+const BYTES_PER_ALARM: u64 = 1024;
 /// Attempts to send the same alarms, which take about five minutes if they fail at once.
 const ATTEMPTS: u32 = 11;
 /// Attempts where the answer says that it will stay so: whoever answers may be about to be replaced.
@@ -67,6 +69,9 @@ impl HookMetrics {
         registry.queue("alarm-hooks", "alarms", MAX_QUEUED as u64, move || {
             fullest(&queued)
         });
+        let queued = metrics.queued.clone();
+        // Hooks share the alarms of a check.
+        registry.memory("alarm-hooks", move || fullest(&queued) * BYTES_PER_ALARM);
         Ok(metrics)
     }
 

@@ -7,7 +7,6 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::Shared;
-use super::stages::waiting;
 use super::task::Tasks;
 use crate::config::Settings;
 use crate::export::{ExportMetrics, Exporter};
@@ -41,9 +40,7 @@ pub(super) fn start(
         let (host, port) = (&settings.host, settings.port);
         format!("exporter.grpc: {host}:{port} is no address")
     })?;
-    let capacity = settings.capacity as u64;
-    let depth = waiting(exporter.queue());
-    shared.registry.queue("exporter", "values", capacity, depth);
+    exporter.show(&shared.registry);
     tracing::info!(
         host = settings.host,
         port = settings.port,

@@ -389,9 +389,7 @@ pub(super) fn start(
 }
 
 /// How many things wait in a channel, read when asked; this does not keep it open.
-pub(super) fn waiting<T: Send + 'static>(
-    sender: &mpsc::Sender<T>,
-) -> impl Fn() -> u64 + Send + Sync + use<T> {
+fn waiting<T: Send + 'static>(sender: &mpsc::Sender<T>) -> impl Fn() -> u64 + Send + Sync + use<T> {
     let sender = sender.downgrade();
     move || {
         let sender = sender.upgrade();

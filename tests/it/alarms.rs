@@ -379,6 +379,8 @@ async fn the_queue_of_a_hook_has_a_bound() -> Result<()> {
     ensure!((queued, dropped) == (10_500, 1), "{queued} {dropped}");
     let of_all = "{sw_backend_instance=\"h_1\",queue=\"alarm-hooks\",unit=\"alarms\"}";
     ensure!(metric(&registry, &format!("queue_depth{of_all}"))? == 10_500);
+    let bytes = "memory_bytes{sw_backend_instance=\"h_1\",owner=\"alarm-hooks\"}";
+    ensure!(metric(&registry, bytes)? > 10_500 * 100);
     let stays = "queue_stay_seconds_count{sw_backend_instance=\"h_1\",queue=\"alarm-hooks\"}";
     ensure!(metric(&registry, stays)? == 0);
     // They leave it with the hook.

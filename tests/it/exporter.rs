@@ -327,8 +327,13 @@ async fn what_finds_no_room_and_what_is_left_is_counted() -> Result<()> {
     };
     let metrics = ExportMetrics::new(&registry)?;
     let (exporter, task) = Exporter::new(&settings, metrics, &Clock::System)?;
+    exporter.show(&registry);
     let lot = vec![value()?; 5];
     exporter.offer(&lot);
+    let bytes = "memory_bytes{sw_backend_instance=\"h_1\",owner=\"exporter\"}";
+    ensure!(count(&registry, bytes)? > 3 * 100);
+    let depth = "queue_depth{sw_backend_instance=\"h_1\",queue=\"exporter\",unit=\"values\"}";
+    ensure!(count(&registry, depth)? == 3);
     let dropped = |reason: &str| {
         let line =
             format!("exporter_dropped_total{{sw_backend_instance=\"h_1\",reason=\"{reason}\"}}");
