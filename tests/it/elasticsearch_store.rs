@@ -37,6 +37,8 @@ pub fn options(name_space: &str) -> Result<ElasticsearchOptions> {
     })
 }
 
+const DAY_MS: i64 = 86_400_000;
+
 fn store(options: ElasticsearchOptions) -> Result<Elasticsearch> {
     Ok(Elasticsearch::new(options, Zone::utc(), Clock::System)?)
 }
@@ -367,7 +369,6 @@ async fn metrics_of_today_are_there_when_someone_asks() -> Result<()> {
     // Nothing becomes visible by itself.
     let settings = json!({"index.refresh_interval": "-1"});
     options.advanced = settings.as_object().context("no object")?.clone();
-    let store = store(options)?;
     let metric = MetricDefinition {
         name: "calls".to_owned(),
         scope: Scope::Service,
@@ -376,9 +377,12 @@ async fn metrics_of_today_are_there_when_someone_asks() -> Result<()> {
         entrance: Entrance::One,
     };
     let schema = schema_of(&[], &[metric]);
+    // Five minutes after midnight.
+    let now_ms = Clock::System.now_ms() / DAY_MS * DAY_MS + 5 * 60_000;
+    let clock = Clock::Fixed(Arc::new(now_ms.into()));
+    let store = Elasticsearch::new(options, Zone::utc(), clock)?;
     store.install(&schema).await?;
     let model = schema.model("calls").context("no model")?;
-    let now_ms = Clock::System.now_ms();
     let row = |minute: u64| Row {
         model: Arc::clone(model),
         id: format!("{minute}_shop"),
@@ -395,17 +399,21 @@ async fn metrics_of_today_are_there_when_someone_asks() -> Result<()> {
         order: Order::Descending,
         limit: 10,
     };
-    let yesterday = Zone::utc().minute(now_ms - 86_400_000).context("no time")?;
-    ensure!(day_of(yesterday) < day_of(minute));
-    store.write(&[row(minute), row(yesterday)]).await?;
+    let yesterday = Zone::utc().minute(now_ms - DAY_MS).context("no time")?;
+    let earlier = Zone::utc().minute(now_ms - 2 * DAY_MS).context("no time")?;
+    ensure!(day_of(earlier) < day_of(yesterday) && day_of(yesterday) < day_of(minute));
+    let rows = [row(minute), row(yesterday), row(earlier)];
+    store.write(&rows).await?;
     let found = store.top_n(model, &filter(minute)).await;
     let sum = store.aggregate(model, "shop", filter(minute).range).await;
-    // Days that are over change seldom; they wait for their refresh.
     let of_yesterday = store.top_n(model, &filter(yesterday)).await;
+    // Days that are over for long change seldom; they wait for their refresh.
+    let of_earlier = store.top_n(model, &filter(earlier)).await;
     EsConsole::new("asked")?.clean().await?;
     ensure!(found?.len() == 1);
     ensure!(sum? == Some(7.0));
-    ensure!(of_yesterday?.is_empty());
+    ensure!(of_yesterday?.len() == 1);
+    ensure!(of_earlier?.is_empty());
     Ok(())
 }
 

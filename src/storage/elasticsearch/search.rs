@@ -136,14 +136,22 @@ impl Elasticsearch {
     }
 
     /// Makes what was written to today's index of a model visible, if a question is about today: metrics are refreshed as
-    /// seldom as in 8.1.0, but what is asked for should be there. A refresh that fails leaves what was visible before.
+    /// seldom as in 8.1.0, but what is asked for should be there. Just after midnight the same holds for yesterday's. A refresh that
+    /// fails leaves what was visible before.
     pub(super) async fn freshen(&self, model: &str, range: BucketRange) {
         let now_ms = self.clock.now_ms();
-        let today = self.zone.day(now_ms).unwrap_or(0);
-        if !(day_of(range.start)..=day_of(range.end)).contains(&today) {
-            return;
+        let asked = day_of(range.start)..=day_of(range.end);
+        let today = self.zone.day(now_ms);
+        let ending = self.zone.day(now_ms - STILL_WRITTEN_MS);
+        let ending = ending.filter(|day| Some(*day) != today);
+        let days = [today, ending].into_iter().flatten();
+        for day in days.filter(|day| asked.contains(day)) {
+            self.freshen_index(self.names.daily(model, day), now_ms)
+                .await;
         }
-        let index = self.names.daily(model, today);
+    }
+
+    async fn freshen_index(&self, index: String, now_ms: i64) {
         if !self.freshened.is_due(&index, now_ms) {
             return;
         }
@@ -166,6 +174,8 @@ impl Elasticsearch {
 #[derive(Debug, Default)]
 pub(super) struct Freshened(Mutex<HashMap<String, i64>>);
 
+/// A day that is over for less than this is written as often as today, milliseconds: its last minutes come late.
+const STILL_WRITTEN_MS: i64 = 10 * 60 * 1_000;
 /// Pause between two refreshes of an index, milliseconds.
 const REFRESH_PAUSE_MS: i64 = 5_000;
 /// Indices whose last refresh is remembered; more than there are models of today.
