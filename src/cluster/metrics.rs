@@ -17,6 +17,8 @@ pub struct ClusterMetrics {
     pub(super) members: IntGauge,
     /// Partitions that it writes.
     pub(super) partitions: IntGauge,
+    /// Whether another node answers at the address of this one.
+    pub(super) address_taken: IntGauge,
     /// Increments that wait for their owner.
     pub(super) waiting: IntGauge,
     /// Bytes of those that have not been sent yet.
@@ -107,6 +109,10 @@ impl ClusterMetrics {
                 "cluster_partitions_held",
                 "Partitions of all entities, of 1024, whose rows this node writes",
             )?,
+            address_taken: IntGauge::new(
+                "cluster_address_taken",
+                "Whether another node answers at the address of this one, so that it writes nothing",
+            )?,
             waiting: IntGauge::new(
                 "cluster_increments_waiting",
                 "Increments that wait until the node that writes them can take them",
@@ -177,6 +183,7 @@ impl ClusterMetrics {
         registry.register(Box::new(metrics.shares.clone()))?;
         registry.register(Box::new(metrics.members.clone()))?;
         registry.register(Box::new(metrics.partitions.clone()))?;
+        registry.register(Box::new(metrics.address_taken.clone()))?;
         registry.register(Box::new(metrics.waiting.clone()))?;
         registry.register(Box::new(metrics.exchanged.clone()))?;
         registry.register(Box::new(metrics.shed.clone()))?;

@@ -110,6 +110,8 @@ pub(super) struct Peer {
     refused: Option<Instant>,
     /// Why the last call failed, and when that was last said.
     failure: Option<(String, Instant)>,
+    /// The process that last answered a look there, and when.
+    pub answered: Option<(u64, Instant)>,
     connections: Option<u32>,
     pub is_participant: bool,
     /// Since when it is no participant any more and has not handed over.
@@ -155,6 +157,7 @@ impl Peer {
             heard: now,
             refused: None,
             failure: None,
+            answered: None,
             connections: None,
             is_participant: false,
             limbo: None,
@@ -205,6 +208,12 @@ impl Peer {
             };
         }
         fate
+    }
+
+    /// Whether calls of its address arrived at another process a moment ago than this one that says to be there.
+    pub(super) fn is_answered_by_another(&self, epoch: u64, now: Instant) -> bool {
+        let fresh = self.answered.filter(|(_, at)| now - *at <= FRESH);
+        fresh.is_some_and(|(answered, _)| answered != epoch)
     }
 
     /// How many agents are connected to it, if it said so a moment ago.

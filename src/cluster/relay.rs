@@ -5,6 +5,7 @@
 //! here. A batch goes to one process until that process says what became of it, so that nothing is lost or counted twice.
 
 mod absence;
+mod address;
 mod delivery;
 mod ending;
 mod feed;
@@ -34,6 +35,7 @@ use super::view::View;
 use crate::model::fact::Fact;
 use crate::stream::{AddressBook, Ground, Held, Increments, Limit, Partitions, Plan, Portion};
 use crate::telemetry::Throttle;
+use address::Claim;
 use ending::Ending;
 use feed::{Fed, Feed};
 
@@ -173,7 +175,7 @@ pub struct Relay {
     callers: BTreeMap<String, Instant>,
     /// When this node last looked at the others.
     looked: Instant,
-    next_self_check: Instant,
+    claim: Claim,
     running: FuturesUnordered<Running>,
     feed: Feed,
     next_hand_out: Instant,
@@ -214,7 +216,7 @@ impl Relay {
             buried: HashMap::new(),
             callers: BTreeMap::new(),
             looked: now,
-            next_self_check: now,
+            claim: Claim::new(now),
             running: FuturesUnordered::new(),
             next_hand_out: now,
             named: BTreeSet::new(),

@@ -14,7 +14,10 @@ use prost::Message as _;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::cluster::{self, Load, Stored, alone, free, has_logged, member, scripts, stored};
+use crate::cluster::{
+    self, Load, Stored, alone, ensure_same, ensure_stored, free, has_logged, member, scripts,
+    stored,
+};
 use crate::es_console::EsConsole;
 use crate::oap_process::OapProcess;
 use crate::segments::{COLLECT, Served};
@@ -283,5 +286,63 @@ async fn members_that_leave_at_the_same_time_do_not_wait_for_each_other() -> Res
         let took = leaving.elapsed();
         ensure!(took < Duration::from_secs(12), "{took:?}");
     }
+    console.clean().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_announces_the_address_of_another_writes_nothing_and_loses_nothing() -> Result<()> {
+    const NAME: &str = "cluster_same_address";
+    let folder = scripts()?;
+    let members = free(&["127.0.0.1", "127.0.0.2"])?;
+    let console = EsConsole::new(NAME)?;
+    let (first, second) = two(folder.path(), NAME, &members).await?;
+    // It listens elsewhere and takes itself for the first one.
+    let elsewhere = free(&["127.0.0.3"])?;
+    let (host, port) = elsewhere[0].split_once(':').context("an address")?;
+    let third = member(folder.path(), NAME, &members, 0)?
+        .env("SW_CLUSTER_STATIC_SELF", &members[0])
+        .env("SW_CORE_GRPC_HOST", host)
+        .env("SW_CORE_GRPC_PORT", port);
+    let third = third.start().await?;
+    has(&third, "cluster_address_taken", 1).await?;
+    let load = Load::new();
+    let mut agents = JoinSet::new();
+    for address in members.iter().chain(&elsewhere) {
+        let address = vec![address.clone()];
+        agents.spawn(Arc::clone(&load).agent(address, Duration::from_millis(20)));
+    }
+    load.until(1000).await?;
+    has(&third, "cluster_partitions_held", 0).await?;
+    let both = [&first, &second];
+    let mut held = 0;
+    for process in both {
+        held += gauge(process, "cluster_partitions_held").await?;
+        ensure!(gauge(process, "cluster_address_taken").await? == 0);
+    }
+    ensure!(held == 1024, "{held}");
+    let log = third.log();
+    let said = "another node answers at the address of this one";
+    let line = log.lines().find(|line| line.contains(said));
+    let line = line.context("said")?;
+    ensure!(
+        line.contains("ERROR") && line.contains(&members[0]),
+        "{line}"
+    );
+    load.is_over.store(true, Ordering::SeqCst);
+    while let Some(agent) = agents.join_next().await {
+        agent??;
+    }
+    // It brings what it has to those who write before it ends.
+    third.terminate()?;
+    ensure_stored(third).await?;
+    second.terminate()?;
+    ensure_stored(second).await?;
+    first.terminate()?;
+    ensure_stored(first).await?;
+    let got = stored(&console).await?;
+    ensure_same(
+        &got,
+        &alone("cluster_same_address_one", folder.path(), &load).await?,
+    )?;
     console.clean().await
 }

@@ -3,14 +3,13 @@
 
 use std::time::Duration;
 
-use oap_proto::cluster as proto;
 use tokio::time::Instant;
 
 use super::super::exchange::new_epoch;
 use super::super::membership::Membership;
-use super::super::peer::{Peer, SILENCE};
+use super::super::peer::SILENCE;
+use super::Relay;
 use super::feed::Job;
-use super::{Done, Relay};
 use crate::stream::Partitions;
 
 /// Without a look at the others for so long, this node itself stood still.
@@ -21,9 +20,6 @@ const MAX_BURIED: usize = 1000;
 const MAX_CALLERS: usize = 1000;
 /// How long the coordinator may say nothing while others call, until this node goes by what they say.
 const HEARSAY: Duration = Duration::from_secs(5);
-/// Between two looks at who answers at the own address.
-const SELF_CHECK: Duration = Duration::from_secs(30);
-const SELF_CHECK_TIMEOUT: Duration = Duration::from_secs(3);
 
 impl Relay {
     /// If this node stood still, the silence of the others says nothing about them.
@@ -101,45 +97,5 @@ impl Relay {
         let members = self.callers.keys().chain(&own).cloned().collect();
         let own = own.filter(|_| !self.is_leaving);
         Some(Membership { members, own })
-    }
-
-    /// Looks now and then whether another node answers where the others look for this one.
-    pub(super) fn check_own_address(&mut self, now: Instant) {
-        if self.own.is_empty() || now < self.next_self_check {
-            return;
-        }
-        self.next_self_check = now + SELF_CHECK;
-        let Ok(peer) = Peer::new(&self.own, &self.options.peers, now) else {
-            return;
-        };
-        let mut client = peer.client;
-        let asked_as = self.epoch;
-        let status = proto::Status {
-            epoch: self.epoch,
-            ..proto::Status::default()
-        };
-        self.running.push(Box::pin(async move {
-            let answer = tokio::time::timeout(SELF_CHECK_TIMEOUT, client.sync(status)).await;
-            // Many a node cannot call itself, which does no harm.
-            let answer = answer.ok().and_then(Result::ok);
-            let by = answer.map(|answer| answer.into_inner().epoch);
-            Done::Answered { asked_as, by }
-        }));
-    }
-
-    /// Which process answered at the own address.
-    pub(super) fn own_address_answered(&self, asked_as: u64, by: Option<u64>) {
-        // Unless this one has begun anew meanwhile.
-        if asked_as == self.epoch
-            && by.is_some_and(|by| by != asked_as)
-            && let Some(held_back) = self.deps.log.admit()
-        {
-            tracing::error!(
-                own = self.own,
-                held_back,
-                "another node answers at the address of this one, so that both write the same rows: each needs an address of \
-                 its own (gRPCHost, internalComHost)"
-            );
-        }
     }
 }

@@ -33,13 +33,8 @@ impl Relay {
         let listed = self.deps.membership.borrow_and_update().clone();
         let listed = listed.or_else(|| self.hearsay(now));
         let is_known = listed.is_some();
-        let listed = listed.unwrap_or_default();
-        if let Some(own) = &listed.own
-            && *own != self.own
-        {
-            self.own.clone_from(own);
-            self.peers.remove(own);
-        }
+        let mut listed = listed.unwrap_or_default();
+        self.claim(&mut listed, now);
         for address in &listed.members {
             if *address == self.own || self.peers.contains_key(address) {
                 continue;
@@ -188,7 +183,7 @@ impl Relay {
     /// Begins to write what all others agree to.
     pub(super) fn acquire(&mut self) {
         let wanted = self.wanted();
-        if wanted.is_empty() {
+        if wanted.is_empty() || !self.claim.is_checked() {
             self.wanting = None;
             return;
         }
@@ -232,6 +227,9 @@ impl Relay {
     }
 
     pub(super) fn sync_due(&mut self, now: Instant) {
+        if !self.claim.is_checked() {
+            return;
+        }
         let wanted = self.wanted();
         let is_settled = wanted.is_empty() && !self.is_leaving;
         // As long as it is among those who write, it may take over something.
@@ -339,6 +337,7 @@ impl Relay {
             },
             now,
         );
+        peer.answered = Some((answer.epoch, now));
         peer.succeed();
         peer.knows_through |= was_through;
         // Unless it has begun anew since it asked.
@@ -347,6 +346,9 @@ impl Relay {
             peer.agreed = Partitions::from_bytes(&answer.agreed);
         }
         self.meet(fate);
+        if answer.contested {
+            self.doubt_own_address(now);
+        }
         if is_buried {
             self.begin_anew(answer.epoch);
         }
@@ -360,7 +362,9 @@ impl Relay {
         if self.deps.membership.borrow().is_none() {
             self.remember_caller(&status.address, now);
         }
+        let mut is_contested = false;
         if let Some(peer) = self.peers.get_mut(&status.address) {
+            is_contested = peer.is_answered_by_another(status.epoch, now);
             let is_about_us = status.your_epoch == self.epoch;
             let fate = peer.hear(
                 Word {
@@ -397,6 +401,7 @@ impl Relay {
             taken: self.taken.get(&status.epoch).map_or(0, |taken| taken.0),
             connections: self.deps.connections.count(),
             buried: self.buried.contains_key(&status.epoch),
+            contested: is_contested,
         }
     }
 

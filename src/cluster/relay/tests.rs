@@ -38,7 +38,9 @@ fn relay(orders: mpsc::Receiver<Order>) -> (Relay, mpsc::Receiver<Input>) {
         own: None,
         peers: PeerOptions::default(),
     };
-    (Relay::new(deps, options, orders, EPOCH), inbox)
+    let mut relay = Relay::new(deps, options, orders, EPOCH);
+    relay.claim.check(OWN);
+    (relay, inbox)
 }
 
 #[tokio::test(start_paused = true)]
@@ -110,6 +112,72 @@ async fn who_stood_still_takes_nobody_for_gone_and_begins_anew_when_told() {
     );
     assert_ne!(relay.epoch, EPOCH);
     assert_eq!((relay.held.len(), relay.releasing), (0, held));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_not_found_at_its_address_takes_no_share_until_it_is() {
+    const PEER: &str = "10.0.0.2:11800";
+    let (mut relay, _inbox) = relay(mpsc::channel(1).1);
+    // It is not known yet who answers there.
+    relay.claim = Claim::new(Instant::now());
+    let members = Membership::fixed(&[OWN, PEER].map(str::to_owned), Some(OWN));
+    relay.deps.membership = watch::channel(Some(members)).1;
+    relay.look();
+    let answer = |epoch| proto::Answer {
+        epoch,
+        agreed: Partitions::ALL.to_bytes(),
+        ..proto::Answer::default()
+    };
+    let view = relay.view_number;
+    relay.synced(PEER, view, false, EPOCH, Ok(answer(OTHER)));
+    assert_eq!(relay.held.len(), 0);
+    relay.own_address_answered(EPOCH, None);
+    let held = relay.held;
+    assert_eq!(held, relay.view.share(OWN));
+    // The other one begins to listen there: this one hands over and counts it among its peers.
+    relay.own_address_answered(EPOCH, Some(9));
+    assert_eq!((relay.held.len(), relay.releasing), (0, held));
+    assert_eq!(relay.view.participants(), [OWN, PEER]);
+    assert!(relay.own.is_empty() && relay.peers.contains_key(OWN));
+    assert_eq!(relay.deps.metrics.address_taken.get(), 1);
+    relay.releasing = Partitions::default();
+    // Calls may arrive at the one and the other.
+    for by in [EPOCH, EPOCH, 9, EPOCH, EPOCH] {
+        relay.own_address_answered(EPOCH, Some(by));
+        assert!(relay.own.is_empty());
+    }
+    relay.own_address_answered(EPOCH, Some(EPOCH));
+    assert!(relay.own == OWN && !relay.peers.contains_key(OWN));
+    let view = relay.view_number;
+    relay.synced(PEER, view, false, EPOCH, Ok(answer(OTHER)));
+    assert_eq!(relay.held, held);
+    assert_eq!(relay.deps.metrics.address_taken.get(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_hears_two_at_one_address_says_so() {
+    const PEER: &str = "10.0.0.2:11800";
+    let (mut relay, _inbox) = relay(mpsc::channel(1).1);
+    let members = Membership::fixed(&[OWN, PEER].map(str::to_owned), Some(OWN));
+    relay.deps.membership = watch::channel(Some(members)).1;
+    relay.look();
+    let status = |epoch| proto::Status {
+        address: PEER.to_owned(),
+        epoch,
+        ..proto::Status::default()
+    };
+    assert!(!relay.answer(status(OTHER)).contested);
+    let answer = proto::Answer {
+        epoch: OTHER,
+        ..proto::Answer::default()
+    };
+    let view = relay.view_number;
+    relay.synced(PEER, view, false, EPOCH, Ok(answer));
+    assert!(!relay.answer(status(OTHER)).contested);
+    assert!(relay.answer(status(9)).contested);
+    // The process that answered may have ended.
+    tokio::time::advance(Duration::from_secs(5)).await;
+    assert!(!relay.answer(status(9)).contested);
 }
 
 #[tokio::test(start_paused = true)]
