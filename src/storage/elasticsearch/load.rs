@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -26,6 +27,8 @@ pub(super) const MAX_IDS: usize = 1000;
 const MULTI_GET: &str = "/_mget?filter_path=error,status,docs.found,docs._index,docs._source,docs.error.type,docs.error.reason";
 /// Requests in flight.
 const SLOTS: usize = 4;
+/// The same when the server stops.
+const SLOTS_IN_HASTE: usize = 16;
 /// An index that was created a moment ago has no shard that answers yet: how long to wait for it, each time.
 const STARTING_MS: [u64; 4] = [50, 100, 200, 400];
 
@@ -76,6 +79,10 @@ impl Elasticsearch {
             .values()
             .flat_map(|positions| positions.chunks(MAX_IDS).map(|c| (c.to_vec(), false)));
         let requests: Vec<_> = gets.into_iter().chain(searches).collect();
+        let slots = match self.is_hasty.load(Ordering::Relaxed) {
+            true => SLOTS_IN_HASTE,
+            false => SLOTS,
+        };
         let found: Vec<Vec<Placed>> = stream::iter(requests)
             .map(|(positions, is_direct)| async move {
                 if is_direct {
@@ -84,7 +91,7 @@ impl Elasticsearch {
                     self.search_ids(keys, positions).await
                 }
             })
-            .buffer_unordered(SLOTS)
+            .buffer_unordered(slots)
             .try_collect()
             .await?;
         let mut rows = vec![None; keys.len()];

@@ -10,8 +10,8 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::put_off::PutOff;
-use super::{Order, Until, WriterMetrics, locked, row_bytes};
-use crate::model::row::{Row, RowKey};
+use super::{Order, Until, WriterMetrics, locked};
+use crate::model::row::{Cell, Row, RowKey};
 use crate::telemetry::ledger::End;
 use crate::telemetry::{Stay, Throttle};
 
@@ -182,4 +182,18 @@ impl Lane {
             tracing::error!(lane = self.name, "writer is gone");
         }
     }
+}
+
+/// Bytes of memory of a row, about.
+pub(super) fn row_bytes(row: &Row) -> usize {
+    let cells: usize = row
+        .cells
+        .iter()
+        .map(|cell| match cell {
+            Cell::Text(text) => text.len(),
+            Cell::Bytes(bytes) => bytes.len(),
+            _ => 0,
+        })
+        .sum();
+    size_of::<Row>() + row.id.len() + size_of_val(row.cells.as_slice()) + cells
 }

@@ -9,7 +9,8 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::{FIRST_PAUSE, LONGEST_PAUSE, MAX_ROWS_PER_WRITE, row_bytes};
+use super::lane::row_bytes;
+use super::{FIRST_PAUSE, LONGEST_PAUSE, MAX_ROWS_PER_WRITE};
 use crate::model::row::{Row, RowKey};
 use crate::model::schema::Model;
 use crate::model::time_bucket::day_of;

@@ -12,6 +12,8 @@ use crate::stream::rows::Missing;
 
 /// Keys of one page, about, of rows and of metadata each.
 const PAGE: usize = 4000;
+/// The same while someone waits until everything is stored.
+const LARGE_PAGE: usize = 16_000;
 /// So long after the newest minute that an earlier process stored, its values are taken as complete.
 const SETTLED_MS: i64 = 60_000;
 
@@ -88,14 +90,18 @@ impl<S: Backend + 'static> Shard<S> {
         if self.reading.loading.is_some() {
             return;
         }
+        let limit = match self.waiting.is_empty() {
+            true => PAGE,
+            false => LARGE_PAGE,
+        };
         let asks_earlier = self.rows.has_unread() && !self.rows.knows_earlier();
         let (rows, keys) = match asks_earlier {
             true => (vec![], vec![]),
-            false => self.rows.missing(&self.deps.plan, PAGE),
+            false => self.rows.missing(&self.deps.plan, limit),
         };
         let metadata = match self.reading.is_metadata_put_off {
             true => vec![],
-            false => self.metadata.missing(PAGE),
+            false => self.metadata.missing(limit),
         };
         if !asks_earlier && keys.is_empty() && metadata.is_empty() {
             self.leave();
