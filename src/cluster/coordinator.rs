@@ -8,6 +8,7 @@ mod center;
 mod consul;
 mod etcd;
 mod nacos;
+mod strange;
 mod zookeeper;
 
 use std::future::Future;
@@ -22,6 +23,7 @@ use super::membership::Membership;
 use super::metrics::ClusterMetrics;
 use crate::config::{CoordinatorSettings, OwnAddress};
 use center::{Center, Listing};
+use strange::Strange;
 
 /// Between two looks, and before the second one, as in the original.
 const PERIOD: Duration = Duration::from_secs(5);
@@ -53,6 +55,8 @@ pub struct Coordinator {
     metrics: ClusterMetrics,
     /// Whether the centre took this node.
     is_registered: bool,
+    /// When it last took it.
+    announced: Option<Instant>,
     /// When it last heard that this node is still there.
     renewed: Instant,
     /// When the centre was last away, or found to have forgotten.
@@ -63,6 +67,7 @@ pub struct Coordinator {
     unlisted: Option<Instant>,
     /// Whether it was said that this node is not in the list.
     is_unlisted_said: bool,
+    strange: Strange,
     /// What was said last about a failure, and when.
     said: Option<(String, Instant)>,
 }
@@ -80,11 +85,13 @@ impl Coordinator {
             own,
             metrics,
             is_registered: false,
+            announced: None,
             renewed: Instant::now(),
             troubled: None,
             unbelieving: None,
             unlisted: None,
             is_unlisted_said: false,
+            strange: Strange::default(),
             said: None,
         })
     }
@@ -116,7 +123,12 @@ impl Coordinator {
         let (failure, listing) = self.ask(membership).await;
         let mut failure = failure.err();
         let is_settled = match listing {
-            Ok(listing) => self.judge(listing, membership),
+            Ok(mut listing) => {
+                let strange = std::mem::take(&mut listing.strange);
+                self.metrics.pass_over(strange.len());
+                self.strange.name(strange, self.center.remedy_if_strange());
+                self.judge(listing, membership)
+            }
             Err(error) => {
                 self.metrics.coordinator_failed("list");
                 self.troubled = Some(Instant::now());
@@ -191,6 +203,7 @@ impl Coordinator {
             let registering = in_time(CALL_TIMEOUT, self.center.register(own)).await;
             registering.inspect_err(|_| self.metrics.coordinator_failed("register"))?;
             self.is_registered = true;
+            self.announced = Some(Instant::now());
             self.metrics.registrations.inc();
             self.metrics.registered.set(1);
             let (provider, own) = (self.provider, own.member());
@@ -211,6 +224,7 @@ impl Coordinator {
         if let Some(own) = &own
             && is_awaited
             && self.is_registered
+            && self.is_forgotten(now)
             && !listing.unwell.contains(own)
         {
             tracing::info!(
@@ -266,6 +280,16 @@ impl Coordinator {
             is_news
         });
         is_settled
+    }
+
+    /// Whether a node that is not in the list was forgotten: lists can be a moment behind, and if announcing it helped nothing for
+    /// long, something keeps it from the list.
+    fn is_forgotten(&self, now: Instant) -> bool {
+        let pause = match self.is_unlisted_said {
+            true => UNLISTED,
+            false => PERIOD,
+        };
+        self.announced.is_none_or(|then| now - then >= pause)
     }
 
     async fn leave(&mut self) {

@@ -42,6 +42,7 @@ pub struct ClusterMetrics {
     /// Times that this node announced itself.
     pub(super) registrations: IntCounter,
     coordinator_failures: IntCounterVec,
+    strange_entries: IntGauge,
     /// Partitions of each member, by its address and state.
     pub(super) shares: IntGaugeVec,
     pub(super) remote: RemoteMetrics,
@@ -167,6 +168,10 @@ impl ClusterMetrics {
                 ),
                 &["call"],
             )?,
+            strange_entries: IntGauge::new(
+                "cluster_strange_entries",
+                "Entries of the coordinator's list that are no nodes and are passed over",
+            )?,
             shares: IntGaugeVec::new(
                 Opts::new(
                     "cluster_member_partitions",
@@ -194,6 +199,7 @@ impl ClusterMetrics {
         registry.register(Box::new(metrics.registered.clone()))?;
         registry.register(Box::new(metrics.registrations.clone()))?;
         registry.register(Box::new(metrics.coordinator_failures.clone()))?;
+        registry.register(Box::new(metrics.strange_entries.clone()))?;
         Ok(metrics)
     }
 
@@ -207,6 +213,12 @@ impl ClusterMetrics {
     pub fn held_bytes(&self) -> impl Fn() -> u64 + Send + Sync + use<> {
         let bytes = Arc::clone(&self.held_bytes);
         move || bytes.load(Ordering::Relaxed)
+    }
+
+    /// How many entries of the last list are no nodes.
+    pub(super) fn pass_over(&self, entries: usize) {
+        self.strange_entries
+            .set(i64::try_from(entries).unwrap_or(i64::MAX));
     }
 
     /// Counts a call of the coordinator that failed.

@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use reqwest::Url;
+
 use super::super::clients::CenterError;
 use super::consul::Consul;
 use super::etcd::Etcd;
@@ -21,22 +23,32 @@ pub(super) struct Listing {
     pub(super) members: BTreeSet<String>,
     /// Announced, but the centre does not think that they are well.
     pub(super) unwell: BTreeSet<String>,
+    /// What stands there and is no node, as whoever looks for it at the centre finds it.
+    pub(super) strange: BTreeSet<String>,
 }
 
 impl Listing {
-    /// `false` for what is no address, which is passed over.
-    pub(super) fn add(&mut self, host: &str, port: u16, is_well: bool) -> bool {
-        let host = host.trim_matches(['[', ']']);
-        if host.is_empty() || port == 0 {
-            return false;
-        }
-        let member = OwnAddress::new(host, port).member();
-        match is_well {
-            true => self.members.insert(member),
-            false => self.unwell.insert(member),
+    /// `name` is what it is called at the centre; what is no address is strange.
+    pub(super) fn add(&mut self, name: &str, host: &str, port: u16, is_well: bool) {
+        let member = OwnAddress::new(host.trim_matches(['[', ']']), port).member();
+        let set = match (is_reachable(&member, port), is_well) {
+            (false, _) => return self.add_strange(name),
+            (true, true) => &mut self.members,
+            (true, false) => &mut self.unwell,
         };
-        true
+        set.insert(member);
     }
+
+    pub(super) fn add_strange(&mut self, name: &str) {
+        self.strange.insert(name.to_owned());
+    }
+}
+
+/// Whether anybody can be asked there.
+fn is_reachable(member: &str, port: u16) -> bool {
+    let url = Url::parse(&format!("http://{member}")).ok();
+    let is_plain = |url: Url| url.path() == "/" && url.username().is_empty();
+    port > 0 && url.is_some_and(is_plain)
 }
 
 /// Fails if there are far too many.
@@ -172,11 +184,23 @@ impl Center {
         }
     }
 
+    /// What to do about what stands between the nodes and is none.
+    pub(super) fn remedy_if_strange(&self) -> &'static str {
+        match self {
+            Center::ZooKeeper(_) => {
+                "remove it, or give all nodes another cluster.zookeeper.nameSpace"
+            }
+            Center::Etcd(_) => "remove it, or give all nodes another cluster.etcd.serviceName",
+            Center::Consul(_) => "remove it, or give all nodes another cluster.consul.serviceName",
+            Center::Nacos(_) => "remove it, or give all nodes another cluster.nacos.serviceName",
+        }
+    }
+
     /// What to look at when a node that is announced is not in the list.
     pub(super) fn remedy_if_unlisted(&self) -> &'static str {
         match self {
             Center::Consul(_) => {
-                "its check must reach the announced address, which internalComHost and internalComPort change"
+                "its check must reach the announced address, which internalComHost and internalComPort change; without the right node:read for its token Consul shows no node at all"
             }
             _ => "see what else writes to the place where nodes are announced",
         }

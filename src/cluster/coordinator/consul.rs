@@ -6,7 +6,7 @@
 
 use reqwest::Method;
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::super::clients::{Answer, Body, CenterError, Http, Question};
 use super::center::{Listing, REQUEST_TIMEOUT};
@@ -97,21 +97,17 @@ impl Consul {
         if answer.status != 200 {
             return Err(answer.refused());
         }
-        let mut listing = Listing::default();
-        for entry in answer.json::<Vec<Entry>>()? {
-            let is_passing = entry.checks.iter().all(|check| check.status == "passing");
-            listing.add(&entry.service.address, entry.service.port, is_passing);
-        }
-        Ok(listing)
+        Ok(sift(&service, answer.json()?))
     }
 
     pub(super) async fn leave(&mut self, own: &OwnAddress) -> Result<(), CenterError> {
         let path = ["v1", "agent", "service", "deregister", &own.id()];
-        let answer = self.ask(Method::PUT, &path, Body::None).await?;
-        match answer.status {
-            // 404 is an agent that does not know it.
-            200 | 404 => Ok(()),
-            _ => Err(answer.refused()),
+        match self.ask(Method::PUT, &path, Body::None).await {
+            // 404 is an agent that does not know it, which older ones call a failure of their own.
+            Ok(answer) if matches!(answer.status, 200 | 404) => Ok(()),
+            Ok(answer) => Err(answer.refused()),
+            Err(error) if error.0.contains("Unknown service") => Ok(()),
+            Err(error) => Err(error),
         }
     }
 
@@ -130,5 +126,62 @@ impl Consul {
             ..Question::default()
         };
         self.http.ask(&question).await
+    }
+}
+
+/// What is no node has an id too; more of it is not needed.
+fn sift(service: &str, entries: Vec<Value>) -> Listing {
+    let mut listing = Listing::default();
+    for entry in entries {
+        let id = entry["Service"]["ID"].as_str().unwrap_or("?");
+        let name = format!("{service}/{id}");
+        match Entry::deserialize(&entry) {
+            Ok(entry) => {
+                let is_passing = entry.checks.iter().all(|check| check.status == "passing");
+                let (host, port) = (&entry.service.address, entry.service.port);
+                listing.add(&name, host, port, is_passing);
+            }
+            Err(_) => listing.add_strange(&name),
+        }
+    }
+    listing
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_that_are_no_nodes_are_passed_over() {
+        let entry = |id: &str, host: &str, port: i64, status: &str| {
+            json!({
+                "Node": {"Node": "n", "Address": "10.1.1.1"},
+                "Service": {"ID": id, "Service": "oap", "Address": host, "Port": port},
+                "Checks": [{"Status": "passing"}, {"Status": status}],
+            })
+        };
+        let entries = vec![
+            entry("a", "10.0.0.1", 11800, "passing"),
+            entry("far", "10.0.0.2", 70_000, "passing"),
+            entry("below", "10.0.0.2", -1, "passing"),
+            entry("none", "10.0.0.2", 0, "passing"),
+            entry("nowhere", "", 11800, "passing"),
+            entry("odd", "no such/host", 11800, "passing"),
+            entry("ill", "10.0.0.3", 11800, "critical"),
+            json!({"Service": {"ID": "text", "Port": "x"}}),
+            json!("text"),
+            entry("b", "10.0.0.4", 11800, "passing"),
+        ];
+        let listing = sift("oap", entries);
+        assert!(
+            listing
+                .members
+                .iter()
+                .eq(["10.0.0.1:11800", "10.0.0.4:11800"])
+        );
+        assert!(listing.unwell.iter().eq(["10.0.0.3:11800"]));
+        let strange = ["?", "below", "far", "none", "nowhere", "odd", "text"];
+        let strange = strange.map(|id| format!("oap/{id}"));
+        assert!(listing.strange.iter().eq(&strange), "{:?}", listing.strange);
     }
 }

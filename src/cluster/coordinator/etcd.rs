@@ -3,7 +3,6 @@
 //! By the older interface, which 8.1.0 uses, wherever the server has it, so that nodes of both kinds find each other; else by the
 //! newer one, laid out as later versions of the original do.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -18,9 +17,6 @@ use crate::config::{EtcdApi, OwnAddress};
 
 pub(super) const RENEWAL: Duration = Duration::from_secs(30);
 const TTL_SECONDS: &str = "45";
-/// How many keys that are no nodes are named at a time, and how much of each.
-const MAX_NAMED: usize = 10;
-const MAX_NAME_CHARS: usize = 200;
 
 /// A client of the members of etcd.
 #[derive(Debug)]
@@ -32,8 +28,6 @@ pub(super) struct Etcd {
     is_older: Option<bool>,
     /// Of the own key, by the newer interface.
     lease: Option<String>,
-    /// Keys that are no nodes, of the last look.
-    strange: BTreeSet<String>,
 }
 
 /// Value of a key.
@@ -73,7 +67,6 @@ impl Etcd {
             api,
             is_older: None,
             lease: None,
-            strange: BTreeSet::new(),
         })
     }
 
@@ -144,26 +137,7 @@ impl Etcd {
             let start = format!("{}/", self.service);
             self.client.v3_values(&start, |_| true).await?
         };
-        let (listing, strange) = sift(entries);
-        self.name(strange);
-        Ok(listing)
-    }
-
-    /// Says which keys are no nodes, each once for as long as it is there.
-    fn name(&mut self, strange: BTreeSet<String>) {
-        let new: Vec<&String> = strange.difference(&self.strange).collect();
-        for name in new.iter().take(MAX_NAMED) {
-            let name: String = name.chars().take(MAX_NAME_CHARS).collect();
-            tracing::warn!(
-                key = format!("{}/{name}", self.service),
-                remedy = "remove it, or give all nodes another cluster.etcd.serviceName",
-                "what is announced here is no node, it is passed over"
-            );
-        }
-        if let Some(more) = new.len().checked_sub(MAX_NAMED).filter(|more| *more > 0) {
-            tracing::warn!(more, "so are other keys beside it");
-        }
-        self.strange = strange;
+        Ok(sift(&self.service, entries))
     }
 
     pub(super) async fn leave(&mut self, own: &OwnAddress) -> Result<(), CenterError> {
@@ -217,18 +191,16 @@ impl Etcd {
     }
 }
 
-/// Nodes, and the keys of what is none: whoever else writes there must not keep nodes from finding each other.
-fn sift(entries: Vec<(String, Vec<u8>)>) -> (Listing, BTreeSet<String>) {
+fn sift(service: &str, entries: Vec<(String, Vec<u8>)>) -> Listing {
     let mut listing = Listing::default();
-    let mut strange = BTreeSet::new();
     for (key, value) in entries {
-        let is_node = serde_json::from_slice::<Endpoint>(&value)
-            .is_ok_and(|endpoint| listing.add(&endpoint.host, endpoint.port, true));
-        if !is_node {
-            strange.insert(key);
+        let key = format!("{service}/{key}");
+        match serde_json::from_slice::<Endpoint>(&value) {
+            Ok(endpoint) => listing.add(&key, &endpoint.host, endpoint.port, true),
+            Err(_) => listing.add_strange(&key),
         }
     }
-    (listing, strange)
+    listing
 }
 
 #[cfg(test)]
@@ -247,14 +219,16 @@ mod tests {
             ("bytes", b"\xff\xfe"),
             ("host", br#"{"host": "", "port": 11800}"#),
             ("port", br#"{"host": "10.0.0.2", "port": 0}"#),
+            ("odd", br#"{"host": "10.0.0.2/x", "port": 1}"#),
             ("far", br#"{"host": "10.0.0.2", "port": 70000}"#),
             ("10.0.0.3_1", br#"{"host": "10.0.0.3", "port": 11800}"#),
         ];
         let entries = entries.map(|(key, value)| (key.to_owned(), value.to_vec()));
-        let (listing, strange) = sift(entries.to_vec());
+        let listing = sift("oap", entries.to_vec());
         let members: Vec<String> = listing.members.into_iter().collect();
         assert_eq!(members, ["10.0.0.1:11800", "10.0.0.3:11800"]);
-        let strange: Vec<String> = strange.into_iter().collect();
-        assert_eq!(strange, ["bytes", "empty", "far", "host", "junk", "port"]);
+        let strange = ["bytes", "empty", "far", "host", "junk", "odd", "port"];
+        let strange = strange.map(|key| format!("oap/{key}"));
+        assert!(listing.strange.iter().eq(&strange), "{:?}", listing.strange);
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use reqwest::Method;
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::super::clients::{Answer, CenterError, Http, Question};
 use super::center::{Listing, REQUEST_TIMEOUT};
@@ -36,7 +36,7 @@ struct Beaten {
 
 #[derive(Deserialize)]
 struct Instances {
-    hosts: Vec<Instance>,
+    hosts: Vec<Value>,
 }
 
 #[derive(Deserialize)]
@@ -101,12 +101,7 @@ impl Nacos {
         let query = [("clusters", CLUSTER), ("healthyOnly", "false")];
         let answer = self.ask(Method::GET, Some("list"), &query).await?;
         done(&answer)?;
-        let mut listing = Listing::default();
-        for instance in answer.json::<Instances>()?.hosts {
-            let is_well = instance.healthy && instance.enabled && instance.weight > 0.0;
-            listing.add(&instance.ip, instance.port, is_well);
-        }
-        Ok(listing)
+        Ok(sift(&self.service, answer.json()?))
     }
 
     pub(super) async fn leave(&mut self, own: &OwnAddress) -> Result<(), CenterError> {
@@ -160,5 +155,58 @@ fn done(answer: &Answer) -> Result<(), CenterError> {
     match answer.status {
         200 => Ok(()),
         _ => Err(answer.refused()),
+    }
+}
+
+fn sift(service: &str, instances: Instances) -> Listing {
+    let mut listing = Listing::default();
+    for found in instances.hosts {
+        let name = format!("{service} {}:{}", found["ip"], found["port"]);
+        match Instance::deserialize(&found) {
+            Ok(instance) => {
+                let is_well = instance.healthy && instance.enabled && instance.weight > 0.0;
+                listing.add(&name, &instance.ip, instance.port, is_well);
+            }
+            Err(_) => listing.add_strange(&name),
+        }
+    }
+    listing
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn instances_that_are_no_nodes_are_passed_over() {
+        let one = |ip: &str, port: i64, is_healthy: bool| json!({"ip": ip, "port": port, "healthy": is_healthy});
+        let hosts = vec![
+            one("10.0.0.1", 11800, true),
+            one("10.0.0.2", 70_000, true),
+            one("10.0.0.2", 0, true),
+            one("10.0.0.3", 11800, false),
+            json!({"ip": "10.0.0.5", "port": 11800, "healthy": true, "enabled": false}),
+            json!({"ip": 7}),
+            one("10.0.0.4", 11800, true),
+        ];
+        let listing = sift("oap", Instances { hosts });
+        assert!(
+            listing
+                .members
+                .iter()
+                .eq(["10.0.0.1:11800", "10.0.0.4:11800"])
+        );
+        assert!(
+            listing
+                .unwell
+                .iter()
+                .eq(["10.0.0.3:11800", "10.0.0.5:11800"])
+        );
+        let strange = [
+            r#"oap "10.0.0.2":0"#,
+            r#"oap "10.0.0.2":70000"#,
+            "oap 7:null",
+        ];
+        assert!(listing.strange.iter().eq(strange), "{:?}", listing.strange);
     }
 }

@@ -13,6 +13,7 @@ fn listing(members: &[&str], unwell: &[&str]) -> Listing {
     Listing {
         members: set(members),
         unwell: set(unwell),
+        strange: set(&[]),
     }
 }
 
@@ -66,6 +67,26 @@ async fn a_list_without_this_node_counts_for_nothing_for_a_while() {
     // The next time begins anew.
     assert!(!node.judge(listing(&[B], &[A]), &sender));
     assert_eq!(told(&membership), wanted(&[A, B], Some(A)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_not_listed_announces_itself_again_and_does_not_keep_on_at_it() {
+    let mut node = coordinator(Some(OwnAddress::new("10.0.0.1", 11800)));
+    let (sender, _membership) = watch::channel(None);
+    let mut times = vec![];
+    let began = Instant::now();
+    while began.elapsed() < UNLISTED * 4 {
+        if !node.is_registered {
+            node.is_registered = true;
+            node.announced = Some(Instant::now());
+            times.push(began.elapsed().as_secs());
+        }
+        node.judge(listing(&[], &[]), &sender);
+        tokio::time::advance(SOON).await;
+    }
+    // The list is a moment behind at first.
+    assert_eq!(times.first_chunk(), Some(&[0, 6, 12]));
+    assert!(times.len() <= 6 + 3, "{times:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -140,9 +161,21 @@ fn addresses_that_are_none_are_passed_over() {
         ("[fd00::1]", 11800, true),
         ("", 11800, true),
         ("oap", 0, true),
+        ("oap 1", 11800, true),
+        ("user@oap", 11800, true),
+        ("oap:x", 11800, true),
         ("10.0.0.2", 11800, false),
     ] {
-        all.add(host, port, is_well);
+        all.add(&format!("{host} {port}"), host, port, is_well);
     }
+    let strange = [
+        " 11800",
+        "oap 0",
+        "oap 1 11800",
+        "oap:x 11800",
+        "user@oap 11800",
+    ];
+    assert!(all.strange.iter().eq(strange), "{:?}", all.strange);
+    all.strange.clear();
     assert_eq!(all, listing(&[A, "[fd00::1]:11800"], &[B]));
 }

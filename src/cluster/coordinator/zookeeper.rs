@@ -143,14 +143,16 @@ impl ZooKeeper {
             let address = match session.read.remove(&name) {
                 Some(address) => address,
                 None => match session.client.get_data(&format!("{path}/{name}")).await {
-                    Ok((data, _)) => address(&name, &data),
+                    Ok((data, _)) => address(&data),
                     // Gone since.
                     Err(Error::NoNode) => continue,
                     Err(error) => return Err(failed(error)),
                 },
             };
-            if let Some(address) = &address {
-                listing.add(&address.host, address.port, true);
+            let node = format!("{path}/{name}");
+            match &address {
+                Some(address) => listing.add(&node, &address.host, address.port, true),
+                None => listing.add_strange(&node),
             }
             read.insert(name, address);
         }
@@ -228,14 +230,9 @@ fn failed(path: &str, error: &Error) -> CenterError {
 }
 
 /// What the original looks at: the payload.
-fn address(name: &str, data: &[u8]) -> Option<Address> {
-    match serde_json::from_slice::<Instance>(data) {
-        Ok(instance) => Some(instance.payload.address),
-        Err(error) => {
-            tracing::warn!(name, %error, "what is announced here is no node, it is passed over");
-            None
-        }
-    }
+fn address(data: &[u8]) -> Option<Address> {
+    let instance = serde_json::from_slice::<Instance>(data);
+    Some(instance.ok()?.payload.address)
 }
 
 fn instance(own: &OwnAddress, id: &str) -> Result<String, CenterError> {
@@ -299,7 +296,7 @@ mod tests {
         // Another version of Curator writes more.
         let other = br#"{"name":"remote","id":"i","address":"a","port":1,"sslPort":null,"enabled":true,"uriSpec":null,
             "payload":{"address":{"host":"10.0.0.7","port":11801,"isSelf":false}}}"#;
-        let found = address("i", other).unwrap();
+        let found = address(other).unwrap();
         assert_eq!((found.host.as_str(), found.port), ("10.0.0.7", 11801));
         for bad in [
             &b""[..],
@@ -307,7 +304,7 @@ mod tests {
             b"\xff",
             br#"{"payload":{"address":{"host":"h","port":"x"}}}"#,
         ] {
-            assert!(address("i", bad).is_none());
+            assert!(address(bad).is_none());
         }
     }
 }
