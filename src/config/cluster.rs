@@ -1,6 +1,7 @@
 //! Settings of module `cluster`: how nodes find each other (8.1.0 spec, K).
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 use super::core::{CoreSettings, Role};
 use super::section::Section;
@@ -51,6 +52,8 @@ pub enum CoordinatorSettings {
         urls: Vec<String>,
         service: String,
         api: EtcdApi,
+        /// PEM file with certificates to trust beside the public ones.
+        trusted_ca_path: Option<PathBuf>,
     },
     /// `cluster.consul`
     Consul {
@@ -256,6 +259,7 @@ fn etcd(s: &mut Section<'_>) -> CoordinatorSettings {
         urls,
         service: service(s),
         api: EtcdApi::read(s),
+        trusted_ca_path: s.file("trustedCAPath"),
     }
 }
 

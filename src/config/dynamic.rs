@@ -1,5 +1,6 @@
 //! Settings of module `configuration`: where settings come from that change while the server runs (8.1.0 spec, I, K).
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::Secret;
@@ -41,6 +42,8 @@ pub enum CenterSettings {
         urls: Vec<String>,
         group: String,
         api: EtcdApi,
+        /// PEM file with certificates to trust beside the public ones.
+        trusted_ca_path: Option<PathBuf>,
     },
     /// `configuration.consul`
     Consul { urls: Vec<String>, token: Secret },
@@ -144,6 +147,7 @@ fn etcd(s: &mut Section<'_>) -> CenterSettings {
         urls: urls(s, "serverAddr", "localhost:2379", None),
         group,
         api,
+        trusted_ca_path: s.file("trustedCAPath"),
     }
 }
 

@@ -11,7 +11,7 @@ use super::etcd::Etcd;
 use super::key::Key;
 use super::nacos::Nacos;
 use super::zookeeper::ZooKeeper;
-use crate::cluster::clients::CenterError;
+use crate::cluster::clients::{CenterError, Http};
 use crate::config::CenterSettings;
 
 /// How long one request may take.
@@ -49,8 +49,14 @@ impl Center {
             CenterSettings::ZooKeeper { servers, path } => {
                 Center::ZooKeeper(ZooKeeper::new(servers, path))
             }
-            CenterSettings::Etcd { urls, group, api } => {
-                Center::Etcd(Etcd::new(urls, group, *api)?)
+            CenterSettings::Etcd {
+                urls,
+                group,
+                api,
+                trusted_ca_path,
+            } => {
+                let http = Http::trusting(urls, TIMEOUT, trusted_ca_path.as_deref())?;
+                Center::Etcd(Etcd::new(http, group, *api))
             }
             CenterSettings::Consul { urls, token } => {
                 Center::Consul(Consul::new(urls, token.clone())?)

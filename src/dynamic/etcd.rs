@@ -1,6 +1,6 @@
 //! etcd: the keys of a folder, by the older interface that 8.1.0 uses or by the newer one, which see different data.
 
-use super::center::{TIMEOUT, Values};
+use super::center::Values;
 use super::key::Key;
 use crate::cluster::clients::{self, CenterError, Http, Older};
 use crate::config::EtcdApi;
@@ -14,12 +14,12 @@ pub struct Etcd {
 }
 
 impl Etcd {
-    pub(super) fn new(urls: &[String], group: &str, api: EtcdApi) -> Result<Etcd, CenterError> {
-        Ok(Etcd {
-            client: clients::Etcd::new(Http::new(urls, TIMEOUT)?),
+    pub(super) fn new(http: Http, group: &str, api: EtcdApi) -> Etcd {
+        Etcd {
+            client: clients::Etcd::new(http),
             group: group.to_owned(),
             api,
-        })
+        }
     }
 
     pub(super) async fn read(&mut self, keys: &[Key]) -> Result<Values, CenterError> {

@@ -1,8 +1,9 @@
 //! HTTP requests to the servers of a centre: the first one that answers is asked, with a bound for its answer.
 
+use std::path::Path;
 use std::time::Duration;
 
-use reqwest::{Method, Url};
+use reqwest::{Certificate, Method, Url};
 use serde::de::DeserializeOwned;
 
 use super::CenterError;
@@ -51,7 +52,24 @@ pub struct Answer {
 impl Http {
     /// `timeout` is how long one request may take at one server. Fails for what is no URL.
     pub fn new(urls: &[String], timeout: Duration) -> Result<Http, CenterError> {
-        let client = reqwest::Client::builder()
+        Http::trusting(urls, timeout, None)
+    }
+
+    /// One that also trusts the certificates of a PEM file. Fails too if that has none.
+    pub fn trusting(
+        urls: &[String],
+        timeout: Duration,
+        authorities: Option<&Path>,
+    ) -> Result<Http, CenterError> {
+        let mut builder = reqwest::Client::builder();
+        for certificate in authorities
+            .map(certificates)
+            .transpose()?
+            .unwrap_or_default()
+        {
+            builder = builder.add_root_certificate(certificate);
+        }
+        let client = builder
             .connect_timeout(CONNECT_TIMEOUT)
             .timeout(timeout)
             .redirect(reqwest::redirect::Policy::none())
@@ -136,6 +154,23 @@ impl Http {
             return Err(answer.refused());
         }
         Ok(answer)
+    }
+}
+
+/// What a PEM file says is to be trusted.
+fn certificates(path: &Path) -> Result<Vec<Certificate>, CenterError> {
+    let unusable = |why: String| {
+        let path = path.display();
+        CenterError(format!(
+            "trustedCAPath {path} is no PEM file with certificates: {why}"
+        ))
+    };
+    let pem = std::fs::read(path).map_err(|error| unusable(error.to_string()))?;
+    let read = Certificate::from_pem_bundle(&pem);
+    let certificates = read.map_err(|error| unusable(CenterError::because(&error).0))?;
+    match certificates.is_empty() {
+        true => Err(unusable("it has none".to_owned())),
+        false => Ok(certificates),
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use reqwest::Url;
 
-use super::super::clients::CenterError;
+use super::super::clients::{CenterError, Http};
 use super::consul::Consul;
 use super::etcd::Etcd;
 use super::nacos::Nacos;
@@ -77,8 +77,14 @@ impl Center {
                 path,
                 login,
             } => Center::ZooKeeper(ZooKeeper::new(servers, path, login.clone())),
-            CoordinatorSettings::Etcd { urls, service, api } => {
-                Center::Etcd(Etcd::new(urls, service, *api)?)
+            CoordinatorSettings::Etcd {
+                urls,
+                service,
+                api,
+                trusted_ca_path,
+            } => {
+                let http = Http::trusting(urls, REQUEST_TIMEOUT, trusted_ca_path.as_deref())?;
+                Center::Etcd(Etcd::new(http, service, *api))
             }
             CoordinatorSettings::Consul {
                 urls,
@@ -167,7 +173,7 @@ impl Center {
                 "etcd asks for a user, for which cluster.etcd has no key: let nodes in without one"
             }
             (Center::Etcd(_), false) => {
-                "cluster.etcd.hostPort must name client addresses of etcd, host:port,host:port; isSSL and api must fit them"
+                "cluster.etcd.hostPort must name client addresses of etcd, host:port,host:port; isSSL, trustedCAPath and api must fit them"
             }
             (Center::Consul(_), true) => {
                 "cluster.consul.aclToken must have the rights service:write and service:read for serviceName, and node:read"

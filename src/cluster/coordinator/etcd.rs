@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::super::clients::{self, CenterError, Http, Older};
-use super::center::{Listing, REQUEST_TIMEOUT};
+use super::center::Listing;
 use crate::config::{EtcdApi, OwnAddress};
 
 pub(super) const RENEWAL: Duration = Duration::from_secs(30);
@@ -60,14 +60,14 @@ struct Kept {
 }
 
 impl Etcd {
-    pub(super) fn new(urls: &[String], service: &str, api: EtcdApi) -> Result<Etcd, CenterError> {
-        Ok(Etcd {
-            client: clients::Etcd::new(Http::new(urls, REQUEST_TIMEOUT)?),
+    pub(super) fn new(http: Http, service: &str, api: EtcdApi) -> Etcd {
+        Etcd {
+            client: clients::Etcd::new(http),
             service: service.to_owned(),
             api,
             is_older: None,
             lease: None,
-        })
+        }
     }
 
     pub(super) async fn register(&mut self, own: &OwnAddress) -> Result<(), CenterError> {

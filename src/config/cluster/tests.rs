@@ -76,8 +76,9 @@ fn keys_change_what_they_say() {
                 ("SW_CLUSTER_ETCD_HOST_PORT", "a:1, b:2"),
                 ("SW_CLUSTER_ETCD_IS_SSL", "true"),
                 ("SW_CLUSTER_ETCD_API", "v3"),
+                ("SW_CLUSTER_ETCD_TRUSTED_CA_PATH", "/ca.pem"),
             ],
-            r#"["https://a:1/", "https://b:2/"], service: "mine", api: V3"#,
+            r#"["https://a:1/", "https://b:2/"], service: "mine", api: V3, trusted_ca_path: Some("/ca.pem")"#,
         ),
         (
             "consul",

@@ -22,6 +22,7 @@ impl Apply for Applied {
 
 fn watch(registry: &Registry) -> Watch<Applied> {
     let center = Center::new(&CenterSettings::Etcd {
+        trusted_ca_path: None,
         urls: vec!["http://127.0.0.1:1".to_owned()],
         group: "g".to_owned(),
         api: crate::config::EtcdApi::V3,
