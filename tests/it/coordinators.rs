@@ -1,6 +1,6 @@
-//! Nodes that find each other through ZooKeeper, etcd, Consul and Nacos: real ones where they can be had, else doubles.
+//! Nodes that find each other through ZooKeeper, etcd, Consul and Nacos, real ones.
 
 mod centers;
-mod doubles;
+mod secured_etcd;
 mod together;
 mod wrong;

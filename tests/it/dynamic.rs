@@ -3,4 +3,5 @@
 mod centers;
 mod doubles;
 mod odd_answers;
+mod refusals;
 mod running;

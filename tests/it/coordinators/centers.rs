@@ -10,9 +10,12 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use zookeeper_client::{Client, Error};
 
-use super::doubles::{Double, Kind};
 use crate::oap_process::OapCommand;
-use crate::peers::{EtcdServer, ZooKeeperServer};
+use crate::peers::{ConsulServer, EtcdServer, NacosServer, ZooKeeperServer};
+
+/// What nodes have for Consul.
+pub const TOKEN: &str = "0f9f5a1c-2d5a-4f7e-9d0c-1a2b3c4d5e6f";
+const SERVICE: &str = "SkyWalking_OAP_Cluster";
 
 /// A running one.
 pub enum Peer {
@@ -29,7 +32,16 @@ pub enum Peer {
         /// Whether nodes log in.
         has_acl: bool,
     },
-    Double(Double, Kind),
+    Consul {
+        server: Option<ConsulServer>,
+        data: TempDir,
+        address: String,
+    },
+    Nacos {
+        server: Option<NacosServer>,
+        data: TempDir,
+        address: String,
+    },
 }
 
 impl Peer {
@@ -56,15 +68,45 @@ impl Peer {
         })
     }
 
-    pub async fn double(kind: Kind) -> Result<Peer> {
-        Ok(Peer::Double(Double::start(kind).await?, kind))
+    /// One that asks for a token.
+    pub fn consul() -> Result<Peer> {
+        let data = tempfile::tempdir()?;
+        let start = || ConsulServer::start(0, data.path(), Some(TOKEN));
+        let server = tokio::task::block_in_place(start);
+        Ok(Peer::Consul {
+            address: server.address(),
+            server: Some(server),
+            data,
+        })
+    }
+
+    pub fn nacos() -> Result<Peer> {
+        Peer::start_nacos(false)
+    }
+
+    /// One that lets nobody in.
+    pub fn closed_nacos() -> Result<Peer> {
+        Peer::start_nacos(true)
+    }
+
+    fn start_nacos(is_closed: bool) -> Result<Peer> {
+        let data = tempfile::tempdir()?;
+        let start = || NacosServer::start(0, data.path(), is_closed);
+        let server = tokio::task::block_in_place(start);
+        Ok(Peer::Nacos {
+            address: server.address(),
+            server: Some(server),
+            data,
+        })
     }
 
     /// `host:port`
     pub fn address(&self) -> String {
         match self {
-            Peer::Etcd { address, .. } | Peer::ZooKeeper { address, .. } => address.clone(),
-            Peer::Double(double, _) => double.address().to_string(),
+            Peer::Etcd { address, .. }
+            | Peer::ZooKeeper { address, .. }
+            | Peer::Consul { address, .. }
+            | Peer::Nacos { address, .. } => address.clone(),
         }
     }
 
@@ -81,11 +123,11 @@ impl Peer {
                 .env("SW_CLUSTER_ZK_HOST_PORT", &addresses)
                 .env("SW_ZK_ENABLE_ACL", &has_acl.to_string())
                 .env("SW_ZK_EXPRESSION", "oap:s3cret"),
-            Peer::Double(_, Kind::Consul) => command
+            Peer::Consul { .. } => command
                 .env("SW_CLUSTER", "consul")
                 .env("SW_CLUSTER_CONSUL_HOST_PORT", &addresses)
-                .env("SW_CLUSTER_CONSUL_ACLTOKEN", "t0ken"),
-            Peer::Double(_, Kind::Nacos) => command
+                .env("SW_CLUSTER_CONSUL_ACLTOKEN", TOKEN),
+            Peer::Nacos { .. } => command
                 .env("SW_CLUSTER", "nacos")
                 .env("SW_CLUSTER_NACOS_HOST_PORT", &addresses)
                 .env("SW_CLUSTER_NACOS_NAMESPACE", "n-1"),
@@ -122,7 +164,14 @@ impl Peer {
                 tokio::task::block_in_place(|| *server = None);
                 *data = tempfile::tempdir()?;
             }
-            Peer::Double(double, _) => double.pause().await?,
+            Peer::Consul { server, data, .. } => {
+                tokio::task::block_in_place(|| *server = None);
+                *data = tempfile::tempdir()?;
+            }
+            Peer::Nacos { server, data, .. } => {
+                tokio::task::block_in_place(|| *server = None);
+                *data = tempfile::tempdir()?;
+            }
         }
         Ok(())
     }
@@ -144,7 +193,14 @@ impl Peer {
                 let start = || ZooKeeperServer::start(port, data.path());
                 *server = Some(tokio::task::block_in_place(start));
             }
-            Peer::Double(double, _) => double.resume().await?,
+            Peer::Consul { server, data, .. } => {
+                let start = || ConsulServer::start(port, data.path(), Some(TOKEN));
+                *server = Some(tokio::task::block_in_place(start));
+            }
+            Peer::Nacos { server, data, .. } => {
+                let start = || NacosServer::start(port, data.path(), false);
+                *server = Some(tokio::task::block_in_place(start));
+            }
         }
         Ok(())
     }
@@ -172,35 +228,55 @@ impl Peer {
             Peer::ZooKeeper {
                 address, has_acl, ..
             } => of_zookeeper(address, *has_acl).await,
-            Peer::Double(double, kind) => {
-                let mut listed = BTreeSet::new();
-                for [id, service, namespace, member] in double.listed().await {
-                    let want = match kind {
-                        Kind::Consul => [
-                            member.replace(':', "_"),
-                            "SkyWalking_OAP_Cluster".to_owned(),
-                            String::new(),
-                        ],
-                        Kind::Nacos => {
-                            let service = "DEFAULT_GROUP@@SkyWalking_OAP_Cluster";
-                            let (host, port) = member.split_once(':').context("no port")?;
-                            [
-                                format!("{host}#{port}#DEFAULT#{service}"),
-                                service.to_owned(),
-                                "n-1".to_owned(),
-                            ]
-                        }
-                    };
-                    ensure!(
-                        [&id, &service, &namespace] == want.each_ref(),
-                        "{id} {service} {namespace}"
-                    );
-                    listed.insert(member);
-                }
-                ensure!(double.wrong().is_empty(), "{:?}", double.wrong());
-                Ok(listed)
-            }
+            Peer::Consul { .. } => self.of_consul().await,
+            Peer::Nacos { .. } => self.of_nacos().await,
         }
+    }
+
+    /// Those whose check passes.
+    async fn of_consul(&self) -> Result<BTreeSet<String>> {
+        let url = format!("http://{}/v1/health/service/{SERVICE}", self.address());
+        let asked = http()?.get(url).query(&[("passing", "true")]);
+        let asked = asked.header("X-Consul-Token", "root").send().await?;
+        let entries: Vec<Value> = asked.error_for_status()?.json().await?;
+        let mut listed = BTreeSet::new();
+        for entry in &entries {
+            let (service, checks) = (&entry["Service"], &entry["Checks"]);
+            let host = service["Address"].as_str().context("no host")?;
+            let port = service["Port"].as_u64().context("no port")?;
+            ensure!(service["ID"] == format!("{host}_{port}"), "{entry}");
+            ensure!(checks.as_array().is_some_and(|c| c.len() == 2), "{entry}");
+            let kinds = [&checks[0]["Type"], &checks[1]["Type"]];
+            ensure!(kinds.iter().any(|kind| **kind == "grpc"), "{entry}");
+            ensure!(
+                listed.insert(format!("{host}:{port}")),
+                "twice: {entries:?}"
+            );
+        }
+        Ok(listed)
+    }
+
+    /// Those that are healthy.
+    async fn of_nacos(&self) -> Result<BTreeSet<String>> {
+        let url = format!("http://{}/nacos/v1/ns/instance/list", self.address());
+        let service = format!("DEFAULT_GROUP@@{SERVICE}");
+        let asked = http()?.get(url).query(&[
+            ("serviceName", service.as_str()),
+            ("namespaceId", "n-1"),
+            ("healthyOnly", "true"),
+        ]);
+        let list: Value = asked.send().await?.error_for_status()?.json().await?;
+        let mut listed = BTreeSet::new();
+        for one in list["hosts"].as_array().context("no hosts")? {
+            let host = one["ip"].as_str().context("no host")?;
+            let id = format!("{host}#{}#DEFAULT#{service}", one["port"]);
+            ensure!(one["instanceId"] == id && one["ephemeral"] == true, "{one}");
+            ensure!(
+                listed.insert(format!("{host}:{}", one["port"])),
+                "twice: {list}"
+            );
+        }
+        Ok(listed)
     }
 
     /// Last part of the key, value, and name of the service in it.

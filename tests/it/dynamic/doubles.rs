@@ -7,10 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use anyhow::Result;
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
 use oap_proto::configuration::configuration_service_server::{
     ConfigurationService, ConfigurationServiceServer,
 };
@@ -25,10 +23,6 @@ use tonic::Status;
 /// Which centre it stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// KV store, HTTP API v1. Asks for the token `t0ken`.
-    Consul,
-    /// Open API 1.x. Knows the group `the group` and the namespace `n-1`.
-    Nacos,
     /// Meta server and configuration service in one. Knows application `app`, cluster `c`.
     Apollo,
     /// Knows cluster `c`.
@@ -136,7 +130,7 @@ async fn answer(State(known): State<Shared>, request: Request) -> Response {
         let path = url.path().trim_start_matches('/').to_owned();
         (path, pairs)
     });
-    let found = asked.and_then(|(path, query)| known.find(&path, &query, request.headers()));
+    let found = asked.and_then(|(path, query)| known.find(&path, &query));
     found.unwrap_or_else(|| {
         known.wrong.push(format!("{} {uri}", request.method()));
         (StatusCode::BAD_REQUEST, "no such request").into_response()
@@ -145,64 +139,11 @@ async fn answer(State(known): State<Shared>, request: Request) -> Response {
 
 impl Known {
     /// `None` if the question makes no sense.
-    fn find(
-        &self,
-        path: &str,
-        query: &[(String, String)],
-        headers: &HeaderMap,
-    ) -> Option<Response> {
+    fn find(&self, path: &str, query: &[(String, String)]) -> Option<Response> {
         match self.kind {
-            Kind::Consul => self.consul(path, query, headers),
-            Kind::Nacos => self.nacos(path, query),
             Kind::Apollo => self.apollo(path, query),
             Kind::Dcs => None,
         }
-    }
-
-    /// <https://developer.hashicorp.com/consul/api-docs/kv> "Read Key": a list with one entry, its value in Base64; 404 if
-    /// there is none; 403 without the right to read.
-    fn consul(
-        &self,
-        path: &str,
-        query: &[(String, String)],
-        headers: &HeaderMap,
-    ) -> Option<Response> {
-        let key = path.strip_prefix("v1/kv/")?;
-        if !query.is_empty() || key.is_empty() {
-            return None;
-        }
-        let token = headers.get("X-Consul-Token")?;
-        if token != "t0ken" {
-            return Some((StatusCode::FORBIDDEN, "ACL not found").into_response());
-        }
-        let Some(value) = self.values.get(key) else {
-            return Some(StatusCode::NOT_FOUND.into_response());
-        };
-        let entry = json!({
-            "LockIndex": 0, "Key": key, "Flags": 0, "Value": BASE64_STANDARD.encode(value),
-            "CreateIndex": 12, "ModifyIndex": 13,
-        });
-        Some(json!([entry]).to_string().into_response())
-    }
-
-    /// <https://nacos.io/en/docs/open-api/> "Get configurations": the text itself; 404 if there is none. `dataId` and
-    /// `group` are required.
-    fn nacos(&self, path: &str, query: &[(String, String)]) -> Option<Response> {
-        let value = |name: &str| {
-            query
-                .iter()
-                .find(|(n, _)| n == name)
-                .map(|(_, v)| v.as_str())
-        };
-        if path != "nacos/v1/cs/configs" || query.len() > 3 {
-            return None;
-        }
-        let (key, group) = (value("dataId")?, value("group")?);
-        let is_ours = group == "the group" && value("tenant") == Some("n-1");
-        Some(match self.values.get(key).filter(|_| is_ours) {
-            Some(value) => value.clone().into_response(),
-            None => (StatusCode::NOT_FOUND, "config data not exist").into_response(),
-        })
     }
 
     /// <https://www.apolloconfig.com/#/en/client/other-language-client-user-guide> and the meta server's list of services:

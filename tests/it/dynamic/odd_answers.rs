@@ -52,6 +52,7 @@ fn settings(name: &str, url: &str) -> CenterSettings {
             app_id: text("a"),
         },
         other => CenterSettings::Etcd {
+            trusted_ca_path: None,
             urls,
             group: text("g"),
             api: if other == "v2" {

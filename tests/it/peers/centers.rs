@@ -1,19 +1,19 @@
-//! Starts etcd and ZooKeeper.
+//! Starts etcd, ZooKeeper, Consul and Nacos.
 
 use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
-use super::{Process, java};
+use super::{Process, installed, java};
 
 /// Runs etcd on the first port that is free, and ends it when its input closes. Its log tells when it serves. What reads the
 /// log ends after etcd, so that the output closes when etcd is gone.
 const ETCD: &str = r#"
 for port in $PORTS; do
-  etcd --data-dir "$DATA" --enable-v2=$V2 --listen-client-urls http://127.0.0.1:$port --advertise-client-urls http://127.0.0.1:$port \
-    --listen-peer-urls http://127.0.0.1:0 2>&1 \
-    | (trap '' TERM; exec sed -u 's/.*serving insecure client requests on 127.0.0.1:\([0-9]*\),.*/STARTED \1/')
+  etcd --data-dir "$DATA" --enable-v2=$V2 --listen-client-urls $SCHEME://127.0.0.1:$port --advertise-client-urls $SCHEME://127.0.0.1:$port \
+    --listen-peer-urls http://127.0.0.1:0 "$@" 2>&1 \
+    | (trap '' TERM; exec sed -u -E 's/.*serving (insecure )?client requests on 127.0.0.1:([0-9]*)(,.*)?$/STARTED \2/')
 done &
 cat
 kill 0
@@ -28,13 +28,33 @@ pub struct EtcdServer(Process);
 impl EtcdServer {
     /// With its data in a folder. Without a port it takes a free one; `with_v2` also serves the older interface.
     pub fn start(port: Option<u16>, data: &Path, with_v2: bool) -> EtcdServer {
+        EtcdServer::run(port, data, with_v2, "http", &[])
+    }
+
+    /// One that speaks TLS, both interfaces, with the certificate that names loopback addresses.
+    pub fn start_tls(data: &Path) -> EtcdServer {
+        let file = |name| format!("{}/tests/data/tls/{name}", env!("CARGO_MANIFEST_DIR"));
+        let certificate = format!("--cert-file={}", file("loopback-cert.pem"));
+        let key = format!("--key-file={}", file("loopback-key.pem"));
+        EtcdServer::run(None, data, true, "https", &[&certificate, &key])
+    }
+
+    fn run(
+        port: Option<u16>,
+        data: &Path,
+        with_v2: bool,
+        scheme: &str,
+        flags: &[&str],
+    ) -> EtcdServer {
         let ports = match port {
             Some(port) => port.to_string(),
             None => free_ports(),
         };
         let mut command = Command::new("sh");
         command
-            .args(["-c", ETCD])
+            .args(["-c", ETCD, "etcd"])
+            .args(flags)
+            .env("SCHEME", scheme)
             .process_group(0)
             .env("PORTS", ports)
             .env("DATA", data)
@@ -67,6 +87,49 @@ impl ZooKeeperServer {
         let mut command = java("zookeeper", "peers.Zk3", &["-Xmx64m"]);
         command.arg(port.to_string()).arg(data);
         ZooKeeperServer(Process::start("zookeeper", command, "STARTED"))
+    }
+
+    /// `host:port`
+    pub fn address(&self) -> String {
+        self.0.address()
+    }
+}
+
+/// A Consul 1.8 agent on 127.0.0.1, stopped when dropped.
+#[derive(Debug)]
+pub struct ConsulServer(Process);
+
+impl ConsulServer {
+    /// With its data in a folder. Port 0 picks a free one. With a token, a UUID, it asks for one: this one may do what nodes need,
+    /// `root` everything.
+    pub fn start(port: u16, data: &Path, token: Option<&str>) -> ConsulServer {
+        let mut command = Command::new(installed("consul").join("consul"));
+        command.arg(port.to_string()).arg(data).args(token);
+        ConsulServer(Process::start("consul", command, "STARTED"))
+    }
+
+    /// `host:port`
+    pub fn address(&self) -> String {
+        self.0.address()
+    }
+}
+
+/// A Nacos 1.2 server on 127.0.0.1, stopped when dropped.
+#[derive(Debug)]
+pub struct NacosServer(Process);
+
+impl NacosServer {
+    /// With its data in a folder. Port 0 picks a free one; if `is_closed` it asks for a user and knows none.
+    pub fn start(port: u16, data: &Path, is_closed: bool) -> NacosServer {
+        let flags = [
+            "-Xmx160m",
+            "--add-opens=java.base/java.lang=ALL-UNNAMED",
+            "--add-opens=java.base/java.util=ALL-UNNAMED",
+        ];
+        let mut command = java("nacos", "peers.Nacos1", &flags);
+        command.arg(port.to_string()).arg(data);
+        command.args(is_closed.then_some("auth"));
+        NacosServer(Process::start("nacos", command, "STARTED"))
     }
 
     /// `host:port`
