@@ -44,6 +44,7 @@ async fn opensearch_serves_as_elasticsearch() -> Result<()> {
     ensure!(outcome.is_ok(), "{outcome:?}");
     let minute = buckets_from(now, "UTC", "MINUTE")?;
     let day = buckets_from(now, "UTC", "DAY")?;
+    let services = "query($d: Duration!) { getAllServices(duration: $d) { name } }";
     wait_until("everything is stored", DEADLINE, async || {
         let traces = trace_count(&graphql, "shop", &minute).await?;
         ensure!(
@@ -53,12 +54,11 @@ async fn opensearch_serves_as_elasticsearch() -> Result<()> {
         );
         let latency = service_value(&graphql, "service_resp_time", "shop", &day).await?;
         ensure!(latency == 20, "{latency}");
+        let services = graphql.ask(services, json!({"d": minute})).await?;
+        ensure!(services == json!([{"name": "shop"}]), "{services}");
         Ok(())
     })
     .await?;
-    let services = "query($d: Duration!) { getAllServices(duration: $d) { name } }";
-    let services = graphql.ask(services, json!({"d": minute})).await?;
-    ensure!(services == json!([{"name": "shop"}]), "{services}");
     let trace = "query { queryTrace(traceId: \"trace-7\") { spans { endpointName } } }";
     let trace = graphql.ask(trace, json!({})).await?;
     ensure!(trace["spans"][0]["endpointName"] == "/order", "{trace}");
