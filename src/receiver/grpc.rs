@@ -192,6 +192,7 @@ impl GrpcServer {
 
     fn routes(&self, shutdown: &CancellationToken, cut: &CancellationToken) -> Routes {
         let enabled = self.options.receivers;
+        let handover = self.handover.until(shutdown);
         let max_message_bytes = self.options.max_message_bytes.unwrap_or(MAX_MESSAGE_BYTES);
         let rejected = &self.handover.metrics.rejected_calls;
         let check = TokenCheck::new(self.options.token.clone(), rejected.clone());
@@ -214,28 +215,28 @@ impl GrpcServer {
 
         if enabled.trace {
             add!(
-                trace::Trace(self.handover.clone()),
+                trace::Trace(handover.clone()),
                 legacy::trace_segment_report_service_server::TraceSegmentReportServiceServer,
                 v3::trace_segment_report_service_server::TraceSegmentReportServiceServer
             );
         }
         if enabled.register {
             add!(
-                management::Management(self.handover.clone()),
+                management::Management(handover.clone()),
                 legacy::management_service_server::ManagementServiceServer,
                 v3::management_service_server::ManagementServiceServer
             );
         }
         if enabled.jvm {
             add!(
-                jvm::Jvm(self.handover.clone()),
+                jvm::Jvm(handover.clone()),
                 legacy::jvm_metric_report_service_server::JvmMetricReportServiceServer,
                 v3::jvm_metric_report_service_server::JvmMetricReportServiceServer
             );
         }
         if enabled.clr {
             add!(
-                clr::Clr(self.handover.clone()),
+                clr::Clr(handover.clone()),
                 legacy::clr_metric_report_service_server::ClrMetricReportServiceServer,
                 v3::clr_metric_report_service_server::ClrMetricReportServiceServer
             );
@@ -243,7 +244,7 @@ impl GrpcServer {
         if enabled.profile {
             add!(
                 profile::Profile {
-                    handover: self.handover.clone(),
+                    handover: handover.clone(),
                     tasks: Arc::clone(&self.tasks),
                 },
                 legacy::profile_task_server::ProfileTaskServer,
@@ -252,32 +253,26 @@ impl GrpcServer {
         }
         if enabled.mesh {
             add!(
-                mesh::Mesh(self.handover.clone()),
+                mesh::Mesh(handover.clone()),
                 legacy::service_mesh_metric_service_server::ServiceMeshMetricServiceServer,
                 v3::service_mesh_metric_service_server::ServiceMeshMetricServiceServer
             );
         }
         if enabled.istio {
-            add!(
-                istio::Istio(self.handover.clone()),
-                HandleMetricServiceServer
-            );
+            add!(istio::Istio(handover.clone()), HandleMetricServiceServer);
         }
         if enabled.meter {
             add!(
-                meter::Meter(self.handover.clone()),
+                meter::Meter(handover.clone()),
                 legacy::meter_report_service_server::MeterReportServiceServer,
                 v3::meter_report_service_server::MeterReportServiceServer
             );
         }
         if enabled.envoy_access_logs {
-            add!(
-                envoy::AccessLogs(self.handover.clone()),
-                AccessLogServiceServer
-            );
+            add!(envoy::AccessLogs(handover.clone()), AccessLogServiceServer);
         }
         if enabled.envoy_metrics {
-            add!(envoy::Metrics(self.handover.clone()), MetricsServiceServer);
+            add!(envoy::Metrics(handover.clone()), MetricsServiceServer);
         }
         // Probes carry no token.
         routes.add_service(HealthServer::new(health::Health {

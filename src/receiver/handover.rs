@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use oap_proto::{RawMessage, agent::Commands};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use super::ReceiverMetrics;
@@ -34,6 +35,8 @@ pub(super) struct Handover {
     intake: Intake,
     pub(super) metrics: ReceiverMetrics,
     throttles: Arc<Throttles>,
+    /// Cancelled when the server leaves.
+    pub(super) leaving: CancellationToken,
 }
 
 #[derive(Debug)]
@@ -51,6 +54,15 @@ impl Handover {
                 refused: Throttle::new(Clock::System),
                 unreadable: Throttle::new(Clock::System),
             }),
+            leaving: CancellationToken::new(),
+        }
+    }
+
+    /// The same for a door that closes when `leaving` is cancelled.
+    pub(super) fn until(&self, leaving: &CancellationToken) -> Self {
+        Self {
+            leaving: leaving.clone(),
+            ..self.clone()
         }
     }
 

@@ -39,7 +39,7 @@ impl Meter {
         let mut part = Part::default();
         let mut lost = 0;
         loop {
-            let end = match stream.message().await {
+            let end = match self.0.next(&mut stream).await {
                 Ok(Some(message)) => {
                     part.push(&message.0);
                     if !part.is_full() {

@@ -2,6 +2,8 @@
 //!
 //! Messages go on as they arrive, in groups of what has arrived already; nothing waits for the end of a stream.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use futures_util::FutureExt;
 use oap_proto::RawMessage;
@@ -14,6 +16,9 @@ use crate::journal::{Message, Refused};
 const GROUP_MESSAGES: usize = 256;
 /// ... or this many bytes.
 const GROUP_BYTES: usize = 1024 * 1024;
+/// When the server leaves, a stream on which nothing came for so long is ended, with UNAVAILABLE. An agent whose stream never
+/// ends by itself (Python 0.4.0) was told to go and records nothing until then.
+const SILENCE: Duration = Duration::from_millis(500);
 
 impl Handover {
     /// Takes a stream to its end, each message as what `read` makes of it. `kind` is how such messages are counted.
@@ -27,7 +32,7 @@ impl Handover {
         let mut lost = 0;
         loop {
             let mut group = Group::default();
-            let mut end = group.push(stream.message().await, &mut read);
+            let mut end = group.push(self.next(&mut stream).await, &mut read);
             while end.is_none() && !group.is_full() {
                 match stream.message().now_or_never() {
                     Some(next) => end = group.push(next, &mut read),
@@ -44,6 +49,22 @@ impl Handover {
             if let Some(end) = end {
                 return self.ended(kind, lost, end);
             }
+        }
+    }
+
+    /// The next message. A stream on which nothing comes ends soon when the server leaves.
+    pub(super) async fn next(
+        &self,
+        stream: &mut Streaming<RawMessage>,
+    ) -> Result<Option<RawMessage>, Status> {
+        let silence = async {
+            self.leaving.cancelled().await;
+            tokio::time::sleep(SILENCE).await;
+        };
+        tokio::select! {
+            biased;
+            next = stream.message() => next,
+            () = silence => Err(Status::unavailable("the server is shutting down")),
         }
     }
 

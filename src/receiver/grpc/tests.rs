@@ -4,8 +4,8 @@ mod health;
 mod lines;
 mod port;
 mod profile;
+mod shutdown;
 
-use std::future::pending;
 use std::net::SocketAddr;
 
 use futures_util::{StreamExt, stream};
@@ -24,7 +24,6 @@ use oap_proto::v3::meter_report_service_client::MeterReportServiceClient as V3Me
 use oap_proto::v3::service_mesh_metric_service_client::ServiceMeshMetricServiceClient as V3Mesh;
 use oap_proto::v3::trace_segment_report_service_client::TraceSegmentReportServiceClient as V3Trace;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -351,78 +350,6 @@ async fn a_full_queue_is_told_and_counted() {
 
     drop(server.inbox.recv().await);
     management.keep_alive(raw(b"fourth")).await.unwrap();
-}
-
-#[tokio::test]
-async fn a_shutdown_lets_calls_finish_and_ends_those_that_do_not() {
-    let mut server = Running::start(GrpcOptions {
-        grace: Duration::from_millis(300),
-        ..GrpcOptions::default()
-    })
-    .await;
-    let mut trace = LegacyTrace::new(server.connect().await);
-    let mut endless = trace.clone();
-    let endless = tokio::spawn(async move {
-        let said = stream::iter([raw(b"endless")]).chain(stream::once(pending()));
-        endless.collect(said).await
-    });
-    assert_eq!(server.next().await, [segment(b"endless")]);
-    let (say, said) = mpsc::channel(1);
-    let finishing = tokio::spawn(async move {
-        trace
-            .collect(tokio_stream::wrappers::ReceiverStream::new(said))
-            .await
-    });
-    say.send(raw(b"early")).await.unwrap();
-    assert_eq!(server.next().await, [segment(b"early")]);
-
-    server.shutdown.cancel();
-    say.send(raw(b"late")).await.unwrap();
-    assert_eq!(server.next().await, [segment(b"late")]);
-    drop(say);
-    finishing.await.unwrap().unwrap();
-
-    let cut = endless.await.unwrap().unwrap_err();
-    assert_eq!(cut.code(), Code::Unavailable);
-    server.done.await.unwrap();
-    assert!(server.inbox.recv().await.is_none(), "the intake is let go");
-}
-
-#[tokio::test]
-async fn a_shutdown_does_not_wait_for_a_peer_that_says_nothing() {
-    let mut server = Running::start(GrpcOptions {
-        grace: Duration::from_millis(100),
-        ..GrpcOptions::default()
-    })
-    .await;
-    let mut silent = TcpStream::connect(server.address).await.unwrap();
-    let empty_settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
-    silent
-        .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
-        .await
-        .unwrap();
-    silent.write_all(&empty_settings).await.unwrap();
-    let mut greeting = [0; 9];
-    silent.read_exact(&mut greeting).await.unwrap();
-    server.shutdown.cancel();
-    let ended = tokio::time::timeout(KEEPALIVE_TIMEOUT, server.done).await;
-    ended.unwrap().unwrap();
-    assert!(server.inbox.recv().await.is_none(), "the intake is let go");
-}
-
-#[tokio::test]
-async fn a_watcher_hears_that_the_server_leaves() {
-    let server = Running::start(GrpcOptions::default()).await;
-    let mut health = HealthClient::new(server.connect().await);
-    let watching = health.watch(HealthCheckRequest::default()).await.unwrap();
-    let mut states = watching.into_inner();
-    let first = states.message().await.unwrap().unwrap();
-    assert_eq!(first.status().as_str_name(), "SERVING");
-    server.shutdown.cancel();
-    let last = states.message().await.unwrap().unwrap();
-    assert_eq!(last.status().as_str_name(), "NOT_SERVING");
-    assert!(states.message().await.unwrap().is_none());
-    server.done.await.unwrap();
 }
 
 fn tls_settings(folder: &str, cert_chain: &str, key: &str) -> TlsSettings {
