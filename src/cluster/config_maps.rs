@@ -7,7 +7,7 @@ use kube::core::params::ListParams;
 use serde::Deserialize;
 
 use super::kubernetes::{
-    ClientHandle, KubernetesError, ListMeta, READ_TIMEOUT, ask, connect, role,
+    ClientHandle, KubernetesError, ListMeta, READ_TIMEOUT, ask, connect, or_default, role,
 };
 
 /// Maps of one answer; each has up to 1 MiB.
@@ -33,7 +33,7 @@ pub struct ConfigMapReader {
 
 #[derive(Deserialize)]
 struct MapList {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     metadata: ListMeta,
     items: Option<Vec<MapItem>>,
 }

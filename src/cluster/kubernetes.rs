@@ -12,8 +12,10 @@ use axum::http;
 use kube::core::Request;
 use kube::core::params::{GetParams, ListParams};
 use kube::{Client, Config};
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
+
+use crate::util::text;
 
 pub use members::{MemberWatcher, PodSelection};
 
@@ -25,6 +27,11 @@ const PAGE: u32 = 500;
 /// Far more than a cluster is built for has (150,000 pods).
 const MAX_PODS: usize = 200_000;
 const FORBIDDEN: u16 = 403;
+/// Bytes that are shown of what the API server says.
+const MAX_SHOWN: usize = 300;
+/// Bytes that are shown of an answer before and after the place that cannot be read.
+const SHOWN_BEFORE: usize = 80;
+const SHOWN_AFTER: usize = 20;
 
 /// Why the API could not be asked.
 #[derive(Debug, thiserror::Error)]
@@ -42,10 +49,11 @@ pub enum KubernetesError {
         /// The right that is missing.
         needed: String,
     },
-    #[error("the API server answered something else than {what}")]
+    #[error("the API server answered something else than {what}: {reason}")]
     Answer {
         what: &'static str,
-        source: serde_json::Error,
+        /// What is wrong where.
+        reason: String,
     },
     #[error("there are more than {MAX_PODS} pods")]
     TooMany,
@@ -61,7 +69,7 @@ impl KubernetesError {
         match self {
             KubernetesError::Api(kube::Error::Api(status)) if status.code == FORBIDDEN => {
                 KubernetesError::Forbidden {
-                    message: status.message.clone(),
+                    message: text::head(&status.message, MAX_SHOWN).to_owned(),
                     needed: needed(),
                 }
             }
@@ -78,13 +86,46 @@ pub(super) fn role(objects: &str, namespace: &str) -> String {
 /// The innermost cause says what happened; what is around it only that it happened in a client.
 fn reason(error: &kube::Error) -> String {
     if let kube::Error::Api(status) = error {
-        return format!("{} {}", status.code, status.message);
+        // The client takes every object for a status that is no event.
+        if status.code == 0 && status.message.is_empty() {
+            return "what came is neither an event nor a status".to_owned();
+        }
+        return format!("{} {}", status.code, text::head(&status.message, MAX_SHOWN));
     }
     let mut cause: &dyn std::error::Error = error;
     while let Some(inner) = cause.source() {
         cause = inner;
     }
-    cause.to_string()
+    text::head(&cause.to_string(), MAX_SHOWN).to_owned()
+}
+
+/// What is `null` is what is absent.
+pub(super) fn or_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Default + Deserialize<'de>,
+{
+    Option::deserialize(deserializer).map(Option::unwrap_or_default)
+}
+
+/// Reads what was answered as `what`; an error says what is wrong and shows the text around it.
+fn parse<T: DeserializeOwned>(answer: &str, what: &'static str) -> Result<T, KubernetesError> {
+    serde_json::from_str(answer).map_err(|error| {
+        let line = error.line().saturating_sub(1);
+        let line = answer.split('\n').nth(line).unwrap_or_default();
+        let (before, after) = line.split_at(line.floor_char_boundary(error.column()));
+        let start = before.ceil_char_boundary(before.len().saturating_sub(SHOWN_BEFORE));
+        let before = before.get(start..).unwrap_or_default();
+        let after = text::head(after, SHOWN_AFTER);
+        let place = format!(" at line {} column {}", error.line(), error.column());
+        let wrong = error.to_string();
+        let wrong = wrong.strip_suffix(&place).unwrap_or(&wrong);
+        let wrong = text::head(wrong, MAX_SHOWN);
+        KubernetesError::Answer {
+            what,
+            reason: format!("{wrong}{place}, after `{before}`, before `{after}`"),
+        }
+    })
 }
 
 /// A pod that can be told by its address.
@@ -121,7 +162,7 @@ impl std::fmt::Debug for ClientHandle {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct PodList {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     metadata: ListMeta,
     items: Option<Vec<Pod>>,
 }
@@ -136,18 +177,18 @@ pub(super) struct ListMeta {
 #[derive(Debug, Deserialize)]
 struct Pod {
     metadata: ObjectMeta,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     status: PodStatus,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct PodStatus {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     phase: String,
-    #[serde(default, rename = "podIP")]
+    #[serde(default, rename = "podIP", deserialize_with = "or_default")]
     pod_ip: String,
-    #[serde(default, rename = "hostIP")]
+    #[serde(default, rename = "hostIP", deserialize_with = "or_default")]
     host_ip: String,
 }
 
@@ -161,9 +202,9 @@ struct Described {
 #[serde(rename_all = "camelCase")]
 struct ObjectMeta {
     name: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     namespace: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     owner_references: Vec<Owner>,
 }
 
@@ -330,5 +371,60 @@ pub(super) async fn ask<T: DeserializeOwned>(
         .request_text(request)
         .await
         .map_err(KubernetesError::Api)?;
-    serde_json::from_str(&text).map_err(|source| KubernetesError::Answer { what, source })
+    parse(&text, what)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_null_is_what_is_absent() {
+        for text in [
+            r#"{"metadata": {"name": "p"}}"#,
+            r#"{"metadata": {"name": "p", "namespace": null, "ownerReferences": null}, "status": null}"#,
+            r#"{"metadata": {"name": "p"}, "status": {"phase": null, "podIP": null, "hostIP": null}}"#,
+        ] {
+            let pod: Pod = parse(text, "a pod").unwrap();
+            assert_eq!(pod.metadata.service(), "p.", "{text}");
+            assert!(pod.status.pod_ip.is_empty(), "{text}");
+        }
+        for text in ["{}", r#"{"metadata": null, "items": null}"#] {
+            let list: PodList = parse(text, "a list of pods").unwrap();
+            assert!(list.items.is_none(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_named_with_the_text_around_it() {
+        let reason = |text: &str| parse::<Pod>(text, "a pod").unwrap_err().to_string();
+        let odd = "{\n\"metadata\": {\"name\": \"p\"},\n\"status\": {\"podIP\": 7, \"phase\": \"Running\"}}";
+        assert_eq!(
+            reason(odd),
+            "the API server answered something else than a pod: invalid type: integer `7`, expected a string \
+             at line 3 column 21, after `\"status\": {\"podIP\": 7`, before `, \"phase\": \"Running\"`"
+        );
+        assert!(reason("{\"metadata\": {}}").contains("missing field `name` at line 1 column 15"));
+        assert!(reason("").contains("EOF"));
+        let long = format!("{{\"metadata\": \"{}\"}}", "ä".repeat(5000));
+        for text in [&*long, "<html>\u{e4}</html>", "ä", "\n\n"] {
+            let reason = reason(text);
+            assert!(reason.len() < 600 && reason.contains("line "), "{reason}");
+        }
+    }
+
+    #[test]
+    fn a_line_that_is_no_event_is_told_as_such() {
+        let api = |text: &str| {
+            let status = serde_json::from_str(text).unwrap();
+            KubernetesError::Api(kube::Error::Api(status)).to_string()
+        };
+        assert!(api("{}").ends_with("as expected: what came is neither an event nor a status"));
+        let long = format!(r#"{{"code": 500, "message": "no {}"}}"#, "x".repeat(5000));
+        let told = api(&long);
+        assert!(
+            told.contains("as expected: 500 no x") && told.len() < 400,
+            "{told}"
+        );
+    }
 }

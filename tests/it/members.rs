@@ -257,6 +257,16 @@ async fn members_follow_the_pods_whatever_the_api_does() -> Result<()> {
     std::fs::write(folder.path().join("token"), "first")?;
     let (double, url) = Double::start("first").await?;
     double.api().set("a", Some(pod("a", "10.0.0.1")));
+    // Null is absent: such pods keep no other away, whether they are listed or told of.
+    for (uid, status) in [
+        ("m", json!({"phase": "Pending"})),
+        ("n", json!({"phase": "Running", "podIP": null})),
+        ("o", json!(null)),
+    ] {
+        let mut listed = pod(uid, "");
+        listed["status"] = status;
+        double.api().pods.insert(uid.to_owned(), listed);
+    }
     let (sender, membership) = watch::channel(None);
     let selection = PodSelection {
         namespace: "shop".to_owned(),
@@ -271,7 +281,7 @@ async fn members_follow_the_pods_whatever_the_api_does() -> Result<()> {
 
     // A pod is a member when it runs and has an address, until it is to go.
     let mut new = pod("b", "");
-    new["status"] = json!({"phase": "Pending"});
+    new["status"] = json!({"phase": "Running", "podIP": null});
     double.api().set("b", Some(new));
     double.api().set("c", Some(pod("c", "fd00::3")));
     until(&membership, &[A, C], Some(A)).await?;
@@ -366,5 +376,13 @@ async fn a_right_that_is_missing_is_named() -> Result<()> {
     has_logged(&process, "own=\"10.0.0.1").await?;
     // What the client of Kubernetes says of it itself is left out.
     ensure!(!process.log().contains("kube_client"), "{}", process.log());
+    // What cannot be read is named, in an event and in a list.
+    let mut odd = pod("b", "");
+    odd["status"]["podIP"] = json!(7);
+    double.api().set("b", Some(odd));
+    let why = "something else than a pod in an event: invalid type: integer `7`, expected a string";
+    has_logged(&process, why).await?;
+    let why = "something else than a list of pods: invalid type: integer `7`, expected a string";
+    has_logged(&process, why).await?;
     process.stop().await
 }

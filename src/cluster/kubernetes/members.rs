@@ -11,9 +11,10 @@ use kube::Config;
 use kube::core::params::{ListParams, WatchParams};
 use kube::core::{Request, WatchEvent};
 use serde::Deserialize;
+use serde_json::Value;
 use tokio::sync::watch;
 
-use super::{ClientHandle, KubernetesError, ask, connect, role};
+use super::{ClientHandle, KubernetesError, ask, connect, or_default, parse, role};
 use crate::cluster::{ClusterMetrics, Membership};
 
 /// How long the API server keeps a watch open. A connection that is dead without a word is noticed a little later.
@@ -58,7 +59,7 @@ struct PodList {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct ListMeta {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     resource_version: String,
     r#continue: Option<String>,
 }
@@ -66,7 +67,7 @@ struct ListMeta {
 #[derive(Debug, Clone, Deserialize)]
 struct MemberPod {
     metadata: PodMeta,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     status: PodStatus,
 }
 
@@ -74,17 +75,22 @@ struct MemberPod {
 #[serde(rename_all = "camelCase")]
 struct PodMeta {
     uid: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     resource_version: String,
     deletion_timestamp: Option<String>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
 struct PodStatus {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     phase: String,
-    #[serde(default, rename = "podIP")]
+    #[serde(default, rename = "podIP", deserialize_with = "or_default")]
     pod_ip: String,
+}
+
+/// The client would hide why it cannot read an event as a pod.
+fn member_pod(object: &Value) -> Result<MemberPod, KubernetesError> {
+    parse(&object.to_string(), "a pod in an event")
 }
 
 impl MemberPod {
@@ -164,7 +170,7 @@ impl MemberWatcher {
             let request = Request::new(path)
                 .watch(&watching, &version)
                 .map_err(|e| KubernetesError::Client(kube::Error::BuildRequest(e)))?;
-            let events = client.0.request_events::<MemberPod>(request).await;
+            let events = client.0.request_events::<Value>(request).await;
             let events = events.map_err(KubernetesError::Api);
             let mut events = match events {
                 Err(KubernetesError::Api(kube::Error::Api(status))) if status.code == EXPIRED => {
@@ -175,10 +181,12 @@ impl MemberWatcher {
             while let Some(event) = events.try_next().await.map_err(KubernetesError::Api)? {
                 match event {
                     WatchEvent::Added(pod) | WatchEvent::Modified(pod) => {
+                        let pod = member_pod(&pod)?;
                         version.clone_from(&pod.metadata.resource_version);
                         self.pods.insert(pod.metadata.uid.clone(), pod);
                     }
                     WatchEvent::Deleted(pod) => {
+                        let pod = member_pod(&pod)?;
                         version.clone_from(&pod.metadata.resource_version);
                         self.pods.remove(&pod.metadata.uid);
                     }
