@@ -4,6 +4,7 @@ pub mod backend;
 pub mod dead_letters;
 pub mod elasticsearch;
 pub mod embedded;
+mod last_templates;
 pub mod query;
 mod reach;
 mod store;

@@ -64,6 +64,10 @@ pub(super) fn context(
     shared
         .registry
         .memory("answers", move || held.bytes() as u64);
+    let remembering = Arc::clone(&shared.storage);
+    shared
+        .registry
+        .memory("dashboards", move || remembering.remembered_bytes() as u64);
     Ok(Arc::new(QueryContext {
         storage: Arc::clone(&shared.storage),
         schema: Arc::clone(&stages.schema),

@@ -136,7 +136,7 @@ pub struct QueryContext<S> {
     pub clock: Clock,
     pub components: Arc<Components>,
     pub aliases: Arc<dyn AliasLookup>,
-    /// Dashboards of the template file; they answer as long as the store has none of that name.
+    /// Dashboards of the template file; they answer for names that the store does not have.
     pub templates: Vec<UiTemplate>,
     pub limits: QueryLimits,
     pub metrics: QueryMetrics,

@@ -133,6 +133,11 @@ pub trait Backend: Send + Sync {
         including_disabled: bool,
     ) -> impl Future<Output = Answer<Vec<UiTemplate>>> + Send;
 
+    /// All dashboards, disabled ones too, as they were read or changed last, for while the store is away; `None` if that is not known.
+    fn last_ui_templates(&self) -> Option<Vec<UiTemplate>> {
+        None
+    }
+
     /// Inserts a dashboard if its name is free and says whether it was; visible at once.
     fn add_ui_template(&self, template: &UiTemplate) -> impl Future<Output = Answer<bool>> + Send;
 

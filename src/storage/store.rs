@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use super::backend::Backend;
 use super::elasticsearch::{Elasticsearch, OptionsError};
 use super::embedded::Embedded;
+use super::last_templates::LastTemplates;
 use super::query::*;
 use super::{Reach, RowPage, StorageError, WriteOutcome};
 use crate::config::EsSettings;
@@ -36,6 +37,7 @@ pub struct Store {
     is_installed: AtomicBool,
     /// Once they are shown.
     metrics: OnceLock<StoreMetrics>,
+    templates: LastTemplates,
 }
 
 /// What is measured about every call.
@@ -69,6 +71,7 @@ impl Store {
             kind,
             is_installed: AtomicBool::new(false),
             metrics: OnceLock::new(),
+            templates: LastTemplates::default(),
         }
     }
 
@@ -77,6 +80,7 @@ impl Store {
         let metrics = StoreMetrics::new()?;
         registry.register(Box::new(metrics.seconds.clone()))?;
         registry.register(Box::new(metrics.errors.clone()))?;
+        self.templates.register(registry)?;
         self.metrics.get_or_init(|| metrics);
         match &self.kind {
             StoreKind::Embedded(_) => Ok(()),
@@ -169,6 +173,11 @@ impl Store {
         if let StoreKind::Elasticsearch(backend) = &self.kind {
             backend.hasten();
         }
+    }
+
+    /// Bytes of the dashboards that are remembered for while the store is away.
+    pub fn remembered_bytes(&self) -> usize {
+        self.templates.bytes()
     }
 
     /// Everything is written, of every bucket: the days that were written to are no [`Store::unclean_days`] of the next process.
@@ -282,17 +291,34 @@ impl Backend for Store {
     }
 
     async fn ui_templates(&self, including_disabled: bool) -> Answer<Vec<UiTemplate>> {
-        pass!(self, ui_templates(including_disabled))
+        let reading = self.templates.begin();
+        let answer = pass!(self, ui_templates(including_disabled));
+        if let (true, Ok(templates)) = (including_disabled, &answer) {
+            self.templates.read(reading, templates);
+        }
+        answer
+    }
+
+    fn last_ui_templates(&self) -> Option<Vec<UiTemplate>> {
+        self.templates.get()
     }
 
     async fn add_ui_template(&self, template: &UiTemplate) -> Answer<bool> {
         self.writable()?;
-        pass!(self, add_ui_template(template))
+        let is_added = pass!(self, add_ui_template(template))?;
+        if is_added {
+            self.templates.changed(template);
+        }
+        Ok(is_added)
     }
 
     async fn replace_ui_template(&self, template: &UiTemplate) -> Answer<bool> {
         self.writable()?;
-        pass!(self, replace_ui_template(template))
+        let is_replaced = pass!(self, replace_ui_template(template))?;
+        if is_replaced {
+            self.templates.changed(template);
+        }
+        Ok(is_replaced)
     }
 
     async fn remove_expired(&self, schema: &Schema, expiry: Expiry) -> Answer<Vec<String>> {

@@ -6,7 +6,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
+use crate::gate::Gate;
 use crate::graphql::GraphQl;
+use crate::peers::Elasticsearch;
 use crate::questions::ensure_writable;
 use crate::server::{Store, TestServer};
 use crate::waiting::wait_until;
@@ -103,6 +105,39 @@ async fn dashboards_do_not_wait_for_elasticsearch() -> Result<()> {
     let refused = change(&graphql, "changeTemplate", "APM").await;
     ensure!(refused.is_err(), "{refused:?}");
     server.stop().await
+}
+
+/// The store goes away: what was read last is answered, with what was changed since.
+#[tokio::test(flavor = "multi_thread")]
+async fn edited_dashboards_stay_while_elasticsearch_is_away() -> Result<()> {
+    let node = tokio::task::spawn_blocking(Elasticsearch::shared).await?;
+    let gate = Gate::shut_before(node.address()).await?;
+    gate.open();
+    let server = TestServer::builder("templates_gone", Store::Elasticsearch)
+        .env("SW_STORAGE_ES_CLUSTER_NODES", &gate.address())
+        .start()
+        .await?;
+    let graphql = GraphQl::new(&server.http())?;
+    let console = server.console().context("no console")?;
+    let count = format!("{}_ui_template/_count", console.namespace());
+    wait_until("what is shipped is stored", DEADLINE, async || {
+        let answer = console.ask("GET", &count, None).await?;
+        ensure!(answer["count"] == SHIPPED.len(), "{answer}");
+        Ok(())
+    })
+    .await?;
+    listed(&graphql, true).await?;
+    ensure!(change(&graphql, "changeTemplate", "APM").await?);
+    ensure!(change(&graphql, "addTemplate", "mine").await?);
+    ensure!(disable(&graphql, "Database").await?);
+    gate.shut();
+    let refused = change(&graphql, "changeTemplate", "APM").await;
+    let refused = refused.err().context("it is away")?.to_string();
+    ensure!(!refused.contains("/_"), "{refused}");
+    let kept = edits_are_there(&graphql).await;
+    gate.open();
+    server.stop().await?;
+    kept
 }
 
 async fn listed(graphql: &GraphQl, including_disabled: bool) -> Result<BTreeMap<String, Value>> {

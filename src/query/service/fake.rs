@@ -34,6 +34,7 @@ pub(in crate::query) struct FakeStore {
     /// Only a question about every day finds segments.
     pub(in crate::query) is_found_on_any_day: bool,
     pub(in crate::query) templates: Mutex<Vec<UiTemplate>>,
+    pub(in crate::query) last_templates: Option<Vec<UiTemplate>>,
 }
 
 impl FakeStore {
@@ -196,6 +197,10 @@ impl Backend for FakeStore {
         let templates = self.templates.lock().unwrap();
         let is_shown = |t: &&UiTemplate| including_disabled || !t.is_disabled;
         Ok(templates.iter().filter(is_shown).cloned().collect())
+    }
+
+    fn last_ui_templates(&self) -> Option<Vec<UiTemplate>> {
+        self.last_templates.clone()
     }
 
     async fn add_ui_template(&self, template: &UiTemplate) -> Answer<bool> {

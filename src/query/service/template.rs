@@ -1,7 +1,7 @@
 //! Dashboards of the user interface (query spec 2.11): the template file, overlaid by what is stored.
 //!
-//! The file answers where the store has nothing of that name, also while the store is away: a browser that once got an
-//! empty list keeps empty dashboards (correction 17).
+//! The file answers where the store has nothing of that name. While the store is away what was read last is answered, and the
+//! file alone if nothing ever was: a browser keeps what it once got, also an empty list (correction 17).
 
 use serde::{Deserialize, Serialize};
 
@@ -83,8 +83,8 @@ pub async fn templates<S: Backend>(
     let mut all = match cx.storage.ui_templates(true).await {
         Ok(stored) => stored,
         Err(StorageError::Unavailable(reason)) => {
-            tracing::debug!(reason, "dashboards come from the template file alone");
-            vec![]
+            tracing::debug!(reason, "dashboards are those that were read last");
+            cx.storage.last_ui_templates().unwrap_or_default()
         }
         Err(error) => return Err(error.into()),
     };
@@ -173,6 +173,21 @@ mod tests {
         });
         assert_eq!(names(&cx, false).await, ["APM"]);
         assert!(change(&cx, setting("APM")).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn what_was_read_last_is_answered_while_the_store_is_away() {
+        let disabled = UiTemplate {
+            is_disabled: true,
+            ..setting("APM").into_template()
+        };
+        let cx = context(FakeStore {
+            is_away: true,
+            last_templates: Some(vec![setting("mine").into_template(), disabled]),
+            ..FakeStore::default()
+        });
+        assert_eq!(names(&cx, false).await, ["mine"]);
+        assert_eq!(names(&cx, true).await, ["mine", "APM"]);
     }
 
     #[tokio::test]
