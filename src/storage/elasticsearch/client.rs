@@ -23,6 +23,8 @@ const JSON: &str = "application/json";
 const LINES_OF_JSON: &str = "application/x-ndjson";
 /// Longest reason that is passed on; the server quotes documents.
 const MAX_REASON_CHARS: usize = 400;
+/// Longest list of shards in one.
+const MAX_SHARDS_CHARS: usize = 200;
 
 /// Round robin over the nodes.
 #[derive(Debug)]
@@ -143,7 +145,7 @@ impl Client {
         for node in self.candidates() {
             match node.send(&request).await {
                 Ok(reply) if matches!(reply.status, 502..=504) => {
-                    self.note_failure(&node, &format!("status {}", reply.status));
+                    self.note_failure(&node, path, &format!("status {}", reply.status));
                     last_reply = Some(reply);
                 }
                 Ok(reply) => {
@@ -153,11 +155,11 @@ impl Client {
                     return Ok(reply);
                 }
                 Err(NodeError::Lost(reason)) => {
-                    self.note_failure(&node, &reason);
+                    self.note_failure(&node, path, &reason);
                     reasons.push(format!("{}: {reason}", node.address));
                 }
                 Err(NodeError::TimedOut(reason)) => {
-                    self.note_failure(&node, &reason);
+                    self.note_failure(&node, path, &reason);
                     return Err(StorageError::Unavailable(format!(
                         "elasticsearch node {} gave no answer in time: {reason}",
                         node.address
@@ -191,10 +193,11 @@ impl Client {
         candidates
     }
 
-    fn note_failure(&self, node: &Node, reason: &str) {
+    fn note_failure(&self, node: &Node, path: &str, reason: &str) {
         if node.failed(self.clock.now_ms()) {
             tracing::warn!(
                 node = node.address,
+                path,
                 reason,
                 "elasticsearch node does not answer"
             );
@@ -266,9 +269,15 @@ impl From<Value> for Cause {
         if !inner.is_empty() && !reason.contains(&inner) {
             reason = format!("{reason}: {inner}");
         }
-        Cause {
-            ty: text(root, "type"),
-            reason: shortened(&reason),
+        match missing_shards(&reason) {
+            Some(reason) => Cause {
+                ty: String::new(),
+                reason,
+            },
+            None => Cause {
+                ty: text(root, "type"),
+                reason: shortened(&reason),
+            },
         }
     }
 }
@@ -282,8 +291,22 @@ impl std::fmt::Display for Cause {
     }
 }
 
+/// In words of use to an operator, that shards are missing; the server advises to do without what they hold.
+fn missing_shards(reason: &str) -> Option<String> {
+    let (_, rest) = reason.split_once("due to missing shards ")?;
+    let (shards, _) = rest.split_once(". Consider using")?;
+    Some(format!(
+        "shards {} are not there; after a start of elasticsearch they come by themselves, otherwise GET /_cat/shards shows where they are",
+        cut(shards, MAX_SHARDS_CHARS)
+    ))
+}
+
 fn shortened(text: &str) -> String {
-    match text.char_indices().nth(MAX_REASON_CHARS) {
+    cut(text, MAX_REASON_CHARS)
+}
+
+fn cut(text: &str, most_chars: usize) -> String {
+    match text.char_indices().nth(most_chars) {
         Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
         None => text.to_owned(),
     }

@@ -206,11 +206,19 @@ fn transport_error(error: &dyn std::error::Error) -> OptionsError {
     OptionsError::Transport(error.to_string())
 }
 
+/// Clients see the reason: it is without the address that was asked, which the transport adds.
+fn without_url(text: String) -> String {
+    match (text.split_once(" for url ("), text.rsplit_once(')')) {
+        (Some((before, _)), Some((_, after))) => format!("{before}{after}"),
+        _ => text,
+    }
+}
+
 fn broken(error: &elasticsearch::Error) -> NodeError {
-    let mut text = error.to_string();
+    let mut text = without_url(error.to_string());
     let mut source = std::error::Error::source(error);
     while let Some(cause) = source {
-        let cause_text = cause.to_string();
+        let cause_text = without_url(cause.to_string());
         if !text.contains(&cause_text) {
             text.push_str(": ");
             text.push_str(&cause_text);

@@ -128,7 +128,43 @@ async fn a_node_that_hangs_is_given_up() {
     let address = listener.local_addr().unwrap().to_string();
     let error = client(&[&address]).get("/").await.unwrap_err();
     assert!(matches!(error, StorageError::Unavailable(_)), "{error}");
-    assert!(error.to_string().contains("in time"), "{error}");
+    let text = error.to_string();
+    assert!(
+        text.contains("in time") && text.contains(&address),
+        "{text}"
+    );
+    assert!(!text.contains("url") && !text.contains("http:"), "{text}");
+}
+
+#[tokio::test]
+async fn reasons_do_not_carry_what_was_asked() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    // Knocked at, then every request breaks off.
+    tokio::spawn(async move { while listener.accept().await.is_ok() {} });
+    let path = "/ns_(a)_service_traffic/_search?filter_path=hits";
+    let error = client(&[&address]).get(path).await.unwrap_err();
+    let text = error.to_string();
+    assert!(text.contains(&address) && !text.contains("url"), "{text}");
+    assert!(text.contains("error sending request: "), "{text}");
+    assert!(!text.contains("_search"), "{text}");
+}
+
+#[tokio::test]
+async fn missing_shards_are_said_without_advice_that_is_of_no_use() {
+    let why = r#"{"error":{"root_cause":[],"type":"search_phase_execution_exception","reason":"",
+        "phase":"query","grouped":true,"failed_shards":[],"caused_by":{"type":"search_phase_execution_exception",
+        "reason":"Search rejected due to missing shards [[ns_ui_template][0]]. Consider using `allow_partial_search_results` setting to bypass this error.",
+        "phase":"query","grouped":true,"failed_shards":[]}},"status":503}"#;
+    let node = server(503, why).await;
+    let error = client(&[&node]).get("/").await.unwrap_err();
+    assert!(matches!(error, StorageError::Unavailable(_)), "{error}");
+    let text = error.to_string();
+    assert!(
+        text.contains("503: shards [[ns_ui_template][0]] are not there;"),
+        "{text}"
+    );
+    assert!(!text.contains("allow_partial"), "{text}");
 }
 
 #[tokio::test]
