@@ -28,6 +28,12 @@ impl From<Option<Row>> for Found {
     }
 }
 
+/// How many rows there were.
+pub(super) fn rows_in(found: &[Found]) -> u64 {
+    let rows = found.iter().filter(|found| matches!(found, Found::Row(_)));
+    rows.count() as u64
+}
+
 /// So many parts that cannot be read one after the other mean that the store is away.
 const MAX_FAILURES: usize = 3;
 
@@ -72,7 +78,7 @@ impl Earlier {
             if newest > 0 {
                 tracing::info!(
                     newest,
-                    "values of an earlier process are stored, those that go on are read back first"
+                    "values of earlier or other processes are stored, those that go on are read back first"
                 );
             }
             self.asked.get_or_init(Instant::now);
@@ -89,7 +95,11 @@ impl Earlier {
                 .asked
                 .get()
                 .map_or(0, |asked| asked.elapsed().as_secs());
-            tracing::info!(rows, seconds, "values of the earlier process are read back");
+            tracing::info!(
+                rows,
+                seconds,
+                "stored values of earlier or other processes are read back"
+            );
         }
     }
 }
@@ -156,4 +166,23 @@ async fn read_back<S: Backend>(storage: &S, keys: &[RowKey]) -> Result<Vec<Found
         }
     }
     if is_any_read { Ok(found) } else { Err(first) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::schema::Schema;
+
+    #[test]
+    fn what_was_looked_for_and_not_there_is_no_row() {
+        let schema = Schema::build(&[], &[], &[], false);
+        let row = Row {
+            model: Arc::clone(schema.model("service_traffic").unwrap()),
+            id: "id".to_owned(),
+            time_bucket: 202_009_081_050,
+            cells: vec![],
+        };
+        assert_eq!(rows_in(&[Found::Nothing, Found::Unread]), 0);
+        assert_eq!(rows_in(&[Found::Nothing, Found::Row(row)]), 1);
+    }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::Shard;
 use crate::model::row::RowKey;
 use crate::storage::{Backend, Reach, StorageError};
-use crate::stream::read_back::{Found, held_or_stored};
+use crate::stream::read_back::{Found, held_or_stored, rows_in};
 use crate::stream::rows::Missing;
 
 /// Keys of one page, about, of rows and of metadata each.
@@ -186,7 +186,7 @@ impl<S: Backend + 'static> Shard<S> {
         let is_read = |found: &&Found| !matches!(found, Found::Unread);
         let read = found.iter().filter(is_read).count() as u64;
         self.deps.metrics.read_back.inc_by(read);
-        self.reading.rows += read;
+        self.reading.rows += rows_in(found);
     }
 
     /// Says once that nothing of the start is left to be read, when no more of it can come.
