@@ -2,6 +2,7 @@
 //! aggregation (8.1.0 spec, F.2).
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use super::partitions::{of_entity, of_fact};
@@ -189,15 +190,17 @@ impl Increments {
         for fact in facts {
             match fact {
                 Fact::Source(source) => {
-                    self.change(plan, &source.entity, source.minute, |place| {
+                    self.change(plan, &source.entity, source.minute, false, |place| {
                         place.is_seen = true;
                         plan.apply(&source, &thresholds, &mut place.values);
                         0
                     });
                 }
-                Fact::Meter(value) => self.change(plan, &value.entity, value.minute, |place| {
-                    u64::from(!plan.apply_meter(&value, &mut place.values))
-                }),
+                Fact::Meter(value) => {
+                    self.change(plan, &value.entity, value.minute, false, |place| {
+                        u64::from(!plan.apply_meter(&value, &mut place.values))
+                    })
+                }
                 known => self.learn(known, false),
             }
         }
@@ -207,8 +210,7 @@ impl Increments {
     pub fn merge(&mut self, plan: &Plan, portion: Portion) {
         for increment in portion.increments {
             let (entity, minute) = (&increment.entity, increment.minute);
-            self.make_place(plan, entity, minute);
-            self.change(plan, entity, minute, |place| {
+            self.change(plan, entity, minute, true, |place| {
                 place.is_seen |= increment.is_seen;
                 merge(plan, entity, &mut place.values, increment.values)
             });
@@ -218,48 +220,41 @@ impl Increments {
         }
     }
 
-    /// Changes what there is of an entity in a minute; `change` says how many values did not fit.
+    /// Changes what there is of an entity in a minute; `change` says how many values did not fit. What is new needs room,
+    /// unless it `has_room`.
     fn change(
         &mut self,
         plan: &Plan,
         entity: &Arc<Entity>,
         minute: u64,
+        has_room: bool,
         change: impl FnOnce(&mut Collected) -> u64,
     ) {
+        let is_full = self.is_full() && !has_room;
         let key = Key {
             entity: Arc::clone(entity),
             bucket: minute,
         };
-        if !self.collected.contains_key(&key) {
-            if self.is_full() {
+        let place = match self.collected.entry(key) {
+            Entry::Occupied(place) => place.into_mut(),
+            Entry::Vacant(_) if is_full => {
                 self.shed += 1;
                 return;
             }
-            self.make_place(plan, entity, minute);
-        }
-        if let Some(place) = self.collected.get_mut(&key) {
-            let before = heap_bytes(&place.values);
-            self.unfit += change(place);
-            self.bytes = self.bytes + heap_bytes(&place.values) - before;
-        }
-    }
-
-    fn make_place(&mut self, plan: &Plan, entity: &Arc<Entity>, minute: u64) {
-        let key = Key {
-            entity: Arc::clone(entity),
-            bucket: minute,
-        };
-        let bytes = &mut self.bytes;
-        self.collected.entry(key).or_insert_with(|| {
-            let items = plan.items(entity.scope).len();
-            let values: Box<[Option<Value>]> =
-                std::iter::repeat_with(|| None).take(items).collect();
-            *bytes += weight(entity, &values);
-            Collected {
-                values,
-                is_seen: false,
+            Entry::Vacant(place) => {
+                let items = plan.items(entity.scope).len();
+                let values: Box<[Option<Value>]> =
+                    std::iter::repeat_with(|| None).take(items).collect();
+                self.bytes += weight(entity, &values);
+                place.insert(Collected {
+                    values,
+                    is_seen: false,
+                })
             }
-        });
+        };
+        let before = heap_bytes(&place.values);
+        self.unfit += change(place);
+        self.bytes = self.bytes + heap_bytes(&place.values) - before;
     }
 
     fn learn(&mut self, mut new: Fact, has_room: bool) {
