@@ -43,7 +43,7 @@ impl ShardMetrics {
             )?,
             read_back: IntCounter::new(
                 "stream_read_back_rows_total",
-                "Rows read back because their bucket began before this process held it",
+                "Rows looked for in the store because their bucket began before this process held it",
             )?,
             unwatched: IntCounter::new(
                 "stream_unwatched_values_total",
