@@ -19,7 +19,7 @@ use std::thread;
 use std::time::Duration;
 
 pub use browser::{Browser, dom, screenshot};
-pub use centers::{ConsulServer, EtcdServer, NacosServer, ZooKeeperServer};
+pub use centers::{EtcdServer, NacosServer, Restartable};
 pub use prometheus::families;
 
 /// Far above what a loaded machine needs; a program that dies is noticed at once.

@@ -1,17 +1,15 @@
 //! Centres to announce nodes at, looked into from outside.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
 
 use anyhow::{Context, Result, ensure};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
-use tempfile::TempDir;
 use zookeeper_client::{Client, Error};
 
 use crate::oap_process::OapCommand;
-use crate::peers::{ConsulServer, EtcdServer, NacosServer, ZooKeeperServer};
+use crate::peers::Restartable;
 
 /// What nodes have for Consul.
 pub const TOKEN: &str = "0f9f5a1c-2d5a-4f7e-9d0c-1a2b3c4d5e6f";
@@ -20,93 +18,59 @@ const SERVICE: &str = "SkyWalking_OAP_Cluster";
 /// A running one.
 pub enum Peer {
     Etcd {
-        server: Option<EtcdServer>,
-        data: TempDir,
-        address: String,
+        server: Restartable,
         serves_v2: bool,
     },
     ZooKeeper {
-        server: Option<ZooKeeperServer>,
-        data: TempDir,
-        address: String,
+        server: Restartable,
         /// Whether nodes log in.
         has_acl: bool,
     },
-    Consul {
-        server: Option<ConsulServer>,
-        data: TempDir,
-        address: String,
-    },
-    Nacos {
-        server: Option<NacosServer>,
-        data: TempDir,
-        address: String,
-    },
+    Consul(Restartable),
+    Nacos(Restartable),
 }
 
 impl Peer {
     pub fn etcd(serves_v2: bool) -> Result<Peer> {
-        let data = tempfile::tempdir()?;
-        let start = || EtcdServer::start(None, data.path(), serves_v2);
-        let server = tokio::task::block_in_place(start);
-        Ok(Peer::Etcd {
-            address: server.address(),
-            server: Some(server),
-            data,
-            serves_v2,
-        })
+        let server = Restartable::etcd(serves_v2)?;
+        Ok(Peer::Etcd { server, serves_v2 })
     }
 
     pub fn zookeeper(has_acl: bool) -> Result<Peer> {
-        let data = tempfile::tempdir()?;
-        let server = tokio::task::block_in_place(|| ZooKeeperServer::start(0, data.path()));
-        Ok(Peer::ZooKeeper {
-            address: server.address(),
-            server: Some(server),
-            data,
-            has_acl,
-        })
+        let server = Restartable::zookeeper()?;
+        Ok(Peer::ZooKeeper { server, has_acl })
     }
 
     /// One that asks for a token.
     pub fn consul() -> Result<Peer> {
-        let data = tempfile::tempdir()?;
-        let start = || ConsulServer::start(0, data.path(), Some(TOKEN));
-        let server = tokio::task::block_in_place(start);
-        Ok(Peer::Consul {
-            address: server.address(),
-            server: Some(server),
-            data,
-        })
+        Ok(Peer::Consul(Restartable::consul(TOKEN)?))
     }
 
     pub fn nacos() -> Result<Peer> {
-        Peer::start_nacos(false)
+        Ok(Peer::Nacos(Restartable::nacos(false)?))
     }
 
     /// One that lets nobody in.
     pub fn closed_nacos() -> Result<Peer> {
-        Peer::start_nacos(true)
+        Ok(Peer::Nacos(Restartable::nacos(true)?))
     }
 
-    fn start_nacos(is_closed: bool) -> Result<Peer> {
-        let data = tempfile::tempdir()?;
-        let start = || NacosServer::start(0, data.path(), is_closed);
-        let server = tokio::task::block_in_place(start);
-        Ok(Peer::Nacos {
-            address: server.address(),
-            server: Some(server),
-            data,
-        })
+    fn server(&mut self) -> &mut Restartable {
+        match self {
+            Peer::Etcd { server, .. }
+            | Peer::ZooKeeper { server, .. }
+            | Peer::Consul(server)
+            | Peer::Nacos(server) => server,
+        }
     }
 
     /// `host:port`
     pub fn address(&self) -> String {
         match self {
-            Peer::Etcd { address, .. }
-            | Peer::ZooKeeper { address, .. }
-            | Peer::Consul { address, .. }
-            | Peer::Nacos { address, .. } => address.clone(),
+            Peer::Etcd { server, .. }
+            | Peer::ZooKeeper { server, .. }
+            | Peer::Consul(server)
+            | Peer::Nacos(server) => server.address().to_owned(),
         }
     }
 
@@ -123,11 +87,11 @@ impl Peer {
                 .env("SW_CLUSTER_ZK_HOST_PORT", &addresses)
                 .env("SW_ZK_ENABLE_ACL", &has_acl.to_string())
                 .env("SW_ZK_EXPRESSION", "oap:s3cret"),
-            Peer::Consul { .. } => command
+            Peer::Consul(_) => command
                 .env("SW_CLUSTER", "consul")
                 .env("SW_CLUSTER_CONSUL_HOST_PORT", &addresses)
                 .env("SW_CLUSTER_CONSUL_ACLTOKEN", TOKEN),
-            Peer::Nacos { .. } => command
+            Peer::Nacos(_) => command
                 .env("SW_CLUSTER", "nacos")
                 .env("SW_CLUSTER_NACOS_HOST_PORT", &addresses)
                 .env("SW_CLUSTER_NACOS_NAMESPACE", "n-1"),
@@ -155,54 +119,13 @@ impl Peer {
 
     /// Ends it. Its data are lost, if it has a choice.
     pub async fn pause(&mut self) -> Result<()> {
-        match self {
-            Peer::Etcd { server, data, .. } => {
-                tokio::task::block_in_place(|| *server = None);
-                *data = tempfile::tempdir()?;
-            }
-            Peer::ZooKeeper { server, data, .. } => {
-                tokio::task::block_in_place(|| *server = None);
-                *data = tempfile::tempdir()?;
-            }
-            Peer::Consul { server, data, .. } => {
-                tokio::task::block_in_place(|| *server = None);
-                *data = tempfile::tempdir()?;
-            }
-            Peer::Nacos { server, data, .. } => {
-                tokio::task::block_in_place(|| *server = None);
-                *data = tempfile::tempdir()?;
-            }
-        }
-        Ok(())
+        self.server().pause();
+        self.server().forget()
     }
 
     /// Starts it again at the same address.
     pub async fn resume(&mut self) -> Result<()> {
-        let port = self.address().parse::<SocketAddr>()?.port();
-        match self {
-            Peer::Etcd {
-                server,
-                data,
-                serves_v2,
-                ..
-            } => {
-                let start = || EtcdServer::start(Some(port), data.path(), *serves_v2);
-                *server = Some(tokio::task::block_in_place(start));
-            }
-            Peer::ZooKeeper { server, data, .. } => {
-                let start = || ZooKeeperServer::start(port, data.path());
-                *server = Some(tokio::task::block_in_place(start));
-            }
-            Peer::Consul { server, data, .. } => {
-                let start = || ConsulServer::start(port, data.path(), Some(TOKEN));
-                *server = Some(tokio::task::block_in_place(start));
-            }
-            Peer::Nacos { server, data, .. } => {
-                let start = || NacosServer::start(port, data.path(), false);
-                *server = Some(tokio::task::block_in_place(start));
-            }
-        }
-        Ok(())
+        self.server().resume()
     }
 
     /// Addresses of who is announced, each in the form that nodes of the original write.
@@ -225,11 +148,9 @@ impl Peer {
                 }
                 Ok(listed)
             }
-            Peer::ZooKeeper {
-                address, has_acl, ..
-            } => of_zookeeper(address, *has_acl).await,
-            Peer::Consul { .. } => self.of_consul().await,
-            Peer::Nacos { .. } => self.of_nacos().await,
+            Peer::ZooKeeper { server, has_acl } => of_zookeeper(server.address(), *has_acl).await,
+            Peer::Consul(_) => self.of_consul().await,
+            Peer::Nacos(_) => self.of_nacos().await,
         }
     }
 

@@ -1,6 +1,5 @@
 //! The same cases for every configuration centre: real ones where they can be had, else doubles.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -9,38 +8,22 @@ use base64::prelude::BASE64_STANDARD;
 use oap::config::{CenterSettings, EtcdApi, Secret};
 use oap::dynamic::{Center, Key, Values};
 use serde_json::json;
-use tempfile::TempDir;
 use zookeeper_client::{Acls, Client, CreateMode};
 
 use super::doubles::{Double, Kind};
-use crate::peers::{ConsulServer, EtcdServer, NacosServer, ZooKeeperServer};
+use crate::peers::Restartable;
 use crate::waiting::wait_until;
 
 /// A centre that values can be written to.
 pub enum Peer {
     Etcd {
-        server: Option<EtcdServer>,
-        data: TempDir,
-        address: String,
-        serves_v2: bool,
+        server: Restartable,
         /// Writes by the older interface.
         writes_v2: bool,
     },
-    ZooKeeper {
-        server: Option<ZooKeeperServer>,
-        data: TempDir,
-        address: String,
-    },
-    Consul {
-        server: Option<ConsulServer>,
-        data: TempDir,
-        address: String,
-    },
-    Nacos {
-        server: Option<NacosServer>,
-        data: TempDir,
-        address: String,
-    },
+    ZooKeeper(Restartable),
+    Consul(Restartable),
+    Nacos(Restartable),
     Double(Double, Kind),
 }
 
@@ -52,47 +35,20 @@ const PLACE: [(&str, &str); 2] = [("group", "the_group"), ("tenant", "n-1")];
 
 impl Peer {
     pub fn etcd(serves_v2: bool, writes_v2: bool) -> Result<Peer> {
-        let data = tempfile::tempdir()?;
-        let server =
-            tokio::task::block_in_place(|| EtcdServer::start(None, data.path(), serves_v2));
-        Ok(Peer::Etcd {
-            address: server.address(),
-            server: Some(server),
-            data,
-            serves_v2,
-            writes_v2,
-        })
+        let server = Restartable::etcd(serves_v2)?;
+        Ok(Peer::Etcd { server, writes_v2 })
     }
 
     fn zookeeper() -> Result<Peer> {
-        let data = tempfile::tempdir()?;
-        let server = tokio::task::block_in_place(|| ZooKeeperServer::start(0, data.path()));
-        Ok(Peer::ZooKeeper {
-            address: server.address(),
-            server: Some(server),
-            data,
-        })
+        Ok(Peer::ZooKeeper(Restartable::zookeeper()?))
     }
 
     pub fn consul() -> Result<Peer> {
-        let data = tempfile::tempdir()?;
-        let start = || ConsulServer::start(0, data.path(), Some(TOKEN));
-        let server = tokio::task::block_in_place(start);
-        Ok(Peer::Consul {
-            address: server.address(),
-            server: Some(server),
-            data,
-        })
+        Ok(Peer::Consul(Restartable::consul(TOKEN)?))
     }
 
     pub fn nacos() -> Result<Peer> {
-        let data = tempfile::tempdir()?;
-        let server = tokio::task::block_in_place(|| NacosServer::start(0, data.path(), false));
-        Ok(Peer::Nacos {
-            address: server.address(),
-            server: Some(server),
-            data,
-        })
+        Ok(Peer::Nacos(Restartable::nacos(false)?))
     }
 
     pub async fn double(kind: Kind) -> Result<Peer> {
@@ -102,10 +58,10 @@ impl Peer {
     /// `host:port`
     pub fn address(&self) -> String {
         match self {
-            Peer::Etcd { address, .. }
-            | Peer::ZooKeeper { address, .. }
-            | Peer::Consul { address, .. }
-            | Peer::Nacos { address, .. } => address.clone(),
+            Peer::Etcd { server, .. }
+            | Peer::ZooKeeper(server)
+            | Peer::Consul(server)
+            | Peer::Nacos(server) => server.address().to_owned(),
             Peer::Double(double, _) => double.address().to_string(),
         }
     }
@@ -121,15 +77,15 @@ impl Peer {
                 group: GROUP.to_owned(),
                 api,
             },
-            Peer::ZooKeeper { .. } => CenterSettings::ZooKeeper {
+            Peer::ZooKeeper(_) => CenterSettings::ZooKeeper {
                 servers: address,
                 path: NODE.to_owned(),
             },
-            Peer::Consul { .. } => CenterSettings::Consul {
+            Peer::Consul(_) => CenterSettings::Consul {
                 urls: urls(),
                 token: Secret::new(TOKEN),
             },
-            Peer::Nacos { .. } => CenterSettings::Nacos {
+            Peer::Nacos(_) => CenterSettings::Nacos {
                 urls: urls(),
                 group: "the_group".to_owned(),
                 namespace: "n-1".to_owned(),
@@ -170,8 +126,8 @@ impl Peer {
                 let body = json!({"key": key, "value": BASE64_STANDARD.encode(bytes)});
                 self.post("put", &body).await?;
             }
-            Peer::ZooKeeper { address, .. } => {
-                let client = Client::connect(address).await?;
+            Peer::ZooKeeper(server) => {
+                let client = Client::connect(server.address()).await?;
                 let options = CreateMode::Persistent.with_acls(Acls::anyone_all());
                 client.mkdir(NODE, &options).await?;
                 let path = format!("{NODE}/{}", name()?);
@@ -180,12 +136,13 @@ impl Peer {
                     None => drop(client.create(&path, bytes, &options).await?),
                 }
             }
-            Peer::Consul { address, .. } => {
+            Peer::Consul(server) => {
+                let address = server.address();
                 let put = http()?.put(format!("http://{address}/v1/kv/{}", name()?));
                 let put = put.header("X-Consul-Token", "root").body(bytes.to_vec());
                 put.send().await?.error_for_status()?;
             }
-            Peer::Nacos { .. } => {
+            Peer::Nacos(_) => {
                 let form = [
                     ("dataId", name()?),
                     ("content", text()?),
@@ -216,16 +173,17 @@ impl Peer {
                 let key = BASE64_STANDARD.encode(format!("/{GROUP}/{key}"));
                 self.post("deleterange", &json!({"key": key})).await?;
             }
-            Peer::ZooKeeper { address, .. } => {
-                let client = Client::connect(address).await?;
+            Peer::ZooKeeper(server) => {
+                let client = Client::connect(server.address()).await?;
                 client.delete(&format!("{NODE}/{key}"), None).await?;
             }
-            Peer::Consul { address, .. } => {
+            Peer::Consul(server) => {
+                let address = server.address();
                 let delete = http()?.delete(format!("http://{address}/v1/kv/{key}"));
                 let delete = delete.header("X-Consul-Token", "root");
                 delete.send().await?.error_for_status()?;
             }
-            Peer::Nacos { .. } => {
+            Peer::Nacos(_) => {
                 let query = [("dataId", key), PLACE[0], PLACE[1]];
                 let delete = http()?.delete(self.configs()).query(&query);
                 delete.send().await?.error_for_status()?;
@@ -271,10 +229,10 @@ impl Peer {
     /// Ends it; what it knows stays.
     pub async fn pause(&mut self) -> Result<()> {
         match self {
-            Peer::Etcd { server, .. } => tokio::task::block_in_place(|| *server = None),
-            Peer::ZooKeeper { server, .. } => tokio::task::block_in_place(|| *server = None),
-            Peer::Consul { server, .. } => tokio::task::block_in_place(|| *server = None),
-            Peer::Nacos { server, .. } => tokio::task::block_in_place(|| *server = None),
+            Peer::Etcd { server, .. }
+            | Peer::ZooKeeper(server)
+            | Peer::Consul(server)
+            | Peer::Nacos(server) => server.pause(),
             Peer::Double(double, _) => double.pause().await?,
         }
         Ok(())
@@ -283,47 +241,12 @@ impl Peer {
     /// Starts it again at the same address.
     pub async fn resume(&mut self) -> Result<()> {
         match self {
-            Peer::Etcd {
-                server,
-                data,
-                address,
-                serves_v2,
-                ..
-            } => {
-                let port = address.parse::<SocketAddr>()?.port();
-                let start = || EtcdServer::start(Some(port), data.path(), *serves_v2);
-                *server = Some(tokio::task::block_in_place(start));
-            }
-            Peer::ZooKeeper {
-                server,
-                data,
-                address,
-            } => {
-                let port = address.parse::<SocketAddr>()?.port();
-                let start = || ZooKeeperServer::start(port, data.path());
-                *server = Some(tokio::task::block_in_place(start));
-            }
-            Peer::Consul {
-                server,
-                data,
-                address,
-            } => {
-                let port = address.parse::<SocketAddr>()?.port();
-                let start = || ConsulServer::start(port, data.path(), Some(TOKEN));
-                *server = Some(tokio::task::block_in_place(start));
-            }
-            Peer::Nacos {
-                server,
-                data,
-                address,
-            } => {
-                let port = address.parse::<SocketAddr>()?.port();
-                let start = || NacosServer::start(port, data.path(), false);
-                *server = Some(tokio::task::block_in_place(start));
-            }
-            Peer::Double(double, _) => double.resume().await?,
+            Peer::Etcd { server, .. }
+            | Peer::ZooKeeper(server)
+            | Peer::Consul(server)
+            | Peer::Nacos(server) => server.resume(),
+            Peer::Double(double, _) => double.resume().await,
         }
-        Ok(())
     }
 }
 

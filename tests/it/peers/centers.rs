@@ -1,9 +1,13 @@
 //! Starts etcd, ZooKeeper, Consul and Nacos.
 
-use std::net::TcpListener;
+use std::any::Any;
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
+
+use anyhow::Result;
+use tempfile::TempDir;
 
 use super::{Process, installed, java};
 
@@ -79,7 +83,7 @@ fn free_ports() -> String {
 
 /// A ZooKeeper 3.8 server on 127.0.0.1, stopped when dropped.
 #[derive(Debug)]
-pub struct ZooKeeperServer(Process);
+struct ZooKeeperServer(Process);
 
 impl ZooKeeperServer {
     /// With its data in a folder. Port 0 picks a free one.
@@ -97,7 +101,7 @@ impl ZooKeeperServer {
 
 /// A Consul 1.8 agent on 127.0.0.1, stopped when dropped.
 #[derive(Debug)]
-pub struct ConsulServer(Process);
+struct ConsulServer(Process);
 
 impl ConsulServer {
     /// With its data in a folder. Port 0 picks a free one. With a token, a UUID, it asks for one: this one may do what nodes need,
@@ -135,5 +139,87 @@ impl NacosServer {
     /// `host:port`
     pub fn address(&self) -> String {
         self.0.address()
+    }
+}
+
+/// A centre that can go and come back at its address.
+pub struct Restartable {
+    server: Option<Box<dyn Any>>,
+    data: TempDir,
+    address: String,
+    start: Box<Start>,
+}
+
+/// Starts a server on a port, any free one for 0, with its data in a folder; with its address.
+type Start = dyn Fn(u16, &Path) -> (Box<dyn Any>, String);
+
+impl Restartable {
+    pub fn etcd(serves_v2: bool) -> Result<Restartable> {
+        Restartable::new(move |port, data| {
+            let server = EtcdServer::start((port > 0).then_some(port), data, serves_v2);
+            let address = server.address();
+            (Box::new(server), address)
+        })
+    }
+
+    pub fn zookeeper() -> Result<Restartable> {
+        Restartable::new(|port, data| {
+            let server = ZooKeeperServer::start(port, data);
+            let address = server.address();
+            (Box::new(server), address)
+        })
+    }
+
+    /// One that asks for a token.
+    pub fn consul(token: &'static str) -> Result<Restartable> {
+        Restartable::new(move |port, data| {
+            let server = ConsulServer::start(port, data, Some(token));
+            let address = server.address();
+            (Box::new(server), address)
+        })
+    }
+
+    /// One that lets nobody in if `is_closed`.
+    pub fn nacos(is_closed: bool) -> Result<Restartable> {
+        Restartable::new(move |port, data| {
+            let server = NacosServer::start(port, data, is_closed);
+            let address = server.address();
+            (Box::new(server), address)
+        })
+    }
+
+    fn new(start: impl Fn(u16, &Path) -> (Box<dyn Any>, String) + 'static) -> Result<Restartable> {
+        let data = tempfile::tempdir()?;
+        let (server, address) = tokio::task::block_in_place(|| start(0, data.path()));
+        Ok(Restartable {
+            server: Some(server),
+            data,
+            address,
+            start: Box::new(start),
+        })
+    }
+
+    /// `host:port`
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Ends it; what it knows stays.
+    pub fn pause(&mut self) {
+        tokio::task::block_in_place(|| self.server = None);
+    }
+
+    /// What it knew is gone.
+    pub fn forget(&mut self) -> Result<()> {
+        self.data = tempfile::tempdir()?;
+        Ok(())
+    }
+
+    /// Starts it again.
+    pub fn resume(&mut self) -> Result<()> {
+        let port = self.address.parse::<SocketAddr>()?.port();
+        let start = || (self.start)(port, self.data.path());
+        self.server = Some(tokio::task::block_in_place(start).0);
+        Ok(())
     }
 }
